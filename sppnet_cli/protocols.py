@@ -1,0 +1,104 @@
+"""The two protocols where the paper (P) and the authors' released code (R) differ, each as one frozen record."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sppnet_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Every number of the detection method on which P and R differ, and those they share.
+
+    Sources: P sections 4.1-4.2, R's `spp_config`, `spp_*` scripts and prototxt; see each field.
+    """
+
+    name: str
+
+    # Scales, min(w, h) in pixels.  R: 874 in place of P's 864.
+    scales: tuple[int, ...]
+    single_scale: int
+    # Scale of a window.  P: scaled window's pixel count closest to 224x224.  R: `spp_feat_to_pool5...`'s rounding.
+    scale_rule: Literal["closest-area", "rounded-side"]
+    # Scale of a window while fine-tuning.  P: the best one.  R: uniformly random.
+    finetune_scale: Literal["best", "random"]
+    # Window to cells.  P: centre strictly inside.  R: centre in (x1 - slack, x2 + slack), slack in strides.
+    cell_slack: float
+    # (learning rate, batches).  P section 4.1.  R's solver.
+    finetune_schedule: tuple[tuple[float, int], ...]
+    # Near-duplicate negatives of the SVM.  P: IoU > .7 to a kept negative.  R: same conv5 cell box and scale.
+    duplicate_rule: Literal["iou", "cells"]
+    # A negative may overlap a box of the class by IoU at most (P "at most 30%") or strictly less (R).
+    negative_iou_inclusive: bool
+    # Box regression.  P: IoU >= .5, lambda of R-CNN (P is silent).  R: IoU > .5, lambda 4000.
+    bbox_iou_inclusive: bool
+    bbox_lambda: float
+
+    # Shared by P and R.
+    negative_iou: float = 0.3
+    duplicate_iou: float = 0.7
+    finetune_positive_iou: float = 0.5  # positives [.5, 1]
+    finetune_negative_iou: float = 0.1  # negatives [.1, .5)
+    finetune_batch: int = 128
+    finetune_positive_fraction: float = 0.25
+    bbox_iou: float = 0.5
+    feature_norm: float = 20.0  # R: mean L2 norm of the features after scaling
+    svm_c: float = 1e-3
+    svm_positive_weight: float = 2.0
+    svm_bias: float = 10.0
+    svm_hard_score: float = -1.0001
+    svm_evict_score: float = -1.2
+    svm_retrain_after: int = 2000
+    score_threshold: float = -1.5
+    nms_iou: float = 0.3
+    max_per_image: int = 100  # per class
+
+
+PAPER = Protocol(
+    name="paper",
+    scales=(480, 576, 688, 864, 1200),
+    single_scale=688,
+    scale_rule="closest-area",
+    finetune_scale="best",
+    cell_slack=0.0,
+    finetune_schedule=((1e-4, 250_000), (1e-5, 50_000)),
+    duplicate_rule="iou",
+    negative_iou_inclusive=True,
+    bbox_iou_inclusive=True,
+    bbox_lambda=1000.0,
+)
+
+RELEASED = Protocol(
+    name="released",
+    scales=(480, 576, 688, 874, 1200),
+    single_scale=688,
+    scale_rule="rounded-side",
+    finetune_scale="random",
+    cell_slack=1.5 / 16,
+    finetune_schedule=((1e-3, 30_000), (1e-4, 30_000), (1e-5, 140_000)),
+    duplicate_rule="cells",
+    negative_iou_inclusive=False,
+    bbox_iou_inclusive=False,
+    bbox_lambda=4000.0,
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, RELEASED)}
+
+
+def parse_scales(text: str, protocol: Protocol) -> tuple[int, ...]:
+    """Detection scales from `480..1200` (the protocol's in that closed range), `480,688` or `688`.
+
+    Raises `UsageError` for anything else, and for a range that holds none of the protocol's scales.
+    """
+    try:
+        if ".." in text:
+            low, high = (int(side) for side in text.split(".."))
+            scales = tuple(s for s in protocol.scales if low <= s <= high)
+        else:
+            scales = tuple(sorted({int(side) for side in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"scales {text!r}: write 480..1200, 480,576,688 or 688") from None
+    if not scales or scales[0] < 1:
+        known = ", ".join(map(str, protocol.scales))
+        raise UsageError(f"scales {text!r}: none fits; protocol {protocol.name} has {known}")
+    return scales
