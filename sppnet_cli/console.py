@@ -1,0 +1,217 @@
+"""What the user sees: progress, messages and tables, in colour on a terminal and as plain lines elsewhere.
+
+Results (tables) go to standard output, all else to standard error; under `--json` tables go there too, so
+that standard output holds one JSON object.  rich is imported where a terminal needs it: `--help` is quick.
+"""
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+T = TypeVar("T")
+
+_SLOW = 2.0  # seconds from which on an iteration is worth a word
+_BAR_INTERVAL = 0.1  # seconds between updates of a bar
+_LINE_INTERVAL = 10.0  # seconds between lines off a terminal
+
+
+@dataclass(frozen=True)
+class _Settings:
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
+_settings = _Settings()
+
+
+def configure(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+    """Set how much is said, for the whole process; called once by the command line.
+
+    Args:
+        quiet: no progress and no status lines; warnings, errors and tables stay.
+        verbose: `detail` lines too.
+        json: tables go to standard error.
+    """
+    global _settings
+    _settings = _Settings(quiet, verbose, json)
+
+
+def status(text: str) -> None:
+    """A line about what is being done, unless quiet."""
+    if not _settings.quiet:
+        _say(text)
+
+
+def detail(text: str) -> None:
+    """A line for those who asked for `-v`."""
+    if _settings.verbose and not _settings.quiet:
+        _say(text)
+
+
+def warn(text: str) -> None:
+    """A line `warning: ...`, quiet or not."""
+    _say(f"warning: {text}", "yellow")
+
+
+def error(text: str) -> None:
+    """A line `error: ...`, quiet or not."""
+    _say(f"error: {text}", "bold red")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: on a terminal with rules, elsewhere as aligned text; columns of numbers to the right.
+
+    Args:
+        title: one line.
+        columns: the headings.
+        rows: cells in the order of `columns`, printed by `str`; format numbers beforehand.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    to_right = [_is_numeric([row[k] for row in cells]) for k in range(len(columns))]
+    stream = sys.stderr if _settings.json else sys.stdout
+    if not _is_terminal(stream):
+        print(_plain_table(title, columns, cells, to_right), file=stream, flush=True)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(title), title_justify="left")
+    for name, right in zip(columns, to_right, strict=True):
+        grid.add_column(Text(name), justify="right" if right else "left")
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    _console(stream is sys.stderr).print(grid)
+
+
+def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show how far they are, with rate and time left, once that has taken 2 s.
+
+    On a terminal a bar, which goes away at the end; elsewhere a line at most every 10 s.  Either ends with a
+    line that gives the number of items and the time.  Nothing is shown when quiet.
+
+    Args:
+        iterable: anything; where it has a length, that is the total.
+        description: what is done to the items ("detect"), a few words.
+        total: the number of items, where the iterable does not know.
+    """
+    if _settings.quiet:
+        yield from iterable
+        return
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    on_terminal = _is_terminal(sys.stderr)
+    interval = _BAR_INTERVAL if on_terminal else _LINE_INTERVAL
+    count = 0
+    start = shown = monotonic()
+    with (_bar if on_terminal else _lines)(description, total) as show:
+        for item in iterable:
+            yield item
+            count += 1
+            now = monotonic()
+            if now - shown >= interval and count != total:
+                show(count, _summary(count, total, now - start))
+                shown = now
+    seconds = monotonic() - start
+    if seconds >= _SLOW:
+        _say(f"{description}: {count} in {_clock(seconds)}")
+
+
+@contextmanager
+def _lines(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    yield lambda count, summary: _say(f"{description}: {summary}")
+
+
+@contextmanager
+def _bar(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    class SlowProgress(Progress):
+        def get_renderables(self) -> Iterable["RenderableType"]:
+            yield self.make_tasks_table([task for task in self.tasks if (task.elapsed or 0) >= _SLOW])
+
+    progress = SlowProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[summary]}", markup=False),
+        TimeElapsedColumn(),
+        console=_console(True),
+        transient=True,
+        # A worker process forked meanwhile must not inherit streams that take the lock of this display.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    # An error's traceback keeps the suspended generator alive: even so the cursor must come back at exit.
+    atexit.register(progress.stop)
+    try:
+        with progress:
+            task = progress.add_task(description, total=total, summary="")
+            yield lambda count, summary: progress.update(task, completed=count, summary=summary)
+    finally:
+        atexit.unregister(progress.stop)
+
+
+def _summary(count: int, total: int | None, seconds: float) -> str:
+    rate = count / seconds
+    speed = f"{rate:.3g}/s" if rate < 1000 else f"{rate:.0f}/s"
+    if total is None:
+        return f"{count}, {speed}"
+    return f"{count}/{total}, {speed}, {_clock((total - count) / rate)} left"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))
+
+
+def _say(text: str, style: str = "") -> None:
+    if _is_terminal(sys.stderr):
+        _console(True).print(
+            text, style=style, soft_wrap=True
+        )  # the bar's console, which prints above the bar
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@cache
+def _console(stderr: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers (with a percent sign, or none at all in some cells)."""
+    filled = [cell.rstrip("%") for cell in cells if cell not in ("", "-")]
+    try:
+        return [float(cell) for cell in filled] != []
+    except ValueError:
+        return False
+
+
+def _plain_table(
+    title: str, columns: Sequence[str], cells: Sequence[Sequence[str]], to_right: Sequence[bool]
+) -> str:
+    widths = [max(len(name), *(len(row[k]) for row in cells), 0) for k, name in enumerate(columns)]
+
+    def line(row: Sequence[str]) -> str:
+        aligned = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, to_right, strict=True)
+        )
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([title, line(columns), line(["-" * width for width in widths]), *map(line, cells)])

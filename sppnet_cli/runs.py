@@ -1,0 +1,168 @@
+"""Run directories: a stage's output is complete or absent, and says what it was made from."""
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sppnet_cli import __version__
+from sppnet_cli.atomic import write_text
+from sppnet_cli.errors import DataError, SppnetError, UsageError
+
+MANIFEST = "manifest.json"
+
+
+def run_stage(
+    out: Path,
+    stage: str,
+    config: Any,
+    inputs: Mapping[str, str],
+    build: Callable[[Path], None],
+) -> Path:
+    """Make the run directory `out` with `build(folder)`, unless it is there already.
+
+    `config` is a frozen dataclass and `inputs` maps names to fingerprints.  The stage writes beside the final
+    name, in `<out>.partial`, and is renamed when complete.  A call that finds `out` made from the same config
+    and inputs returns at once; one that finds another config raises `UsageError` naming the fields that differ.
+    `build` may find there what an earlier call with the same config left when it was cut off, and resume.
+    """
+    wanted = {"stage": stage, "config": _plain(config), "inputs": dict(inputs)}
+    if (out / MANIFEST).is_file():
+        _require_same(out, read_manifest(out), wanted)
+        return out
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: is there already and was not made by sppnet {stage}; give another --out")
+    if out.resolve() == Path.cwd():
+        raise UsageError(f"{out}: is the current folder, which a run cannot replace; give --out a new name")
+    partial = out.with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with _locked(partial, out):
+        started = partial / "started.json"
+        if not started.is_file() or json.loads(started.read_text() or "null") != wanted:
+            _empty(partial)
+            write_text(started, json.dumps(wanted))
+        begin = time.perf_counter()
+        build(partial)
+        _return_memory()
+        manifest = wanted | {
+            "fingerprint": _digest(wanted),
+            "seconds": round(time.perf_counter() - begin, 3),
+            "environment": environment(),
+        }
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        started.unlink()
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    with contextlib.suppress(OSError):
+        (out / ".lock").unlink()
+    return out
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a complete run directory.  Raises `DataError` where there is none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        if not {"stage", "config", "inputs", "fingerprint"} <= manifest.keys():
+            raise ValueError
+        return dict(manifest)
+    except (OSError, ValueError, AttributeError):
+        raise DataError(f"{folder}: not a complete run directory (no readable {MANIFEST})") from None
+
+
+def fingerprint(path: Path) -> str:
+    """What stands for `path` in a manifest: a run's own fingerprint, a file's hash, a folder's names and sizes."""
+    if (path / MANIFEST).is_file():
+        return str(read_manifest(path)["fingerprint"])
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    return _listing(path.resolve())
+
+
+@functools.cache
+def _listing(folder: Path) -> str:
+    """Hash of the names and sizes below a data folder; ImageNet's is worth taking once a process."""
+    names = (Path(base) / name for base, _, files in os.walk(folder) for name in files)
+    return _digest(sorted((str(path.relative_to(folder)), path.stat().st_size) for path in names))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for manifests and table records."""
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "opencv-contrib-python-headless", "numba")
+    return {
+        "sppnet": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _return_memory() -> None:
+    """Give freed memory back: glibc keeps gigabytes of it after a stage whose arrays had many sizes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _plain(config: Any) -> Any:
+    # Through JSON, so that what was read back compares equal (tuples become lists).
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if found["stage"] != wanted["stage"]:
+        raise UsageError(f"{out}: holds the result of {found['stage']}; give another --out")
+    differences = [
+        f"{name} was {found[part].get(name)!r}, not {wanted[part].get(name)!r}"
+        for part in ("config", "inputs")
+        for name in sorted({*found[part], *wanted[part]})
+        if found[part].get(name) != wanted[part].get(name)
+    ]
+    if differences:
+        raise UsageError(
+            f"{out}: made with other settings: {'; '.join(differences)}. Remove it or give another --out"
+        )
+
+
+@contextlib.contextmanager
+def _locked(partial: Path, out: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context((partial / ".lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (out / MANIFEST).is_file():  # renamed since we looked
+                raise FileExistsError
+        except (BlockingIOError, FileNotFoundError, FileExistsError):
+            raise SppnetError(
+                f"{out}: another process is making it; wait for it or give another --out"
+            ) from None
+        yield
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == ".lock":
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

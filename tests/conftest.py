@@ -1,0 +1,31 @@
+"""Shared by all tests: one thread a worker, GPU tests only where there is one, and the tiny embedded data."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    """One thread, since xdist's workers fill the cores; a test may ask for more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny embedded data set: `imagenet/`, `VOCdevkit/`, `caltech101/`.  Read only."""
+    from sppnet_cli.data.mini import TINY, make_mini
+
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    make_mini(folder, size=TINY)
+    return folder

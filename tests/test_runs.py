@@ -1,0 +1,272 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sppnet_cli import runs
+from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.runs import fingerprint, read_manifest, run_stage
+
+
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+    sizes: tuple[int, ...] = (224, 180)
+    data: Path = Path("somewhere")
+
+
+INPUTS = {"data": "abc"}
+
+
+def write(folder):
+    (folder / "result.txt").write_text("whole")
+
+
+def never(folder):
+    pytest.fail("was built again")
+
+
+def cut_off(folder):
+    (folder / "half.txt").write_text("half")
+    raise KeyboardInterrupt
+
+
+def make(out, build=write, stage="train", config=Config(), inputs=INPUTS):
+    return run_stage(out, stage, config, inputs, build)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "runs" / "a"
+
+
+def test_a_run_is_written_and_says_what_it_was_made_from(out):
+    assert make(out) == out
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+    assert list(out.parent.iterdir()) == [out]
+    manifest = read_manifest(out)
+    assert manifest["stage"] == "train"
+    assert manifest["config"] == {"rate": 0.1, "sizes": [224, 180], "data": "somewhere"}
+    assert manifest["inputs"] == INPUTS
+    assert manifest["seconds"] >= 0
+    assert {"sppnet", "python", "torch", "torchvision", "numpy"} <= manifest["environment"].keys()
+
+
+def test_a_complete_run_returns_at_once(out):
+    make(out)
+    before = (out / "manifest.json").read_bytes()
+    assert make(out, never) == out
+    assert (out / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": Config(rate=0.2)}, "rate was 0.1, not 0.2"),
+        ({"config": Config(sizes=(224,))}, "sizes was [224, 180], not [224]"),
+        ({"inputs": {"data": "abd"}}, "data was 'abc', not 'abd'"),
+        ({"inputs": {}}, "data was 'abc', not None"),
+        ({"inputs": {"data": "abc", "head": "h"}}, "head was None, not 'h'"),
+        ({"stage": "detect"}, "holds the result of train"),
+    ],
+)
+def test_another_config_into_the_same_directory_is_an_error(out, changed, message):
+    make(out)
+    with pytest.raises(UsageError) as caught:
+        make(out, never, **changed)
+    assert message in str(caught.value)
+    assert str(out) in str(caught.value)
+    assert "--out" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert make(out, never) == out
+
+
+def test_all_fields_that_differ_are_named(out):
+    make(out)
+    with pytest.raises(UsageError, match=r"rate was .*; sizes was ") as caught:
+        make(out, config=Config(rate=1, sizes=(1,)))
+    assert "somewhere" not in str(caught.value)
+
+
+def test_a_stage_cut_off_leaves_nothing_at_its_name(out):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    assert not out.exists()
+    assert [path.name for path in out.parent.iterdir()] == ["a.partial"]
+
+
+def test_a_stage_cut_off_resumes_with_what_it_left(out):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    seen = []
+
+    def resume(folder):
+        seen.append((folder / "half.txt").read_text())
+        write(folder)
+
+    make(out, resume)
+    assert seen == ["half"]
+    assert sorted(path.name for path in out.iterdir()) == ["half.txt", "manifest.json", "result.txt"]
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"config": Config(rate=0.2)}, {"inputs": {"data": "abd"}}, {"stage": "detect"}]
+)
+def test_what_another_config_left_is_not_used(out, changed):
+    def deep(folder):
+        (folder / "inner").mkdir()
+        (folder / "inner" / "x").write_text("x")
+        cut_off(folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(out, deep)
+    make(out, **changed)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+    if "config" in changed:
+        assert read_manifest(out)["config"]["rate"] == 0.2
+
+
+def test_a_folder_of_others_is_left_alone(out):
+    out.mkdir(parents=True)
+    (out / "thesis.tex").write_text("years")
+    with pytest.raises(UsageError, match="was not made by sppnet train"):
+        make(out)
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"name": "my app"}', "{", ""])
+def test_a_manifest_of_others_is_no_run(out, text):
+    out.mkdir(parents=True)
+    (out / "manifest.json").write_text(text)
+    for call in (lambda: make(out), lambda: read_manifest(out), lambda: fingerprint(out)):
+        with pytest.raises(DataError, match="not a complete run directory") as caught:
+            call()
+        assert str(out) in str(caught.value)
+
+
+def test_an_empty_folder_is_taken(out):
+    out.mkdir(parents=True)
+    make(out)
+    assert (out / "result.txt").is_file()
+
+
+def test_the_current_folder_cannot_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="give --out a new name"):
+        make(Path())
+    assert make(Path("a")) == Path("a")
+
+
+def test_two_at_once(out):
+    def second_while_the_first_runs(folder):
+        with pytest.raises(SppnetError, match="another process is making it") as caught:
+            make(out, never)
+        assert str(out) in str(caught.value)
+        write(folder)
+
+    make(out, second_while_the_first_runs)
+    assert (out / "result.txt").read_text() == "whole"
+
+
+def test_a_killed_process_holds_no_lock(out):
+    script = (
+        "import os, sys; from dataclasses import make_dataclass; from pathlib import Path\n"
+        "from sppnet_cli.runs import run_stage\n"
+        "config = make_dataclass('Config', [])()\n"
+        "run_stage(Path(sys.argv[1]), 'train', config, {}, lambda folder: os._exit(9))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
+    assert killed.returncode == 9
+    assert not out.exists()
+    make(out)
+    assert (out / "result.txt").is_file()
+
+
+def test_a_run_made_between_the_look_and_the_lock_is_not_made_again(out, monkeypatch):
+    real = fcntl.flock
+
+    def late(lock, how):
+        monkeypatch.setattr(runs.fcntl, "flock", real)
+        out.mkdir()
+        (out / "manifest.json").write_text("{}")
+        return real(lock, how)
+
+    monkeypatch.setattr(runs.fcntl, "flock", late)
+    with pytest.raises(SppnetError, match="another process is making it"):
+        make(out, never)
+
+
+def test_the_fingerprint_of_a_file_is_its_contents(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"one")
+    first = fingerprint(path)
+    assert fingerprint(path) == first
+    path.write_bytes(b"two")
+    assert fingerprint(path) != first
+    moved = tmp_path / "elsewhere.pth"
+    moved.write_bytes(b"one")
+    assert fingerprint(moved) == first
+
+
+def tree(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+def test_the_fingerprint_of_a_data_folder_is_its_names_and_sizes(tmp_path):
+    files = {"b/2.jpg": "22", "a.txt": "1"}
+    first = fingerprint(tree(tmp_path / "first", files))
+    assert fingerprint(tree(tmp_path / "same", dict(reversed(files.items())))) == first
+    others = [
+        {"b/2.jpg": "22"},
+        {"b/3.jpg": "22", "a.txt": "1"},
+        {"c/2.jpg": "22", "a.txt": "1"},
+        {"b/2.jpg": "222", "a.txt": "1"},
+        files | {"c.txt": ""},
+    ]
+    found = {fingerprint(tree(tmp_path / f"other{k}", other)) for k, other in enumerate(others)}
+    assert len(found) == len(others)
+    assert first not in found
+
+
+def test_the_fingerprint_of_a_run_is_what_it_was_made_from(tmp_path):
+    first = fingerprint(make(tmp_path / "a"))
+    assert first == read_manifest(tmp_path / "a")["fingerprint"]
+    assert fingerprint(make(tmp_path / "elsewhere" / "b")) == first
+    assert fingerprint(make(tmp_path / "c", config=Config(rate=0.2))) != first
+    assert fingerprint(make(tmp_path / "d", inputs={"data": "x"})) != first
+    assert fingerprint(make(tmp_path / "e", stage="detect")) != first
+
+
+def test_nothing_has_no_fingerprint(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        fingerprint(tmp_path / "none")
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(DataError, match="not a complete run directory"):
+        read_manifest(tmp_path)
+
+
+def test_a_partial_run_is_not_taken_for_one(out):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    partial = out.with_name("a.partial")
+    assert json.loads((partial / "started.json").read_text())["stage"] == "train"
+    with pytest.raises(DataError, match="not a complete run directory"):
+        read_manifest(partial)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        make(tmp_path / "a")
