@@ -1,0 +1,138 @@
+"""mini, the embedded default dataset: an ImageNet, a VOC 2007 and a Caltech101 folder, drawn from a seed.
+
+The same seed and size give the same bytes on every run (of one OpenCV and NumPy).  Training and test images
+of the first two share no handwriting.  `mini_shapes` has the classes, `mini_drawing` the pictures and
+`mini_voc` the scenes of many objects.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sppnet_cli.console import track
+from sppnet_cli.data.mini_drawing import (
+    Image,
+    Pose,
+    add_noise,
+    draw_background,
+    draw_object,
+    image_size,
+    stream,
+    write_jpeg,
+)
+from sppnet_cli.data.mini_shapes import CLASSES, EXTRA_CLASSES, ObjectClass
+from sppnet_cli.data.mini_voc import write_voc
+from sppnet_cli.errors import DataError
+
+GENERATOR_VERSION = 1
+BACKGROUND_CATEGORY = "BACKGROUND_Google"
+CALTECH_CLASSES = (*CLASSES[1:20:3], *EXTRA_CLASSES)  # 7 of the 20 classes and 4 of its own
+
+
+@dataclass(frozen=True)
+class MiniSize:
+    """Numbers of images.  From 20 images on, each list of the first four holds every class."""
+
+    imagenet_train: int
+    imagenet_val: int
+    voc_trainval: int
+    voc_test: int
+    caltech_per_category: int
+
+
+MINI = MiniSize(
+    imagenet_train=3000, imagenet_val=600, voc_trainval=140, voc_test=120, caltech_per_category=40
+)
+TINY = MiniSize(imagenet_train=40, imagenet_val=20, voc_trainval=20, voc_test=20, caltech_per_category=4)
+
+
+def make_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> None:
+    """Write the dataset to `root`: `imagenet/`, `VOCdevkit/VOC2007/`, `caltech101/` and `mini.json`.
+
+    `root` appears complete or not at all; a mini dataset that is already there is replaced.
+    Raises `DataError` if `root` holds anything else or cannot be written.
+    """
+    try:
+        if root.exists() and not _is_replaceable(root):
+            raise DataError(f"{root}: is there and holds no mini.json; choose another folder")
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            _write_imagenet(new / "imagenet", seed, size)
+            write_voc(new / "VOCdevkit" / "VOC2007", seed, size.voc_trainval, size.voc_test)
+            _write_caltech(new / "caltech101", seed, size)
+            (new / "mini.json").write_text(json.dumps(_record(seed, size), indent=2) + "\n")
+            if root.exists():
+                root.replace(Path(scratch) / "old")
+            new.replace(root)
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot write mini there ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def is_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> bool:
+    """Whether `root` holds the dataset that `make_mini` of this version would write there."""
+    try:
+        return bool(json.loads((root / "mini.json").read_text()) == _record(seed, size))
+    except (OSError, ValueError):
+        return False
+
+
+def _record(seed: int, size: MiniSize) -> dict[str, Any]:
+    return {"generator_version": GENERATOR_VERSION, "seed": seed, "size": asdict(size)}
+
+
+def _is_replaceable(root: Path) -> bool:
+    return root.is_dir() and ((root / "mini.json").is_file() or not any(root.iterdir()))
+
+
+def _write_imagenet(root: Path, seed: int, size: MiniSize) -> None:
+    wnids = [f"n9{index + 1:07d}" for index in range(len(CLASSES))]
+    for split, count in (("train", size.imagenet_train), ("val", size.imagenet_val)):
+        for wnid in wnids:
+            (root / split / wnid).mkdir(parents=True)
+        role = f"imagenet/{split}"
+        for index in track(range(count), f"mini {role}"):
+            number, label = divmod(index, len(CLASSES))
+            image = _imagenet_image(stream(seed, role, index), CLASSES[label], held_out=split == "val")
+            write_jpeg(root / split / wnids[label] / f"{wnids[label]}_{number + 1}.JPEG", image)
+    rows = [f"{wnid},{kind.name}" for wnid, kind in zip(wnids, CLASSES, strict=True)]
+    (root / "classes.csv").write_text("\n".join(["wnid,name", *rows]) + "\n")
+
+
+def _imagenet_image(rng: np.random.Generator, kind: ObjectClass, held_out: bool) -> Image:
+    """One large object, anywhere but rather near the middle; up to an eighth of it beyond the border."""
+    height, width = image_size(rng, (256, 320), (0.6, 1.7))
+    image = draw_background(rng, height, width)
+    side = rng.uniform(0.45, 0.95) * min(height, width)
+    x, y = 0.375 * side + rng.beta(2, 2, 2) * (width - 0.75 * side, height - 0.75 * side)
+    draw_object(rng, image, kind, Pose((x, y), side), held_out)
+    return add_noise(rng, image)
+
+
+def _write_caltech(root: Path, seed: int, size: MiniSize) -> None:
+    kinds = (None, *CALTECH_CLASSES)
+    for category, kind in enumerate(track(kinds, "mini caltech101")):
+        name = kind.name if kind else BACKGROUND_CATEGORY
+        folder = root / "101_ObjectCategories" / name
+        folder.mkdir(parents=True)
+        for number in range(size.caltech_per_category):
+            rng = stream(seed, "caltech101", number * len(kinds) + category)
+            write_jpeg(folder / f"image_{number + 1:04d}.jpg", _caltech_image(rng, kind, number % 3 == 0))
+
+
+def _caltech_image(rng: np.random.Generator, kind: ObjectClass | None, held_out: bool) -> Image:
+    """A large, centred object on a plain background; a cluttered background alone if `kind` is None."""
+    height, width = image_size(rng, (200, 280), (0.7, 1.5))
+    image = draw_background(rng, height, width, plain=kind is not None)
+    if kind is not None:
+        side = rng.uniform(0.55, 0.95) * min(height, width)
+        centre = (rng.uniform(0.45, 0.55) * width, rng.uniform(0.45, 0.55) * height)
+        draw_object(rng, image, kind, Pose(centre, side), held_out)
+    return add_noise(rng, image)

@@ -1,0 +1,151 @@
+"""The VOC role of the mini dataset: scenes of several objects, their annotation files and image lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sppnet_cli.console import track
+from sppnet_cli.data.mini_drawing import (
+    Image,
+    Mask,
+    Pose,
+    add_noise,
+    draw_background,
+    draw_line,
+    draw_object,
+    image_size,
+    stream,
+    write_jpeg,
+)
+from sppnet_cli.data.mini_shapes import CLASSES, ObjectClass
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """One VOC object.  `box` is x1, y1, x2, y2 in 0-based inclusive pixels."""
+
+    name: str
+    box: tuple[int, int, int, int]
+    truncated: bool
+    difficult: bool
+
+
+def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
+    """Write the folder VOC2007, `root`: `trainval` and `test` images, their annotations and all lists.
+
+    Ids are shuffled over the two; the first object of the images goes through all classes in turn.
+    """
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    ids = [f"{k + 1:06d}" for k in range(trainval + test)]
+    shuffled: list[str] = stream(seed, "voc/ids").permutation(ids).tolist()
+    annotations: dict[str, list[VocObject]] = {}
+    for position, image_id in enumerate(track(shuffled, "mini VOCdevkit")):
+        held_out = position >= trainval
+        index = position - trainval if held_out else position
+        rng = stream(seed, "voc/test" if held_out else "voc/trainval", index)
+        image, annotations[image_id] = _voc_image(rng, CLASSES[index % len(CLASSES)], held_out)
+        write_jpeg(root / "JPEGImages" / f"{image_id}.jpg", image)
+        xml = _annotation_xml(image_id, image.shape, annotations[image_id])
+        (root / "Annotations" / f"{image_id}.xml").write_text(xml)
+    splits = {
+        "train": shuffled[: trainval // 2],
+        "val": shuffled[trainval // 2 : trainval],
+        "trainval": shuffled[:trainval],
+        "test": shuffled[trainval:],
+    }
+    for split, members in splits.items():
+        _write_lists(root / "ImageSets" / "Main", split, members, annotations)
+
+
+def _voc_image(rng: np.random.Generator, main: ObjectClass, held_out: bool) -> tuple[Image, list[VocObject]]:
+    """One to four objects; the first is of class `main`, in front and never difficult."""
+    height, width = image_size(rng, (240, 300), (0.6, 1.7))
+    image = draw_background(rng, height, width)
+    others = rng.integers(len(CLASSES), size=rng.choice(4, p=(0.25, 0.35, 0.25, 0.15)))
+    kinds = [main, *(CLASSES[k] for k in others)]
+    poses: list[Pose] = []
+    for number in range(len(kinds)):
+        poses.append(_place(rng, (height, width), poses, hard=number > 0 and rng.random() < 0.15))
+    owner = np.full((height, width), -1)
+    areas: dict[int, int] = {}
+    for number in reversed(range(len(kinds))):
+        covered, areas[number] = draw_object(rng, image, kinds[number], poses[number], held_out)
+        owner[covered] = number
+    for _ in range(rng.integers(4)):
+        draw_line(rng, image)
+    found = [_annotate(kinds[k].name, owner == k, areas[k], poses[k]) for k in range(len(kinds))]
+    return add_noise(rng, image), [annotation for annotation in found if annotation is not None]
+
+
+def _place(rng: np.random.Generator, shape: tuple[int, int], others: Sequence[Pose], hard: bool) -> Pose:
+    """A pose that mostly keeps clear of `others`; a `hard` one is tiny or faint."""
+    faint = hard and rng.random() < 0.5
+    low, high = (14, 30) if hard and not faint else (45, 170)
+    side = min(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 0.75 * min(shape))
+    margin = (0.3 if rng.random() < 0.15 else 0.55) * side  # some reach beyond the border
+    reach = rng.uniform(0.25, 0.6) if rng.random() < 0.15 else 1.0  # some stand behind others
+    centre = (0.0, 0.0)
+    for _ in range(30):
+        centre = (rng.uniform(margin, shape[1] - margin), rng.uniform(margin, shape[0] - margin))
+        gaps = [max(abs(np.subtract(centre, o.centre))) - reach * (side + o.side) / 2 for o in others]
+        if min(gaps, default=0.0) >= 0:
+            break
+    return Pose(centre, side, opacity=0.35 if faint else rng.uniform(0.65, 1.0))
+
+
+def _annotate(name: str, visible: Mask, area: int, pose: Pose) -> VocObject | None:
+    """The annotation of an object with `visible` pixels of `area`; None if next to nothing of it shows."""
+    if visible.sum() < max(16, 0.05 * area):
+        return None
+    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
+    shown = visible.sum() / area
+    return VocObject(
+        name,
+        box=(int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])),
+        truncated=bool(shown < 0.85),
+        difficult=bool(pose.opacity < 0.5 or pose.side < 40 or shown < 0.45),
+    )
+
+
+def _annotation_xml(image_id: str, shape: tuple[int, ...], annotations: Sequence[VocObject]) -> str:
+    """The annotation file of VOC 2007; its boxes are 1-based and inclusive."""
+    lines = [
+        "<annotation>",
+        "\t<folder>VOC2007</folder>",
+        f"\t<filename>{image_id}.jpg</filename>",
+        "\t<source>\n\t\t<database>mini</database>\n\t\t<annotation>PASCAL VOC2007</annotation>\n\t</source>",
+        f"\t<size>\n\t\t<width>{shape[1]}</width>\n\t\t<height>{shape[0]}</height>",
+        "\t\t<depth>3</depth>\n\t</size>",
+        "\t<segmented>0</segmented>",
+    ]
+    for annotation in annotations:
+        x1, y1, x2, y2 = (corner + 1 for corner in annotation.box)
+        lines += [
+            "\t<object>",
+            f"\t\t<name>{annotation.name}</name>",
+            "\t\t<pose>Unspecified</pose>",
+            f"\t\t<truncated>{int(annotation.truncated)}</truncated>",
+            f"\t\t<difficult>{int(annotation.difficult)}</difficult>",
+            f"\t\t<bndbox>\n\t\t\t<xmin>{x1}</xmin>\n\t\t\t<ymin>{y1}</ymin>",
+            f"\t\t\t<xmax>{x2}</xmax>\n\t\t\t<ymax>{y2}</ymax>\n\t\t</bndbox>",
+            "\t</object>",
+        ]
+    return "\n".join([*lines, "</annotation>"]) + "\n"
+
+
+def _write_lists(
+    folder: Path, split: str, ids: Sequence[str], annotations: dict[str, list[VocObject]]
+) -> None:
+    """`<split>.txt` and each `<class>_<split>.txt`: 1 present, -1 absent, 0 present as difficult only."""
+    ids = sorted(ids)
+    (folder / f"{split}.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+    for kind in CLASSES:
+        lines = []
+        for image_id in ids:
+            difficult = [a.difficult for a in annotations[image_id] if a.name == kind.name]
+            label = -1 if not difficult else 0 if all(difficult) else 1
+            lines.append(f"{image_id} {label:2d}\n")
+        (folder / f"{kind.name}_{split}.txt").write_text("".join(lines))
