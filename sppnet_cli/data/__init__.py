@@ -1,0 +1,1 @@
+"""Images, annotations and window proposals, read from the layouts in which the datasets are published."""

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from sppnet_cli.data.imagenet import load_image_folder
+from sppnet_cli.errors import DataError
+
+
+@pytest.fixture
+def train(tmp_path):
+    root = tmp_path / "train"
+    files = ("n02/b.jpg", "n02/a.JPEG", "n01/z.JPEG", "n10/1.png", "n10/2.PNG", "n10/3.jpeg", "n10/notes.txt")
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "synsets.txt").touch()
+    (root / ".cache").mkdir()
+    return root
+
+
+def names(dataset):
+    return [path.name for path in dataset.paths]
+
+
+def test_classes_and_images_are_sorted(train):
+    dataset = load_image_folder(train)
+    assert dataset.class_names == ("n01", "n02", "n10")
+    assert names(dataset) == ["z.JPEG", "a.JPEG", "b.jpg", "1.png", "2.PNG", "3.jpeg"]
+    assert dataset.labels.tolist() == [0, 1, 1, 2, 2, 2]
+    assert dataset.labels.dtype == np.int64
+    assert len(dataset) == 6
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (2, ["z.JPEG", "a.JPEG"]),
+        (3, ["z.JPEG", "a.JPEG", "1.png"]),
+        (4, ["z.JPEG", "a.JPEG", "b.jpg", "1.png"]),
+        (5, ["z.JPEG", "a.JPEG", "b.jpg", "1.png", "2.PNG"]),
+        (99, ["z.JPEG", "a.JPEG", "b.jpg", "1.png", "2.PNG", "3.jpeg"]),
+    ],
+)
+def test_limit_takes_evenly_over_the_classes(train, limit, expected):
+    dataset = load_image_folder(train, limit=limit)
+    assert names(dataset) == expected
+    assert dataset.class_names == ("n01", "n02", "n10")
+    assert [dataset.class_names[label] for label in dataset.labels] == [p.parent.name for p in dataset.paths]
+
+
+def test_what_is_missing_is_named(train, tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        load_image_folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"train: class folder without images"):
+        load_image_folder(tmp_path)
+    (train / "n03").mkdir()
+    with pytest.raises(DataError, match=r"n03: class folder without images"):
+        load_image_folder(train)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="empty: holds no class folders"):
+        load_image_folder(empty)

@@ -1,0 +1,233 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sppnet_cli.data.voc import image_labels, load_voc
+from sppnet_cli.errors import DataError
+
+OBJECT = """
+    <object><name>{name}</name><pose>Left</pose><truncated>0</truncated><difficult>{difficult}</difficult>
+      <bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>
+      <part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>
+    </object>"""
+
+
+def annotation_xml(*objects):
+    """XML of an image 60 wide and 40 high; an object is (class, difficult, 1-based box)."""
+    inside = "".join(
+        OBJECT.format(name=name, difficult=difficult, box=box) for name, difficult, box in objects
+    )
+    return (
+        f"<annotation><size><width>60</width><height>40</height><depth>3</depth></size>{inside}</annotation>"
+    )
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """Two trainval images and one test image of the classes bird, train and cat."""
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    xml = {
+        "000002": annotation_xml(("cat", 0, (1, 1, 60, 40)), ("bird", 1, (11, 6, 20, 35))),
+        "000001": annotation_xml(("train", 0, (5, 5, 5, 5))),
+        "000009": annotation_xml(),
+    }
+    for image_id, text in xml.items():
+        (root / "Annotations" / f"{image_id}.xml").write_text(text)
+        Image.new("RGB", (60, 40)).save(root / "JPEGImages" / f"{image_id}.jpg")
+    main = root / "ImageSets" / "Main"
+    (main / "trainval.txt").write_text("000002\n000001\n")
+    (main / "train.txt").write_text("000002\n")
+    (main / "test.txt").write_text("000009\n")
+    labels = {"bird": (0, -1), "cat": (1, -1), "train": (-1, 1)}
+    for name, (second, first) in labels.items():
+        (main / f"{name}_trainval.txt").write_text(f"000002 {second:2d}\n000001 {first:2d}\n")
+        (main / f"{name}_train.txt").write_text(f"000002 {second:2d}\n")
+        (main / f"{name}_test.txt").write_text("000009 -1\n")
+    return tmp_path / "VOCdevkit"
+
+
+def rewrite(devkit, image_id, old, new):
+    path = devkit / "VOC2007" / "Annotations" / f"{image_id}.xml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_a_split_in_the_order_of_its_list(devkit):
+    for data in (devkit, devkit / "VOC2007"):
+        dataset = load_voc(data, "trainval")
+        assert dataset.ids == ("000002", "000001")
+        assert dataset.class_names == ("bird", "cat", "train")
+        assert dataset.root == devkit / "VOC2007"
+        assert len(dataset) == 2
+        assert dataset.image_path("000002") == devkit / "VOC2007" / "JPEGImages" / "000002.jpg"
+    assert load_voc(devkit, "test").class_names == ("bird", "cat", "train")
+
+
+def test_limit_takes_the_first_ids(devkit):
+    dataset = load_voc(devkit, "trainval", limit=1)
+    assert dataset.ids == ("000002",)
+    assert dataset.class_names == ("bird", "cat", "train")
+    assert image_labels(dataset, "cat")[1].tolist() == [1]
+
+
+def test_boxes_become_0_based_and_parts_are_no_objects(devkit):
+    dataset = load_voc(devkit, "trainval")
+    found = dataset.annotation("000002")
+    assert found.boxes.tolist() == [[0, 0, 59, 39], [10, 5, 19, 34]]
+    assert found.boxes.dtype == np.float32
+    assert found.labels.tolist() == [1, 0]
+    assert found.labels.dtype == np.int64
+    assert found.difficult.tolist() == [False, True]
+    assert found.difficult.dtype == bool
+    assert found.size == (40, 60)
+    assert dataset.annotation("000001").boxes.tolist() == [[4, 4, 4, 4]]
+
+
+def test_an_image_without_objects(devkit):
+    found = load_voc(devkit, "test").annotation("000009")
+    assert found.boxes.shape == (0, 4)
+    assert found.labels.shape == found.difficult.shape == (0,)
+
+
+def test_image_labels(devkit):
+    dataset = load_voc(devkit, "trainval")
+    ids, labels = image_labels(dataset, "bird")
+    assert ids == ("000002", "000001")
+    assert labels.tolist() == [0, -1]
+    assert labels.dtype == np.int64
+    assert image_labels(dataset, "train")[1].tolist() == [-1, 1]
+
+
+def test_classes_come_from_the_annotations_when_there_are_no_class_lists(devkit):
+    for path in (devkit / "VOC2007" / "ImageSets" / "Main").glob("*_*.txt"):
+        path.unlink()
+    dataset = load_voc(devkit, "trainval", limit=1)
+    assert dataset.class_names == ("bird", "cat", "train")
+    with pytest.raises(DataError, match=r"bird_trainval\.txt: no such per-class list"):
+        image_labels(dataset, "bird")
+
+
+def test_a_split_of_ones_own_is_not_a_class(devkit):
+    (devkit / "VOC2007" / "ImageSets" / "Main" / "my_train.txt").write_text("000001\n")
+    dataset = load_voc(devkit, "my_train")
+    assert dataset.ids == ("000001",)
+    assert dataset.class_names == ("bird", "cat", "train")
+
+
+def test_the_image_must_have_the_annotated_size(devkit):
+    dataset = load_voc(devkit, "trainval")
+    assert dataset.image("000001").shape == (40, 60, 3)
+    Image.new("RGB", (40, 60)).save(dataset.image_path("000001"))
+    with pytest.raises(DataError, match=r"000001\.jpg: 40x60 pixels, but its annotation says 60x40"):
+        dataset.image("000001")
+
+
+def test_a_missing_or_empty_folder(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; a devkit has VOC2007/ImageSets.*--data"):
+        load_voc(tmp_path / "nowhere", "test")
+    with pytest.raises(DataError, match="not a VOC devkit; a devkit has"):
+        load_voc(tmp_path, "test")
+
+
+def test_a_devkit_of_two_years_needs_a_choice(devkit):
+    shutil.copytree(devkit / "VOC2007", devkit / "VOC2012")
+    with pytest.raises(DataError, match="holds VOC2007, VOC2012; name one"):
+        load_voc(devkit, "test")
+    assert load_voc(devkit / "VOC2012", "test").ids == ("000009",)
+
+
+def test_broken_split_lists(devkit):
+    with pytest.raises(DataError, match=r"val\.txt: no such split list.*: test, train, trainval"):
+        load_voc(devkit, "val")
+    main = devkit / "VOC2007" / "ImageSets" / "Main"
+    (main / "val.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"val\.txt: lists no image"):
+        load_voc(devkit, "val")
+    (main / "val.txt").write_text("000001\n000002\n000001\n")
+    with pytest.raises(DataError, match=r"val\.txt: 1 ids are listed twice"):
+        load_voc(devkit, "val")
+    (main / "val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"val\.txt: cannot be read"):
+        load_voc(devkit, "val")
+
+
+def test_broken_class_lists(devkit):
+    dataset = load_voc(devkit, "trainval")
+    class_list = devkit / "VOC2007" / "ImageSets" / "Main" / "cat_trainval.txt"
+    class_list.write_text("000002 1\n")
+    with pytest.raises(DataError, match=r"cat_trainval\.txt: lacks image 000001"):
+        image_labels(dataset, "cat")
+    class_list.write_text("000002 1\n000001 2\n")
+    with pytest.raises(DataError, match=r"cat_trainval\.txt: '000001 2' is not an id and"):
+        image_labels(dataset, "cat")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "<name>cat</name>",
+            "<name>cow</name>",
+            "unknown class 'cow'; the set's classes are bird, cat, train",
+        ),
+        ("<name>cat</name>", "", "<object> has no <name>"),
+        ("<difficult>0</difficult>", "", "<object> has no <difficult>"),
+        ("<ymax>40</ymax>", "", "<object> has no <bndbox><ymax>"),
+        ("<ymax>40</ymax>", "<ymax>many</ymax>", "<bndbox><ymax> is 'many', not a number"),
+        ("<ymax>40</ymax>", "<ymax>nan</ymax>", "<bndbox><ymax> is 'nan', not a number"),
+        ("<width>60</width>", "", "<annotation> has no <size><width>"),
+        ("<xmin>1</xmin>", "<xmin>0</xmin>", "outside the 60x40 image"),
+        ("<xmax>60</xmax>", "<xmax>61</xmax>", "outside the 60x40 image"),
+        ("<ymin>1</ymin>", "<ymin>-3</ymin>", "outside the 60x40 image"),
+        ("<ymax>40</ymax>", "<ymax>41</ymax>", "outside the 60x40 image"),
+        ("<xmin>11</xmin>", "<xmin>21</xmin>", "inverted box of a bird"),
+        ("</annotation>", "", "not readable as XML"),
+        ("<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>', "not readable as XML"),
+    ],
+)
+def test_broken_annotations(devkit, old, new, message):
+    rewrite(devkit, "000002", old, new)
+    dataset = load_voc(devkit, "trainval")
+    with pytest.raises(DataError) as caught:
+        dataset.annotation("000002")
+    assert str(caught.value).startswith(str(devkit / "VOC2007" / "Annotations" / "000002.xml"))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_annotation(devkit):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    dataset = load_voc(devkit, "trainval")
+    path.write_text("<html></html>")
+    with pytest.raises(DataError, match="not a VOC annotation"):
+        dataset.annotation("000002")
+    path.write_text("")
+    with pytest.raises(DataError, match="not readable as XML"):
+        dataset.annotation("000002")
+    path.unlink()
+    with pytest.raises(DataError, match=r"000002\.xml: no such annotation file"):
+        dataset.annotation("000002")
+
+
+@pytest.mark.data
+@pytest.mark.skipif("SPPNET_TEST_SHARED" not in os.environ, reason="needs real images")
+def test_every_real_annotation_loads_and_agrees_with_the_class_lists():
+    data = Path(os.environ["SPPNET_TEST_SHARED"]) / "VOCdevkit"
+    for split in ("trainval", "test"):
+        dataset = load_voc(data, split)
+        assert len(dataset) == 600
+        assert dataset.class_names[0] == "aeroplane"
+        assert dataset.class_names[19] == "tvmonitor"
+        found = [dataset.annotation(image_id) for image_id in dataset.ids]
+        for label, name in enumerate(dataset.class_names):
+            expected = []
+            for annotation in found:
+                of_class = annotation.difficult[annotation.labels == label]
+                expected.append(-1 if len(of_class) == 0 else int(not of_class.all()))
+            assert image_labels(dataset, name)[1].tolist() == expected
