@@ -1,0 +1,36 @@
+"""What a network expects of its input; the network carries it, so that no stage has to know."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """`(x / divisor - mean) / deviation` per channel, in the network's channel order."""
+
+    order: str  # "RGB" or "BGR"
+    divisor: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """From RGB images `(B, 3, H, W)` in 0..255, any dtype, to the network's float32 input, channels-last."""
+        x = images.to(torch.float32)
+        if self.order == "BGR":
+            x = x.flip(1)
+        mean = torch.tensor(self.mean, device=x.device).view(1, 3, 1, 1)
+        scale = 1 / (self.divisor * torch.tensor(self.deviation, device=x.device).view(1, 3, 1, 1))
+        return ((x - mean * self.divisor) * scale).contiguous(memory_format=torch.channels_last)
+
+
+CAFFE = Preprocessing("BGR", 1.0, (128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
+TORCHVISION = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Image `(3, H, W)` uint8 to float32 `(1, 3, *size)` in 0..255: bilinear, half-pixel centres, no antialias."""
+    x = image.to(torch.float32)[None].contiguous(memory_format=torch.channels_last)
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,87 @@
+"""The whole network: trunk, pooling and fully connected head, with its preprocessing and geometry."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sppnet_cli.errors import UsageError
+from sppnet_cli.network.backbones import build_trunk, feature_channels
+from sppnet_cli.network.pyramid import SPP6, SpatialPyramidPooling, bin_count
+from sppnet_cli.network.receptive import geometry_of
+from sppnet_cli.network.zf5 import initialise
+
+FC_LAYERS = ("fc6", "fc7")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What must be known to build a network before its weights are loaded."""
+
+    arch: str = "zf5"
+    width: float = 1.0  # factor of the filter numbers, zf5 only
+    levels: tuple[int, ...] | None = SPP6  # pyramid; None: the plain net's 3x3/2 pool to 6x6
+    fc: int = 0  # outputs of fc6 and of fc7; 0: a trunk without a head
+    classes: int = 0  # outputs of fc8
+
+
+class Head(nn.Module):
+    """fc6, ReLU, dropout, fc7, ReLU, dropout, fc8, on pooled vectors `(N, inputs)`.
+
+    `input_scale` multiplies the pooled vectors first.  It is 1 for a head trained with its trunk; a new head on
+    a foreign trunk takes the scale that brings that trunk's features to the size its initialisation expects.
+    """
+
+    input_scale: Tensor
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, input_scale: float = 1.0) -> None:
+        super().__init__()
+        self.fc6 = nn.Linear(inputs, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, outputs)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(0.5)
+        self.register_buffer("input_scale", torch.tensor(input_scale))
+
+    def features(self, pooled: Tensor, layer: str) -> Tensor:
+        """fc6 or fc7 after ReLU, `(N, hidden)`, of pooled vectors."""
+        x = self.relu(self.fc6(pooled * self.input_scale))
+        return x if layer == "fc6" else self.relu(self.fc7(self.dropout(x)))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Class scores before the softmax, `(N, outputs)`."""
+        return self.fc8(self.dropout(self.features(pooled, "fc7")))
+
+
+class SPPNet(nn.Module):
+    """A network built from its `NetworkSpec`; random weights until `weights.load_network` fills them."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.trunk, self.preprocessing = build_trunk(spec.arch, spec.width)
+        self.geometry = geometry_of(self.trunk)
+        self.channels = feature_channels(self.trunk)
+        if spec.levels is None:
+            self.pool: nn.Module = nn.Sequential(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Flatten(1))
+            bins = 36
+        else:
+            self.pool = SpatialPyramidPooling(spec.levels)
+            bins = bin_count(spec.levels)
+        self.pooled_size = self.channels * bins
+        self.head = Head(self.pooled_size, spec.fc, spec.classes) if spec.fc else None
+        self.to(memory_format=torch.channels_last)
+
+    def initialise(self, rule: str) -> None:
+        """Random weights by the `paper` or `he` rule (see `zf5.initialise`)."""
+        initialise(self, rule)
+
+    def require_head(self) -> Head:
+        """The head; raises `UsageError` for a bare trunk."""
+        if self.head is None:
+            raise UsageError(f"{self.spec.arch} has no fc layers: fine-tune them first, or use layer pool5")
+        return self.head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""
+        return self.require_head()(self.pool(self.trunk(self.preprocessing(images))))

@@ -1,0 +1,137 @@
+"""Weights on disk: our own network folders, and the state dicts that users bring."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from sppnet_cli.errors import DataError
+from sppnet_cli.network.backbones import weights_prefix
+from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+
+SPEC_FILE = "network.json"
+WEIGHTS_FILE = "network.safetensors"
+HEAD_FILE = "head.safetensors"
+
+
+def save_network(network: SPPNet, folder: Path) -> None:
+    """Write `network.json` and `network.safetensors` into an existing folder."""
+    spec = dataclasses.asdict(network.spec)
+    (folder / SPEC_FILE).write_text(json.dumps(spec, indent=2) + "\n")
+    save_file(_plain(network), folder / WEIGHTS_FILE)
+
+
+def load_spec(folder: Path) -> NetworkSpec:
+    """The spec of a network folder.  Raises `DataError` where there is none."""
+    try:
+        fields = json.loads((folder / SPEC_FILE).read_text())
+        if fields["levels"] is not None:
+            fields["levels"] = tuple(fields["levels"])
+        return NetworkSpec(**fields)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{folder}: not a network folder ({SPEC_FILE} is missing or broken): {error}"
+        ) from None
+
+
+def load_network(folder: Path) -> SPPNet:
+    """The network that `save_network` wrote, in evaluation mode.  Raises `DataError` where it is not whole."""
+    network = SPPNet(load_spec(folder))
+    _fill(network, read_state_dict(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
+    return network.eval()
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Write `head.safetensors` into an existing folder."""
+    save_file(_plain(head), folder / HEAD_FILE)
+
+
+def load_head(folder: Path) -> Head:
+    """The head that `save_head` wrote, in evaluation mode."""
+    state = read_state_dict(folder / HEAD_FILE)
+    if "fc6.weight" not in state or "fc8.weight" not in state:
+        raise DataError(f"{folder / HEAD_FILE}: holds no fc6, fc7 and fc8; make it with `sppnet finetune`")
+    hidden, inputs = state["fc6.weight"].shape
+    head = Head(inputs, hidden, state["fc8.weight"].shape[0])
+    _fill(head, state, folder / HEAD_FILE)
+    return head.eval()
+
+
+def load_trunk_weights(network: SPPNet, source: str) -> None:
+    """Fill the trunk of `network` from a state dict of the whole torchvision classifier, or of its features.
+
+    `source` is a file (safetensors, or what `torch.save` wrote: never code) or `DEFAULT` for torchvision's
+    published weights.  Raises `DataError` with the first differences where the file is of another net.
+    """
+    if source == "DEFAULT":
+        path, state = Path(f"{network.spec.arch} DEFAULT"), _published(network.spec.arch)
+    else:
+        path = Path(source)
+        state = read_state_dict(path)
+    _fill(network.trunk, _trunk_part(network.trunk, state), path)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors or torch file.  Raises `DataError` for anything else."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - the unpickler raises anything on what is no weights file
+        raise DataError(
+            f"{path}: not a weights file; give a .safetensors or a torch.save'd state dict"
+        ) from None
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
+        raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    return dict(state)
+
+
+def _published(arch: str) -> dict[str, Tensor]:
+    try:
+        # Through the model, which knows the names that older files use.
+        return dict(models.get_model(arch, weights="DEFAULT", progress=False).state_dict())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{arch} DEFAULT: the download failed ({error}); give a file with --weights"
+        ) from None
+
+
+def _trunk_part(trunk: nn.Sequential, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What belongs to the trunk in a whole classifier's state dict, under the trunk's own names."""
+    prefix = weights_prefix(trunk)
+    inside = prefix or tuple(f"{name}." for name, _ in trunk.named_children())
+    part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(inside)}
+    # Older files lack these counters, which nothing reads after training.
+    counters = {k: v for k, v in trunk.state_dict().items() if k.endswith("num_batches_tracked")}
+    return counters | part
+
+
+def _plain(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
+    wanted = module.state_dict()
+    differences = [f"{k} is missing" for k in wanted if k not in state]
+    differences += [f"{k} is unknown" for k in state if k not in wanted]
+    differences += [
+        f"{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
+    if differences:
+        more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
+        raise DataError(f"{path}: weights of another architecture: {'; '.join(differences[:3])}{more}")
+    module.load_state_dict(state)

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from sppnet_cli.errors import UsageError
+from sppnet_cli.network.pyramid import SPP4, SPP6
+from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+
+
+def narrow(levels, fc=16, classes=5):
+    torch.manual_seed(0)
+    return SPPNet(NetworkSpec("zf5", 0.0625, levels, fc, classes)).eval()
+
+
+def image(height, width):
+    return torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+
+
+def test_the_plain_net_pools_to_6_by_6():
+    network = narrow(None)
+    assert network.pool(torch.zeros(2, 16, 13, 13)).shape == (2, 16 * 36)
+    assert network.pooled_size == 16 * 36 == network.head.fc6.in_features
+    maps = torch.randn(1, 16, 13, 13)
+    corner = network.pool(maps)[0, 35]  # channel 0, row 5, column 5
+    assert corner == maps[0, 0, 10:13, 10:13].max()
+    with torch.inference_mode():
+        assert network(image(224, 224)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(("levels", "bins"), [(SPP6, 50), (SPP4, 30)])
+@pytest.mark.parametrize("size", [(224, 224), (180, 180), (200, 331)])
+def test_the_pyramid_takes_any_size(levels, bins, size):
+    network = narrow(levels)
+    assert network.pooled_size == 16 * bins
+    with torch.inference_mode():
+        assert network(image(*size)).shape == (1, 5)
+
+
+def test_the_network_is_preprocessing_trunk_pool_and_head():
+    network = narrow(SPP6)
+    pixels = image(180, 200)
+    with torch.inference_mode():
+        maps = network.trunk(pixels.float().flip(1) - 128)
+        pooled = network.pool(maps)
+        fc6 = (pooled @ network.head.fc6.weight.T + network.head.fc6.bias).clamp(min=0)
+        fc7 = (fc6 @ network.head.fc7.weight.T + network.head.fc7.bias).clamp(min=0)
+        fc8 = fc7 @ network.head.fc8.weight.T + network.head.fc8.bias
+        torch.testing.assert_close(network.head.features(pooled, "fc6"), fc6)
+        torch.testing.assert_close(network.head.features(pooled, "fc7"), fc7)
+        torch.testing.assert_close(network(pixels), fc8)
+
+
+def test_the_geometry_comes_with_the_network():
+    assert narrow(SPP6).geometry == (16, 20, 139)
+
+
+def test_a_head_by_hand():
+    head = Head(2, 2, 1, input_scale=0.5).eval()
+    weights = {"fc6": [[1.0, 0], [0, -1]], "fc7": [[1.0, 1], [2, 0]], "fc8": [[1.0, 10]]}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            getattr(head, name).weight.copy_(torch.tensor(weight))
+            getattr(head, name).bias.fill_(1)
+    pooled = torch.tensor([[4.0, 6.0]])
+    # Inputs (2, 3); fc6 (3, -2 -> 0); fc7 (4, 7); fc8 4 + 70 + 1.
+    assert head.features(pooled, "fc6").tolist() == [[3, 0]]
+    assert head.features(pooled, "fc7").tolist() == [[4, 7]]
+    assert head(pooled).tolist() == [[75]]
+
+
+def test_dropout_is_the_inverted_kind():
+    head = Head(1, 4000, 1)
+    with torch.no_grad():
+        for layer in (head.fc6, head.fc7):
+            layer.weight.zero_()
+            layer.bias.fill_(1)
+        head.fc7.weight.fill_(1)
+        head.fc8.weight.zero_()
+    torch.manual_seed(0)
+    summed = head.features(torch.zeros(1, 1), "fc7")[0, 0].item() - 1
+    assert summed % 2 == 0  # of fc6's ones, half are dropped and half doubled
+    assert summed == pytest.approx(4000, abs=4 * 63)  # four standard deviations
+    head.eval()
+    assert head.features(torch.zeros(1, 1), "fc7")[0, 0].item() == 4001
+
+
+def test_a_bare_trunk_has_no_scores():
+    network = narrow(SPP6, fc=0, classes=0)
+    with pytest.raises(UsageError, match="zf5 has no fc layers"):
+        network(image(180, 180))

@@ -1,0 +1,245 @@
+import json
+import os
+import urllib.error
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from sppnet_cli.errors import DataError
+from sppnet_cli.network.pyramid import SPP4, SPP6
+from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.weights import (
+    load_head,
+    load_network,
+    load_spec,
+    load_trunk_weights,
+    read_state_dict,
+    save_head,
+    save_network,
+)
+
+
+def narrow(levels=SPP6, fc=16, classes=5):
+    return SPPNet(NetworkSpec("zf5", 0.0625, levels, fc, classes))
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("levels", "fc", "classes"), [(SPP6, 16, 5), (SPP4, 16, 5), (None, 16, 5), (SPP6, 0, 0)]
+)
+def test_a_network_comes_back(tmp_path, levels, fc, classes):
+    network = narrow(levels, fc, classes)
+    save_network(network, tmp_path)
+    loaded = load_network(tmp_path)
+    assert loaded.spec == network.spec == load_spec(tmp_path)
+    assert not any(module.training for module in loaded.modules())
+    assert_same(loaded.state_dict(), network.state_dict())
+    if fc:
+        images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+        with torch.inference_mode():
+            assert torch.equal(loaded(images), network.eval()(images))
+
+
+def test_a_head_comes_back(tmp_path):
+    head = Head(40, 8, 3, input_scale=0.25)
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert not loaded.training
+    assert loaded.input_scale == 0.25
+    assert_same(loaded.state_dict(), head.state_dict())
+
+
+def test_a_head_without_fc6(tmp_path):
+    save_file({"fc7.weight": torch.zeros(2, 2)}, tmp_path / "head.safetensors")
+    with pytest.raises(DataError, match=r"head\.safetensors: holds no fc6.*sppnet finetune"):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"levels": [1], "breadth": 3}', "\x00"])
+def test_a_broken_spec_is_no_network_folder(tmp_path, text):
+    if text is not None:
+        (tmp_path / "network.json").write_text(text)
+    with pytest.raises(DataError, match=r"not a network folder"):
+        load_network(tmp_path)
+
+
+def test_weights_of_another_spec_are_named_by_their_differences(tmp_path):
+    network = narrow()
+    save_network(network, tmp_path)
+    path = tmp_path / "network.safetensors"
+    state = load_file(path)
+    state["extra"] = state.pop("trunk.conv3.weight")
+    state["trunk.conv1.bias"] = torch.zeros(9)
+    save_file(state, path)
+    with pytest.raises(DataError) as caught:
+        load_network(tmp_path)
+    assert str(caught.value) == (
+        f"{path}: weights of another architecture: trunk.conv3.weight is missing; extra is unknown; "
+        "trunk.conv1.bias is (9,), not (8,)"
+    )
+
+
+def test_of_many_differences_three_are_named(tmp_path):
+    save_network(narrow(), tmp_path)
+    spec = json.loads((tmp_path / "network.json").read_text())
+    (tmp_path / "network.json").write_text(json.dumps(spec | {"width": 0.25}))
+    # All ten tensors of the trunk and fc6.weight; only fc6.bias, fc7 and fc8 agree.
+    with pytest.raises(DataError, match=r"\(and 8 more\)$") as caught:
+        load_network(tmp_path)
+    assert str(caught.value).count(" is (") == 3
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return torchvision.models.get_model("squeezenet1_1", weights=None)
+
+
+def squeezenet(arch="squeezenet1_1"):
+    return SPPNet(NetworkSpec(arch, levels=SPP6))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_trunk_takes_a_classifiers_features(tmp_path, classifier, whole, wrapped):
+    state = {k: v for k, v in classifier.state_dict().items() if whole or k.startswith("features.")}
+    torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "net.pth")
+    network = squeezenet()
+    load_trunk_weights(network, str(tmp_path / "net.pth"))
+    assert_same(network.trunk.state_dict(), classifier.features.state_dict())
+
+
+def test_a_safetensors_file_will_do(tmp_path, classifier):
+    save_file(classifier.state_dict(), tmp_path / "net.safetensors")
+    network = squeezenet()
+    load_trunk_weights(network, str(tmp_path / "net.safetensors"))
+    assert_same(network.trunk.state_dict(), classifier.features.state_dict())
+
+
+@pytest.mark.parametrize(("file_of", "arch"), [("squeezenet1_0", "squeezenet1_1"), ("resnet34", "resnet18")])
+def test_weights_of_another_arch(tmp_path, file_of, arch):
+    # Every tensor of resnet18's trunk is in resnet34's file too, in the same shape.
+    path = tmp_path / "other.pth"
+    torch.save(torchvision.models.get_model(file_of, weights=None).state_dict(), path)
+    network = squeezenet(arch)
+    before = {k: v.clone() for k, v in network.trunk.state_dict().items()}
+    with pytest.raises(DataError, match=r"other\.pth: weights of another architecture: ") as caught:
+        load_trunk_weights(network, str(path))
+    assert "\n" not in str(caught.value)
+    assert_same(network.trunk.state_dict(), before)
+
+
+def test_files_older_than_the_batch_counters(tmp_path):
+    state = torchvision.models.get_model("resnet18", weights=None).state_dict()
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) == 102  # as in resnet18-5c106cde.pth
+    torch.save(old, tmp_path / "old.pth")
+    network = squeezenet("resnet18")
+    load_trunk_weights(network, str(tmp_path / "old.pth"))
+    assert torch.equal(network.trunk.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    assert torch.equal(network.trunk.bn1.running_var, state["bn1.running_var"])
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    trace = tmp_path / "trace"
+    torch.save({"weight": torch.zeros(1), "x": Malicious(f"touch {trace}")}, tmp_path / "bad.pth")
+    with pytest.raises(DataError, match=r"bad\.pth: not a weights file"):
+        read_state_dict(tmp_path / "bad.pth")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"Readme: weights are elsewhere\n",  # R, N, } and q are opcodes of pickle
+        b"Not found\n",
+        b'}"error": "gone"}',
+        b"quota exceeded\n",
+        b"<!DOCTYPE html><html></html>\n",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF\x00",
+        b"\x89PNG\r\n\x1a\n",
+        b"PK\x03\x04",
+        b"\x00" * 64,
+    ],
+)
+def test_what_is_no_weights_file(tmp_path, content, suffix):
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="not a weights file; give a") as caught:
+        read_state_dict(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_off(tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save({"weight": torch.zeros(1000)}, path)
+    whole = path.read_bytes()
+    for length in (10, 1000, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"net\.pth: not a weights file"):
+            read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [torch.zeros(1)],
+        torch.zeros(1),
+        {"a": 1},
+        {"state_dict": [1]},
+        {"state_dict": torch.ones(2)},
+        {1: torch.ones(1)},
+    ],
+)
+def test_a_torch_file_without_a_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(DataError, match=r"x\.pth: holds no state dict"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_no_file_at_all(tmp_path):
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(DataError, match="no such weights file"):
+            read_state_dict(path)
+
+
+def test_published_weights(monkeypatch):
+    state = torchvision.models.get_model("resnet18", weights=None).state_dict()
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *_, **__: old)
+    network = squeezenet("resnet18")
+    load_trunk_weights(network, "DEFAULT")
+    assert torch.equal(network.trunk.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.parametrize("failure", [urllib.error.URLError("no route"), RuntimeError("invalid hash value")])
+def test_published_weights_that_cannot_be_had(monkeypatch, failure):
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", fail)
+    with pytest.raises(DataError, match=r"squeezenet1_1 DEFAULT: the download failed.*--weights"):
+        load_trunk_weights(squeezenet(), "DEFAULT")
+
+
+def test_nobody_publishes_zf5():
+    with pytest.raises(DataError, match="zf5 DEFAULT"):
+        load_trunk_weights(narrow(), "DEFAULT")
