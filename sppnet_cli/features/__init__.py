@@ -1,0 +1,1 @@
+"""Features: pooled vectors of whole images and of windows."""

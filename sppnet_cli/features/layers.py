@@ -1,0 +1,34 @@
+"""Features of a layer from pooled vectors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sppnet_cli.errors import UsageError
+from sppnet_cli.network.sppnet import FC_LAYERS, Head
+
+LAYERS = ("pool5", *FC_LAYERS)
+_CHUNK = 2048  # windows at a time through the fc layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """pool5, fc6 or fc7 (after ReLU) on top of pooled vectors; the fc layers belong to `head`."""
+
+    name: str
+    head: Head | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in LAYERS:
+            raise UsageError(f"unknown layer {self.name!r}; layers are {', '.join(LAYERS)}")
+        if self.name != "pool5" and self.head is None:
+            raise UsageError(f"{self.name} needs fc layers: fine-tune them first, or use pool5")
+
+    @torch.inference_mode()
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """`(N, D)` float32 on the device of `pooled` `(N, C * bins)`."""
+        if self.name == "pool5" or self.head is None:
+            return pooled
+        head = self.head.to(pooled.device).eval()
+        return torch.cat([head.features(part, self.name) for part in pooled.split(_CHUNK)])

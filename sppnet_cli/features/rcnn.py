@@ -1,0 +1,91 @@
+"""R-CNN's window features on SPP-net's weights: every window warped to the crop and sent through the network."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet_cli.network.geometry import Boxes
+from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.protocols import Protocol
+
+CROP = 224  # the crop that the network was trained on
+CONTEXT = 16  # pixels of context around the window, in the crop
+BATCH = 64  # windows per pass
+
+
+@dataclass(frozen=True)
+class PreprocessedImage:
+    """An image after the network's preprocessing, `(H, W, 3)` float32: zero is what lies outside of it."""
+
+    size: tuple[int, int]
+    pixels: NDArray[np.float32]
+
+
+class RcnnWindows:
+    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`, SPEC section 6)."""
+
+    method = "rcnn"
+    scales: tuple[int, ...] = ()
+
+    def __init__(self, network: SPPNet, protocol: Protocol, device: str = "cpu") -> None:
+        self.network = network.to(device).eval()
+        self.protocol = protocol
+        self.device = device
+
+    def prepare(self, image: NDArray[np.uint8]) -> PreprocessedImage:
+        """The preprocessed image of an RGB image `(H, W, 3)` uint8."""
+        pixels = self.network.preprocessing(torch.from_numpy(image).permute(2, 0, 1)[None])
+        return PreprocessedImage(image.shape[:2], pixels[0].permute(1, 2, 0).contiguous().numpy())
+
+    def warp(self, prepared: PreprocessedImage, boxes: Boxes) -> Iterator[Tensor]:
+        """Batches `(<=64, 3, 224, 224)` of the warped windows, in their order."""
+        for start in range(0, len(boxes), BATCH):
+            crops = np.stack([warp_window(prepared.pixels, box) for box in boxes[start : start + BATCH]])
+            yield torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def conv5(self, crops: Tensor) -> Tensor:
+        """conv5 maps `(B, C, 13, 13)` of a batch of warped windows."""
+        return self.network.trunk(crops)
+
+    @torch.inference_mode()
+    def pool(self, prepared: PreprocessedImage, boxes: Boxes) -> Tensor:
+        """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image."""
+        batches = [self.network.pool(self.conv5(crops)) for crops in self.warp(prepared, boxes)]
+        return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size)
+
+
+def warp_window(pixels: NDArray[np.float32], box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Warp one window, with its context, to `(224, 224, 3)`; each axis has its own factor, bilinear.
+
+    `pixels` is the preprocessed image `(H, W, 3)`, `box` is x1, y1, x2, y2 inclusive.
+    """
+    height, width = pixels.shape[:2]
+    grow = CROP / (CROP - 2 * CONTEXT)
+    half = (box[2:] - box[:2] + 1) / 2
+    centre = box[:2] + half
+    x1, y1 = _round(centre - half * grow)
+    x2, y2 = _round(centre + half * grow)
+    scale_x, scale_y = CROP / (x2 - x1 + 1), CROP / (y2 - y1 + 1)
+    left, top = round(max(0, -x1) * scale_x), round(max(0, -y1) * scale_y)
+    x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
+    inside_x = max(1, min(round((x2 - x1 + 1) * scale_x), CROP - left))
+    inside_y = max(1, min(round((y2 - y1 + 1) * scale_y), CROP - top))
+    warped = cv2.resize(
+        pixels[y1 : y2 + 1, x1 : x2 + 1], (inside_x, inside_y), interpolation=cv2.INTER_LINEAR
+    )
+    if (inside_x, inside_y) == (CROP, CROP):
+        return warped
+    crop = np.zeros((CROP, CROP, 3), dtype=np.float32)
+    crop[top : top + inside_y, left : left + inside_x] = warped
+    return crop
+
+
+def _round(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """MATLAB's round: halves go away from zero."""
+    return (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(np.int64)

@@ -1,0 +1,77 @@
+"""SPP-net's window features: conv5 maps once per image and scale, then every window pooled from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet_cli.errors import UsageError
+from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
+from sppnet_cli.network.preprocessing import resize
+from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """conv5 maps of one image: `maps[i]` is `(h, w, C)` float32 at the i-th scale; `size` is (H, W) in pixels."""
+
+    size: tuple[int, int]
+    maps: tuple[Tensor, ...]
+
+
+class SppWindows:
+    """Pools windows of an image from its conv5 maps at one or several scales (paper section 4.1)."""
+
+    method = "spp"
+
+    def __init__(
+        self, network: SPPNet, protocol: Protocol, scales: Sequence[int], device: str = "cpu"
+    ) -> None:
+        if network.spec.levels is None:
+            raise UsageError("the plain network has no pyramid: windows cannot be pooled from its maps")
+        self.network = network.to(device).eval()
+        self.protocol = protocol
+        self.scales = tuple(scales)
+        self.levels = network.spec.levels
+        self.device = device
+
+    def network_input(self, image: NDArray[np.uint8], scale: int) -> Tensor:
+        """The image `(H, W, 3)` resized so that its short side is `scale`, preprocessed: `(1, 3, h, w)`."""
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        return self.network.preprocessing(resize(pixels, resized_size(image.shape[:2], scale)))
+
+    @torch.inference_mode()
+    def conv5(self, network_input: Tensor) -> Tensor:
+        """conv5 map `(h, w, C)` of a network input."""
+        return self.network.trunk(network_input)[0].permute(1, 2, 0).contiguous()
+
+    def prepare(self, image: NDArray[np.uint8]) -> FeatureMaps:
+        """Maps at every scale of an RGB image `(H, W, 3)` uint8."""
+        maps = tuple(self.conv5(self.network_input(image, scale)) for scale in self.scales)
+        return FeatureMaps(image.shape[:2], maps)
+
+    @torch.inference_mode()
+    def pool(self, prepared: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Tensor:
+        """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image, each at its own scale.
+
+        `scales` `(N,)` are indices into the extractor's; without them the protocol chooses.
+        """
+        choice = choose_scales(boxes, prepared.size, self.scales, self.protocol) if scales is None else scales
+        pooled = torch.empty(len(boxes), self.network.pooled_size, device=self.device)
+        for index, conv5 in enumerate(prepared.maps):
+            rows = np.flatnonzero(choice == index)
+            if len(rows):
+                cells = self.cells(prepared, boxes[rows], index)
+                pooled[torch.from_numpy(rows)] = pool_windows(conv5, cells, self.levels)
+        return pooled
+
+    def cells(self, prepared: FeatureMaps, boxes: Boxes, index: int) -> NDArray[np.int32]:
+        """Cells `(N, 4)` of windows on the map of the `index`-th scale."""
+        height, width = prepared.maps[index].shape[:2]
+        geometry, protocol = self.network.geometry, self.protocol
+        return window_cells(boxes, prepared.size, self.scales[index], (height, width), geometry, protocol)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import roi_pool
+
+from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.network.pyramid import SPP4, SPP6, SpatialPyramidPooling
+
+LEVELS = [SPP6, SPP4, (1, 2, 4), (5,)]
+
+
+def random_maps(height, width, channels, seed=0):
+    """Of both signs: a maximum that starts from zero would show."""
+    return torch.randn(height, width, channels, generator=torch.Generator().manual_seed(seed))
+
+
+def random_cells(height, width, count, seed=0):
+    """Random windows, with one-cell, one-row and border ones and the full map among them."""
+    rng = np.random.default_rng(seed)
+    x, y = np.sort(rng.integers(0, width, (count, 2))), np.sort(rng.integers(0, height, (count, 2)))
+    cells = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1).astype(np.int32)
+    cells[::10, 2:] = cells[::10, :2]  # one cell
+    cells[1::10, 3] = cells[1::10, 1]  # one row
+    cells[2::10, 0], cells[2::10, 3] = 0, height - 1
+    cells[3::10, 1], cells[3::10, 2] = 0, width - 1
+    cells[4] = 0, 0, width - 1, height - 1
+    cells[5], cells[6] = (0, 0, 0, 0), (width - 1, height - 1, width - 1, height - 1)
+    return cells
+
+
+def by_roi_pool(maps, cells, levels):
+    """torchvision's pooling, level by level; it works on (1, C, H, W)."""
+    batch = maps.permute(2, 0, 1)[None].contiguous()
+    rois = torch.cat([torch.zeros(len(cells), 1), torch.from_numpy(cells).float()], dim=1)
+    return torch.cat([roi_pool(batch, rois, n, spatial_scale=1.0).flatten(1) for n in levels], dim=1)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("size", [(29, 44), (74, 53)])
+def test_bit_for_bit_torchvisions_roi_pool(levels, size):
+    maps, cells = random_maps(*size, 5), random_cells(*size, 1000)
+    assert torch.equal(pool_windows(maps, cells, levels), by_roi_pool(maps, cells, levels))
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+@pytest.mark.parametrize("size", [(13, 13), (10, 10), (42, 63), (1, 1), (2, 17)])
+def test_the_full_map_is_spatial_pyramid_pooling(levels, size):
+    maps = random_maps(*size, 7)
+    full = np.array([[0, 0, size[1] - 1, size[0] - 1]], dtype=np.int32)
+    whole_image = SpatialPyramidPooling(levels)(maps.permute(2, 0, 1)[None])
+    assert torch.equal(pool_windows(maps, full, levels), whole_image)
+
+
+def test_by_hand():
+    # Channel 0 counts 1, 2, 3 / 4, 5, 6; channel 1 is its negative.
+    counting = torch.arange(1.0, 7).view(2, 3)
+    maps = torch.stack([counting, -counting], dim=2).contiguous()
+    cells = np.array([[1, 0, 2, 1], [0, 1, 0, 1]], dtype=np.int32)
+    assert pool_windows(maps, cells, (1, 2)).tolist() == [
+        [6, -2, 2, 3, 5, 6, -2, -3, -5, -6],
+        [4, -4, 4, 4, 4, 4, -4, -4, -4, -4],
+    ]
+
+
+def test_levels_come_out_rising_however_given():
+    maps, cells = random_maps(9, 9, 2), random_cells(9, 9, 20)
+    assert torch.equal(pool_windows(maps, cells, (6, 3, 2, 1)), pool_windows(maps, cells, (1, 2, 3, 6)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 50])
+def test_threads_do_not_change_a_bit(count, torch_threads):
+    maps, cells = random_maps(20, 30, 4), random_cells(20, 30, 50)[:count]
+    alone = pool_windows(maps, cells)
+    torch_threads(3)
+    assert torch.equal(pool_windows(maps, cells), alone)
+
+
+def test_no_windows():
+    pooled = pool_windows(random_maps(5, 5, 3), np.empty((0, 4), np.int32))
+    assert pooled.shape == (0, 150)
+    assert pooled.dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("levels", LEVELS)
+def test_a_gpu_gives_the_same_bits(levels):
+    maps, cells = random_maps(29, 44, 5), random_cells(29, 44, 1000)
+    assert torch.equal(pool_windows(maps.cuda(), cells, levels).cpu(), pool_windows(maps, cells, levels))
