@@ -1,0 +1,248 @@
+"""Fine-tuning of the fully connected layers on pooled windows; the trunk is frozen (paper section 4.1)."""
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sppnet_cli.console import status, track
+from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.features.rcnn import RcnnWindows
+from sppnet_cli.features.windows import WindowSource
+from sppnet_cli.network.sppnet import Head
+from sppnet_cli.protocols import Protocol
+
+_INIT_STD = 0.01
+_INPUT_NORM = 1 / _INIT_STD  # mean norm of a new head's inputs that gives fc6 unit variance
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """(learning rate, batches) one after the other, with SGD's momentum and weight decay."""
+
+    steps: tuple[tuple[float, int], ...]
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    @property
+    def batches(self) -> int:
+        """Batches in all."""
+        return sum(count for _, count in self.steps)
+
+    def rate(self, batch: int) -> float:
+        """Learning rate of the `batch`-th batch."""
+        for rate, count in self.steps:
+            if batch < count:
+                return rate
+            batch -= count
+        return self.steps[-1][0]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows to draw from, over all images: each a row of an image, mirrored or not, and its label."""
+
+    image: NDArray[np.int64]
+    row: NDArray[np.int64]
+    flip: NDArray[np.bool_]
+    label: NDArray[np.int64]  # 0: background, k + 1: class k
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def head_for_detection(
+    pretrained: Head | None, inputs: int, hidden: int, classes: int, mean_norm: float
+) -> Head:
+    """fc6 and fc7 of the pre-trained head, and a new fc8 of `classes` + 1 outputs, N(0, .01).
+
+    Without a pre-trained head all three are new, N(0, .01) with zero biases, and inputs are scaled from their
+    `mean_norm` so that fc6 starts with unit variance.
+    """
+    if pretrained is not None:
+        head = Head(inputs, pretrained.fc6.out_features, classes + 1, float(pretrained.input_scale))
+        head.fc6.load_state_dict(pretrained.fc6.state_dict())
+        head.fc7.load_state_dict(pretrained.fc7.state_dict())
+        fresh = [head.fc8]
+    else:
+        head = Head(inputs, hidden, classes + 1, _INPUT_NORM / mean_norm)
+        fresh = [head.fc6, head.fc7, head.fc8]
+    for layer in fresh:
+        torch.nn.init.normal_(layer.weight, std=_INIT_STD)
+        torch.nn.init.zeros_(layer.bias)
+    return head
+
+
+def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Windows, Windows]:
+    """(positives, negatives) by IoU with the best box: [.5, 1] and [.1, .5); R-CNN's negatives: [0, .5)."""
+    lowest = 0.0 if isinstance(source.extractor, RcnnWindows) else protocol.finetune_negative_iou
+    parts: tuple[list[tuple[NDArray[np.int64], ...]], ...] = ([], [])
+    for index in range(len(source)):
+        windows = source.windows(index)
+        if not len(windows.truth.boxes):
+            best = np.zeros(len(windows.boxes), np.intp)
+            overlap = np.zeros(len(windows.boxes))
+            labels = np.zeros(len(windows.boxes), np.int64)
+        else:
+            best, overlap = windows.iou.argmax(axis=1), windows.iou.max(axis=1)
+            labels = windows.truth.labels[best] + 1
+        positive = overlap >= protocol.finetune_positive_iou
+        negative = ~positive & (overlap >= lowest)
+        for part, mask in zip(parts, (positive, negative), strict=True):
+            rows = np.flatnonzero(mask)
+            label = labels[rows] if mask is positive else np.zeros(len(rows), np.int64)
+            part.append((np.full(len(rows), index), rows, label))
+    return _join(parts[0], flip), _join(parts[1], flip)
+
+
+def finetune(
+    head: Head,
+    source: WindowSource,
+    protocol: Protocol,
+    schedule: Schedule,
+    *,
+    flip: bool,
+    seed: int,
+    max_gib: float,
+    folder: Path,
+) -> Head:
+    """Train `head` and return it; batches are drawn uniformly over windows, a quarter of them positive.
+
+    Batches are drawn many at a time (as many as `max_gib` holds) so that each image is visited once for all of
+    them; after each such chunk the state is saved in `folder`, and a later call goes on from it.
+    """
+    positives, negatives = candidates(source, protocol, flip)
+    if not len(positives) or not len(negatives):
+        raise DataError(
+            f"{source.dataset.root}: no window overlaps an object enough to fine-tune on; check --proposals"
+        )
+    device = source.extractor.device
+    head = head.to(device).train()
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p for n, p in head.named_parameters() if n.endswith("weight")], "factor": 1.0},
+            {
+                "params": [p for n, p in head.named_parameters() if n.endswith("bias")],
+                "factor": 2.0,
+                "weight_decay": 0.0,
+            },
+        ],
+        lr=1.0,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+    dimension = source.extractor.network.pooled_size
+    chunk = max(1, int(max_gib * 2**30 / (2 * dimension * protocol.finetune_batch)))
+    done = _resume(folder, head, optimizer)
+
+    def steps() -> Iterator[int]:
+        for start in range(done, schedule.batches, chunk):
+            stop = min(start + chunk, schedule.batches)
+            pooled, inverse, labels = _draw(source, positives, negatives, protocol, seed, range(start, stop))
+            losses = []
+            for batch in range(start, stop):
+                torch.manual_seed(int(np.random.SeedSequence([seed, batch]).generate_state(1)[0]))
+                vectors, truth = pooled[inverse[batch - start]], labels[batch - start]
+                losses.append(_step(head, optimizer, schedule.rate(batch), vectors, truth, device))
+                yield batch
+            status(f"fine-tuning: mean loss {np.mean(losses):.3f} in batches {start + 1} to {stop}")
+            _save(folder, head, optimizer, stop)
+
+    for _ in track(steps(), "fine-tuning", schedule.batches - done):
+        pass
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    return head.eval()
+
+
+def _step(
+    head: Head, optimizer: torch.optim.Optimizer, rate: float, pooled: Tensor, labels: Tensor, device: str
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    loss = F.cross_entropy(head(pooled.to(device).float()), labels.to(device))
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise SppnetError("fine-tuning diverged: the loss is not finite; lower the learning rate")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return value
+
+
+def _draw(
+    source: WindowSource,
+    positives: Windows,
+    negatives: Windows,
+    protocol: Protocol,
+    seed: int,
+    batches: range,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pooled vectors `(U, D)` float16 of the distinct windows drawn, rows `(batches, B)` into them, labels.
+
+    A batch's windows (and scales, where the protocol draws them) depend on the seed and its number alone.
+    """
+    n_positive = round(protocol.finetune_batch * protocol.finetune_positive_fraction)
+    sizes = ((positives, n_positive), (negatives, protocol.finetune_batch - n_positive))
+    n_scales = len(source.extractor.scales) if protocol.finetune_scale == "random" else 0
+    windows, labels, scales = [], [], []
+    for batch in batches:
+        rng = np.random.default_rng([seed, batch])
+        picks = [rng.integers(len(pool), size=count) for pool, count in sizes]
+        windows.append(np.concatenate([picks[0], picks[1] + len(positives)]))
+        labels.append(
+            np.concatenate([pool.label[pick] for (pool, _), pick in zip(sizes, picks, strict=True)])
+        )
+        scales.append(rng.integers(max(n_scales, 1), size=protocol.finetune_batch))
+    codes = np.stack(windows) * max(n_scales, 1) + np.stack(scales)
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    window, scale = np.divmod(distinct, max(n_scales, 1))
+    image, row, flip = (
+        np.concatenate([getattr(positives, name), getattr(negatives, name)])[window]
+        for name in ("image", "row", "flip")
+    )
+    pooled = torch.empty(len(distinct), source.extractor.network.pooled_size, dtype=torch.float16)
+    place = np.lexsort((flip, image))
+    visits = np.flatnonzero(np.diff(image[place] * 2 + flip[place])) + 1
+    for visit in np.split(place, visits):
+        first = visit[0]
+        chosen = scale[visit] if n_scales else None
+        vectors = source.pooled(int(image[first]), row[visit], flip=bool(flip[first]), scales=chosen)
+        pooled[torch.from_numpy(visit)] = vectors.cpu().half()
+    return pooled, torch.from_numpy(inverse.reshape(codes.shape)), torch.from_numpy(np.stack(labels))
+
+
+def _join(parts: list[tuple[NDArray[np.int64], ...]], flip: bool) -> Windows:
+    image, row, label = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if not flip:
+        return Windows(image, row, np.zeros(len(image), bool), label)
+    flips = np.repeat([False, True], len(image))
+    return Windows(np.tile(image, 2), np.tile(row, 2), flips, np.tile(label, 2))
+
+
+def _resume(folder: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:
+    path = folder / _CHECKPOINT
+    if not path.is_file():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path}: broken checkpoint ({error}); remove it to start over") from None
+    head.load_state_dict(state["head"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["batches"])
+
+
+def _save(folder: Path, head: Head, optimizer: torch.optim.Optimizer, batches: int) -> None:
+    temporary = folder / f"{_CHECKPOINT}.new"
+    torch.save(
+        {"head": head.state_dict(), "optimizer": optimizer.state_dict(), "batches": batches}, temporary
+    )
+    temporary.replace(folder / _CHECKPOINT)

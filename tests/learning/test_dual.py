@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+from sklearn.svm import LinearSVC
+
+from sppnet_cli.learning.dual import score_rows, solve
+
+C, WEIGHT, BIAS = 1e-3, 2.0, 10.0
+
+
+def normal_features(rng, positive, dimension):
+    return rng.normal(size=(len(positive), dimension)) + 0.3 * positive[:, None]
+
+
+def relu_features(rng, positive, dimension):
+    """Four fifths zeros, norms about 20: what fc7 gives after scaling."""
+    rows = np.maximum(rng.normal(size=(len(positive), dimension)) - 0.8, 0)
+    rows[:, :3] += positive[:, None]
+    return rows * 20 / np.linalg.norm(rows, axis=1).mean()
+
+
+def problem(make, seed, n=240, dimension=60):
+    """Rows in 16 bits and their labels; a tenth are positive, and not separable."""
+    rng = np.random.default_rng(seed)
+    positive = rng.random(n) < 0.1
+    return make(rng, positive, dimension).astype(np.float16), positive
+
+
+def train(rows, positive, slots=None, alpha=None, tolerance=1e-3, seed=0, **options):
+    slots = np.arange(len(positive)) if slots is None else slots
+    alpha = np.zeros(len(slots)) if alpha is None else alpha
+    norms = np.square(rows[slots].astype(np.float32)).sum(axis=1)
+    options = {"c": C, "positive_weight": WEIGHT, "bias": BIAS} | options
+    return solve(rows, slots, norms, positive, alpha, tolerance=tolerance, seed=seed, **options)
+
+
+def objective(rows, positive, weights, offset):
+    """liblinear's primal, the bias regularised as the weight of a constant feature of 10."""
+    weights = weights.astype(np.float64)
+    margin = np.where(positive, 1, -1) * (rows.astype(np.float64) @ weights + offset)
+    loss = np.where(positive, C * WEIGHT, C) * np.maximum(0, 1 - margin)
+    return (weights @ weights + (offset / BIAS) ** 2) / 2 + loss.sum()
+
+
+@pytest.mark.parametrize("make", [normal_features, relu_features])
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_liblinear(make, seed):
+    rows, positive = problem(make, seed)
+    weights, offset = train(rows, positive)
+    reference = LinearSVC(
+        C=1e-3,
+        loss="hinge",
+        dual=True,
+        intercept_scaling=10,
+        class_weight={1: 2, -1: 1},
+        tol=1e-6,
+        max_iter=100_000,
+        random_state=0,
+    ).fit(rows.astype(np.float64), np.where(positive, 1, -1))
+    expected = reference.decision_function(rows.astype(np.float64))
+    best = objective(rows, positive, reference.coef_[0], reference.intercept_[0])
+    assert objective(rows, positive, weights, offset) == pytest.approx(best, rel=1e-3)
+    assert np.abs(rows.astype(np.float64) @ weights + offset - expected).max() < 0.005
+
+
+def test_two_points_by_hand():
+    # x = 1 and x = -1 with a constant feature of 1: the dual is a1 + a2 - a1^2 - a2^2, so a1 = a2 = 1/2.
+    rows, positive = np.array([[1], [-1]], dtype=np.float16), np.array([True, False])
+    alpha = np.zeros(2)
+    weights, offset = train(rows, positive, alpha=alpha, c=1.0, positive_weight=1.0, bias=1.0, tolerance=1e-9)
+    np.testing.assert_allclose(alpha, [0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose([*weights, offset], [1.0, 0.0], atol=1e-6)
+
+
+def test_two_points_by_hand_at_their_bounds():
+    # Both multipliers end at C * weight = .002 and .001: w = .003, and the constant's weight is 10 * .001.
+    rows, positive = np.array([[1], [-1]], dtype=np.float16), np.array([True, False])
+    alpha = np.zeros(2)
+    weights, offset = train(rows, positive, alpha=alpha)
+    np.testing.assert_allclose(alpha, [0.002, 0.001], rtol=1e-9)
+    np.testing.assert_allclose([*weights, offset], [0.003, 10 * 0.01], rtol=1e-6)
+
+
+def test_weights_are_the_sum_of_the_support_vectors():
+    rows, positive = problem(relu_features, 5)
+    alpha = np.zeros(len(rows))
+    weights, offset = train(rows, positive, alpha=alpha)
+    signed = np.where(positive, 1, -1) * alpha
+    np.testing.assert_allclose(weights, signed @ rows.astype(np.float64), atol=1e-5)
+    assert offset == pytest.approx(signed.sum() * BIAS**2, abs=1e-5)
+    assert (alpha >= 0).all()
+    assert (alpha <= np.where(positive, 0.002, 0.001)).all()
+
+
+@pytest.mark.parametrize("make", [normal_features, relu_features])
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_no_example_wants_to_move(make, seed):
+    """The projected gradients of all examples, those put aside on the way included, span the tolerance."""
+    rows, positive = problem(make, seed, n=600, dimension=20)
+    alpha = np.zeros(len(rows))
+    weights, offset = train(rows, positive, alpha=alpha, tolerance=1e-3)
+    gradient = np.where(positive, 1, -1) * (rows.astype(np.float64) @ weights + offset) - 1
+    gradient = np.where(alpha == 0, np.minimum(gradient, 0), gradient)
+    gradient = np.where(alpha == np.where(positive, C * WEIGHT, C), np.maximum(gradient, 0), gradient)
+    assert np.ptp(gradient) < 2e-3
+
+
+def test_it_stops_when_it_has_arrived():
+    rows, positive = problem(relu_features, 0)
+    weights, _ = train(rows, positive, passes=200)
+    assert weights.tobytes() == train(rows, positive, passes=1000)[0].tobytes()
+
+
+def test_a_warm_start_gives_the_same_solution():
+    rows, positive = problem(relu_features, 1, n=300)
+    order = np.random.default_rng(0).permutation(300)
+    before, after = order[:200], np.concatenate([order[40:200], order[200:]])  # 40 removed, 100 added
+    alpha = np.zeros(200)
+    train(rows, positive[before], before, alpha)
+    warm = np.concatenate([alpha[40:], np.zeros(100)])
+    weights, offset = train(rows, positive[after], after, warm, tolerance=1e-5)
+    cold_weights, cold_offset = train(rows, positive[after], after, tolerance=1e-5)
+    own = rows[after].astype(np.float64)
+    assert np.abs(own @ (weights - cold_weights) + offset - cold_offset).max() < 1e-3
+
+
+def test_a_warm_start_from_the_solution_stays_there():
+    rows, positive = problem(normal_features, 2)
+    alpha = np.zeros(len(rows))
+    weights, offset = train(rows, positive, alpha=alpha, tolerance=1e-6)
+    again, offset_again = train(rows, positive, alpha=alpha, tolerance=1e-6, passes=1)
+    np.testing.assert_allclose([*again, offset_again], [*weights, offset], atol=2e-6)
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    rows, positive = problem(relu_features, 3)
+    first, second = (train(rows, positive, seed=7) for _ in range(2))
+    assert first[0].tobytes() == second[0].tobytes()
+    assert first[1] == second[1]
+
+
+def test_only_its_own_slots_are_read_in_any_order():
+    rows, positive = problem(relu_features, 4, n=120)
+    store = np.full((500, rows.shape[1]), np.nan, dtype=np.float16)
+    slots = np.random.default_rng(1).permutation(500)[:120]
+    store[slots] = rows
+    weights, offset = train(store, positive, slots)
+    straight, straight_offset = train(rows, positive)
+    assert weights.tobytes() == straight.tobytes()
+    assert offset == straight_offset
+    np.testing.assert_array_equal(
+        score_rows(store, slots, weights, offset), score_rows(rows, np.arange(120), weights, offset)
+    )
+
+
+def test_only_positives_or_only_zeros():
+    rows = np.zeros((3, 4), dtype=np.float16)
+    # Three positives at the origin, the constant alone: min of b^2 / 2 + .006 * max(0, 1 - 10 b) is at b = .06.
+    weights, offset = train(rows, np.ones(3, dtype=bool))
+    np.testing.assert_array_equal(weights, np.zeros(4))
+    assert offset == pytest.approx(0.6, abs=1e-3)
+
+
+def test_scores_equal_numpys():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(50, 333)).astype(np.float16)
+    weights = rng.normal(size=333).astype(np.float32)
+    slots = rng.integers(50, size=80)
+    expected = rows[slots].astype(np.float64) @ weights + 0.25
+    scores = score_rows(rows, slots, weights, 0.25)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert score_rows(rows, np.empty(0, dtype=np.int64), weights, 0.25).shape == (0,)
+
+
+def test_every_finite_half_is_read_right():
+    bits = np.arange(2**16, dtype=np.uint16)
+    halves = bits.view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    scores = score_rows(halves[:, None], np.arange(len(halves)), np.ones(1, dtype=np.float32), 0.0)
+    np.testing.assert_array_equal(scores, halves.astype(np.float32))

@@ -1,0 +1,324 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+
+from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.features.layers import Layer
+from sppnet_cli.learning import svm
+from sppnet_cli.learning.svm import feature_scale, train_svms
+from sppnet_cli.network.sppnet import Head
+from sppnet_cli.protocols import PAPER, RELEASED
+
+POOL5 = Layer("pool5")
+SIZE = (400, 500)
+
+
+def random_boxes(rng, n):
+    corner = rng.integers(0, 250, (n, 2))
+    return np.hstack([corner, corner + rng.integers(25, 140, (n, 2))]).tolist()
+
+
+def random_source(source_of, windows_of, seed, protocol, images=6, windows=50, dimension=24):
+    """Windows whose features tell, with noise, how much they overlap an object of each of three classes."""
+    rng = np.random.default_rng(seed)
+    own, features = [], []
+    for _ in range(images):
+        truth = random_boxes(rng, 2)
+        jitter = (np.array(truth * 5) + rng.integers(-25, 26, (10, 4))).clip(0, 399)
+        jitter[:, 2:] = np.maximum(jitter[:, 2:], jitter[:, :2] + 10)
+        labels = rng.integers(3, size=2)
+        image = windows_of([*jitter.tolist(), *random_boxes(rng, windows - 10)], truth, labels)
+        rows = np.maximum(rng.normal(size=(len(image.boxes), dimension)), 0)
+        for truth_index, label in enumerate(labels):
+            rows[:, label] += 3 * image.iou[:, truth_index]
+        own.append(image)
+        features.append(rows)
+    return source_of(own, features, protocol)
+
+
+@pytest.fixture
+def record(monkeypatch):
+    """The training sets that `train_svms` solves, in order: (rows of positives, rows of negatives)."""
+    sets = []
+
+    def spy(rows, slots, norms, positive, alpha, **options):
+        sets.append((rows[slots[positive]].copy(), rows[slots[~positive]].copy()))
+        return solve(rows, slots, norms, positive, alpha, **options)
+
+    solve = svm.solve
+    monkeypatch.setattr(svm, "solve", spy)
+    return sets
+
+
+def as_set(rows):
+    return {row.tobytes() for row in rows}
+
+
+def released_cells(box):
+    scale = min(
+        (480, 576, 688, 874, 1200),
+        key=lambda s: abs(
+            s - np.floor(13 * 16 * 400 / np.sqrt((box[2] - box[0] + 1) * (box[3] - box[1] + 1)) + 0.5)
+        ),
+    )
+    scaled = np.array(box) * (scale - 1) / 399
+    first = np.maximum(np.floor((scaled[:2] - 5.5) / 16), 0)
+    return (scale, *first, *np.ceil((scaled[2:] - 34.5) / 16))
+
+
+def negative_rows(image, label, protocol, iou_of):
+    """Rows of an image that are negatives of a class, by SPEC section 5.4, in loops."""
+    truth = image.truth.boxes[image.truth.labels == label].tolist()
+    kept = []
+    for row, box in enumerate(image.boxes.tolist()):
+        overlap = max((iou_of(box, t) for t in truth), default=0)
+        if overlap > 0.3 or (overlap == 0.3 and protocol.name == "released"):
+            continue
+        others = [image.boxes[k].tolist() for k in kept]
+        if protocol.name == "paper":
+            duplicate = any(iou_of(box, other) > 0.7 for other in others)
+        else:
+            duplicate = any(released_cells(box) == released_cells(other) for other in others)
+        if not duplicate:
+            kept.append(row)
+    return kept
+
+
+def liblinear(positives, negatives):
+    x = np.array([*positives, *negatives], dtype=np.float64)
+    y = np.array([1] * len(positives) + [-1] * len(negatives))
+    options = {"loss": "hinge", "dual": True, "intercept_scaling": 10, "class_weight": {1: 2, -1: 1}}
+    model = LinearSVC(C=1e-3, tol=1e-7, max_iter=1_000_000, random_state=0, **options).fit(x, y)
+    return model.coef_[0], model.intercept_[0]
+
+
+def mine(source, scale, protocol, limit, iou_of):
+    """SPEC section 5.4 for each class by itself: weights, bias, and the negatives of every training."""
+    features = [(np.asarray(rows, dtype=np.float32) * np.float32(scale)) for rows in source.features]
+    results = []
+    for label in range(3):
+        positives = [
+            features[i][row].astype(np.float16)
+            for i, image in enumerate(source.images)
+            for row in np.flatnonzero(image.truth.labels == label)
+        ]
+        cache, trainings, added = [], [], 0
+        weights, bias = None, None
+        for i, image in enumerate(source.images):
+            for row in negative_rows(image, label, protocol, iou_of):
+                if i == 0 or features[i][row] @ weights + bias > -1.0001:
+                    cache.append(features[i][row].astype(np.float16))
+                    added += 1
+            if i == 0 or added > limit or i == len(source.images) - 1:
+                weights, bias = liblinear(positives, cache)
+                trainings.append(as_set(cache))
+                cache = [row for row in cache if not row @ weights + bias < -1.2]
+                added = 0
+        results.append((weights, bias, trainings))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("protocol", "seed", "limit"),
+    [(PAPER, 0, 10), (PAPER, 1, 5), (PAPER, 2, 2000), (RELEASED, 3, 10), (RELEASED, 4, 2000)],
+    ids=lambda v: getattr(v, "name", str(v)),
+)
+def test_mining_agrees_with_a_literal_one(
+    source_of, windows_of, iou_of, record, monkeypatch, protocol, seed, limit
+):
+    monkeypatch.setattr(svm, "_TOLERANCE", 1e-5)  # selections are compared exactly
+    source = random_source(source_of, windows_of, seed, replace(protocol, svm_retrain_after=limit))
+    trained = train_svms(source, POOL5, source.extractor.protocol, seed=0, max_gib=0.01)
+    mean_norm = np.mean([np.linalg.norm(row) for rows in source.features for row in rows])
+    assert trained.scale == pytest.approx(20 / mean_norm, rel=1e-6)
+    expected = mine(source, trained.scale, protocol, limit, iou_of)
+    for label, (weights, bias, trainings) in enumerate(expected):
+        own = [
+            as_set(negative)
+            for positive, negative in record
+            if as_set(positive) == as_set(_positives(source, trained, label))
+        ]
+        assert own == trainings
+        scores = np.concatenate(source.features) * trained.scale @ (trained.weights[label] - weights)
+        assert np.abs(scores + trained.bias[label] - bias).max() < 0.005
+        assert (len(trainings) > 2) == (limit < 2000)
+
+
+def _positives(source, trained, label):
+    rows = [
+        np.asarray(features, dtype=np.float32)[: image.n_truth][image.truth.labels == label]
+        for image, features in zip(source.images, source.features, strict=True)
+    ]
+    return (np.concatenate(rows) * np.float32(trained.scale)).astype(np.float16)
+
+
+def hand_made(source_of, windows_of, protocol=PAPER, difficult=None, images=3):
+    """One object of class 0 in the first image (feature 4, 0), far-off negatives that differ in (0, y)."""
+    apart = [[50 * k, 200, 50 * k + 39, 239] for k in range(6)]
+    own = [windows_of(apart, [[0, 0, 99, 99]], [0], difficult)]
+    own += [windows_of(apart) for _ in range(images - 1)]
+    features = [np.array([[0, k + 10 * i + 1] for k in range(6)]) for i in range(images)]
+    features[0] = np.concatenate([[[4, 0]], features[0]])
+    return source_of(own, features, protocol, class_names=("a", "b"))
+
+
+def test_difficult_objects_are_positives(source_of, windows_of, record):
+    easy = train_svms(hand_made(source_of, windows_of), POOL5, PAPER, seed=0, max_gib=0.01)
+    source = hand_made(source_of, windows_of, difficult=[True])
+    difficult = train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    assert [len(positive) for positive, _ in record if len(positive)] == [1] * len(record)
+    np.testing.assert_array_equal(difficult.weights, easy.weights)
+    np.testing.assert_array_equal(difficult.bias, easy.bias)
+
+
+def test_a_class_without_objects_never_fires(source_of, windows_of):
+    trained = train_svms(hand_made(source_of, windows_of), POOL5, PAPER, seed=0, max_gib=0.01)
+    assert trained.weights.shape == (2, 2)
+    assert trained.bias[1] == -np.inf
+    assert np.isfinite(trained.bias[0])
+    assert (np.full((3, 2), 1e6) @ trained.weights[1] + trained.bias[1] == -np.inf).all()
+
+
+def test_no_objects_at_all(source_of, windows_of):
+    source = source_of([windows_of([[0, 0, 30, 30]])], [np.ones((1, 3))])
+    with pytest.raises(DataError, match=r"^made: no object in the training images"):
+        train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+
+
+def scripted(monkeypatch, bias):
+    """Every training gives the weights (0, 1), so that a negative's score is its second feature plus `bias`."""
+    sets = []
+
+    def solve(rows, slots, norms, positive, alpha, **options):
+        sets.append(sorted(rows[slots[~positive], 1].astype(float).round(3).tolist()))
+        return np.array([0, 1], dtype=np.float32), bias
+
+    monkeypatch.setattr(svm, "solve", solve)
+    monkeypatch.setattr(svm, "feature_scale", lambda *_: 1.0)
+    return sets
+
+
+def with_scores(source_of, windows_of, *scores, protocol=PAPER):
+    """Images whose negatives have these second features; an object of class 0 in the last image."""
+    apart = [[50 * k, 200, 50 * k + 39, 239] for k in range(10)]
+    own = [windows_of(apart[: len(s)]) for s in scores]
+    own[-1] = windows_of(apart[: len(scores[-1])], [[0, 0, 99, 99]], [0])
+    features = [np.array([[0.0, y] for y in s]).reshape(-1, 2) for s in scores]
+    features[-1] = np.concatenate([[[1.0, 50.0]], features[-1]])
+    return source_of(own, features, protocol, class_names=("a",))
+
+
+def test_easy_negatives_go_after_every_training(source_of, windows_of, monkeypatch):
+    sets = scripted(monkeypatch, bias=0.0)
+    source = with_scores(source_of, windows_of, [-1.1, -1.19, -1.21, 3], [-0.5])
+    train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    assert sets == [[-1.21, -1.19, -1.1, 3], [-1.19, -1.1, -0.5, 3]]
+
+
+def test_hard_negatives_score_above_minus_one(source_of, windows_of, monkeypatch):
+    sets = scripted(monkeypatch, bias=-0.5)
+    # -1.0001 less the bias is -.5001.
+    source = with_scores(source_of, windows_of, [3], [-0.499, -0.5015], [-0.49])
+    train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    assert sets == [[3], [-0.499, -0.49, 3]]
+
+
+def test_retraining_takes_more_than_the_limit(source_of, windows_of, monkeypatch):
+    sets = scripted(monkeypatch, bias=0.0)
+    protocol = replace(PAPER, svm_retrain_after=3)
+    source = with_scores(source_of, windows_of, [1, 1, 1, 1, 1], [2], [3, 3], [4], [5], [6])
+    train_svms(source, POOL5, protocol, seed=0, max_gib=0.01)
+    first = [1.0] * 5
+    # Three additions after the third image are not more than three; the fourth is, and the rest ends the pass.
+    assert sets == [first, [*first, 2, 3, 3, 4], [*first, 2, 3, 3, 4, 5, 6]]
+    assert PAPER.svm_retrain_after == RELEASED.svm_retrain_after == 2000
+
+
+def test_the_store_forgets_evicted_rows(source_of, windows_of, monkeypatch):
+    # Every image's ten negatives are hard, and easy once trained on: 11 rows at a time are enough for 61.
+    source = with_scores(source_of, windows_of, *[[5.0 * k] * 10 for k in range(6)])
+    scripted(monkeypatch, bias=0.0)
+    biases = iter([-5.0 * k - 3 for k in range(6)])
+    monkeypatch.setattr(svm, "solve", lambda *_, **__: (np.array([0, 1], dtype=np.float32), next(biases)))
+    protocol = replace(PAPER, svm_retrain_after=1)
+    train_svms(source, POOL5, protocol, seed=0, max_gib=11 * 4 / 2**30)
+    assert next(biases, None) is None
+    biases = iter([-5.0 * k - 3 for k in range(6)])
+    with pytest.raises(SppnetError, match="--max-memory"):
+        train_svms(source, POOL5, protocol, seed=0, max_gib=10 * 4 / 2**30)
+
+
+def test_a_training_starts_from_the_last_solution(source_of, windows_of, monkeypatch):
+    solve, known, warm = svm.solve, {}, []
+
+    def spy(rows, slots, norms, positive, alpha, **options):
+        names = [(rows[slots[positive]].tobytes(), rows[slot].tobytes()) for slot in slots]
+        assert alpha.tolist() == [known.get(name, 0.0) for name in names]
+        warm.append(np.count_nonzero(alpha))
+        result = solve(rows, slots, norms, positive, alpha, **options)
+        known.update(zip(names, alpha.tolist(), strict=True))
+        return result
+
+    monkeypatch.setattr(svm, "solve", spy)
+    protocol = replace(PAPER, svm_retrain_after=10)
+    train_svms(random_source(source_of, windows_of, 0, protocol), POOL5, protocol, seed=0, max_gib=0.01)
+    assert warm[:3] == [0, 0, 0]
+    assert len(warm) > 6
+    assert min(warm[3:]) > 0
+
+
+def test_two_runs_give_the_same_bytes(source_of, windows_of):
+    protocol = replace(PAPER, svm_retrain_after=10)
+    first, second = (
+        train_svms(random_source(source_of, windows_of, 0, protocol), POOL5, protocol, seed=3, max_gib=0.01)
+        for _ in range(2)
+    )
+    assert first.weights.tobytes() == second.weights.tobytes()
+    assert first.bias.tobytes() == second.bias.tobytes()
+    assert first.scale == second.scale
+
+
+def test_the_number_of_threads_changes_nothing(source_of, windows_of, torch_threads):
+    protocol = replace(PAPER, svm_retrain_after=10)
+    source = random_source(source_of, windows_of, 0, protocol)
+    one = train_svms(source, POOL5, protocol, seed=3, max_gib=0.01)
+    torch_threads(3)
+    three = train_svms(source, POOL5, protocol, seed=3, max_gib=0.01)
+    np.testing.assert_array_equal(one.weights, three.weights)
+    np.testing.assert_array_equal(one.bias, three.bias)
+
+
+def test_the_scale_is_20_over_the_mean_norm(source_of, windows_of):
+    image = windows_of([[0, 0, 9, 9]], [[0, 0, 19, 9]])
+    source = source_of([image, image], [[[3, 4], [0, 1]], [[6, 8], [0, 0]]])
+    assert feature_scale(source, POOL5, 20.0, seed=0) == pytest.approx(20 / 4)  # norms 5, 1, 10, 0
+    assert train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01).scale == pytest.approx(5)
+
+
+def test_features_of_nothing_are_left_as_they_are(source_of, windows_of):
+    source = source_of([windows_of([[0, 0, 9, 9]])], [[[0, 0]]])
+    assert feature_scale(source, POOL5, 20.0, seed=0) == 1.0
+
+
+def test_the_scale_is_the_layers(source_of, windows_of):
+    head = Head(2, 2, 1)
+    with torch.no_grad():
+        head.fc6.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, -1.0]]))
+        head.fc6.bias.copy_(torch.tensor([0.0, 5.0]))
+    source = source_of([windows_of([[0, 0, 9, 9]])], [[[1, 1]]])
+    assert feature_scale(source, Layer("fc6", head), 20.0, seed=0) == pytest.approx(20 / 5)  # (3, 4)
+
+
+def test_200_random_windows_of_200_random_images(source_of, windows_of):
+    image = windows_of([[k, 0, k + 9, 9] for k in range(300)])
+    source = source_of([image] * 230, [np.eye(300, 4)] * 230)
+    feature_scale(source, POOL5, 20.0, seed=0)
+    pooled = {index: rows for index, rows, _, _ in source.calls}
+    assert len(pooled) == len(source.calls) == 200
+    assert all(len(set(rows.tolist())) == 200 for rows in pooled.values())
+    assert len({tuple(rows) for rows in pooled.values()}) == 200
+    assert max(pooled) > 200
+    assert max(rows.max() for rows in pooled.values()) == 299
