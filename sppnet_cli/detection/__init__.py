@@ -1,0 +1,1 @@
+"""Detection: a detector as one thing, and non-maximum suppression."""

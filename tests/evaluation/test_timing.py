@@ -1,0 +1,129 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet_cli.evaluation import timing
+from sppnet_cli.evaluation.timing import FeatureTime, time_extractors, time_image
+from sppnet_cli.features.rcnn import RcnnWindows
+from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.protocols import PAPER
+
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 256, size, dtype=np.uint8) for size in ((60, 80, 3), (90, 70, 3))]
+BOXES = [
+    np.array([[0, 0, 59, 59], [10, 5, 70, 50], [3, 3, 40, 30]], dtype=np.float32),
+    np.array([[0, 0, 69, 89], [20, 20, 60, 80]], dtype=np.float32),
+]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), fc=16, classes=2)).eval()
+
+
+class Clock:
+    """Stands in for the module `time`; what is called on it or through it moves its hands."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def taking(self, seconds, function):
+        def slowly(*args, **kwargs):
+            self.now += seconds
+            return function(*args, **kwargs)
+
+        return slowly
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
+def slow_head(network, clock, seconds):
+    """The network's head, on a clock."""
+    head = SimpleNamespace(
+        features=clock.taking(seconds, network.head.features), eval=lambda: head, to=lambda _: head
+    )
+    return head
+
+
+def test_what_counts_as_what_for_spp(network, clock, monkeypatch):
+    spp = SppWindows(network, PAPER, (64, 96, 128))
+    for name, seconds in (("network_input", 1), ("conv5", 10), ("pool", 100)):
+        monkeypatch.setattr(spp, name, clock.taking(seconds, getattr(spp, name)))
+    time = time_image(spp, slow_head(network, clock, 1000), IMAGES[0], BOXES[0])
+    assert time == FeatureTime(conv=30, fc=1100, preparation=3)
+    assert time.total == 1130
+
+
+def test_what_counts_as_what_for_rcnn(network, clock, monkeypatch):
+    rcnn = RcnnWindows(network, PAPER)
+    monkeypatch.setattr(
+        "sppnet_cli.features.rcnn.warp_window",
+        clock.taking(1, lambda *_: np.zeros((224, 224, 3), np.float32)),
+    )
+    monkeypatch.setattr(rcnn, "prepare", clock.taking(10, rcnn.prepare))
+    monkeypatch.setattr(rcnn, "conv5", clock.taking(1000, lambda crops: torch.zeros(len(crops), 16, 13, 13)))
+    monkeypatch.setattr(network.pool, "forward", clock.taking(10_000, network.pool.forward))
+    boxes = np.tile(BOXES[0][:1], (70, 1))  # two batches
+    time = time_image(rcnn, slow_head(network, clock, 100_000), IMAGES[0], boxes)
+    assert time == FeatureTime(conv=2000, fc=120_000, preparation=80)
+
+
+def test_means_over_images_after_a_warm_up(network, clock, monkeypatch):
+    seconds = iter([500.0, 1.0, 4.0])  # the first image, first for warming up
+    spp = SppWindows(network, PAPER, (64,))
+    conv5 = spp.conv5
+
+    def slower(network_input):
+        clock.now += next(seconds)
+        return conv5(network_input)
+
+    monkeypatch.setattr(spp, "conv5", slower)
+    times = time_extractors({"SPP": (spp, network.head)}, IMAGES, BOXES)
+    assert times == {"SPP": FeatureTime(conv=2.5, fc=0, preparation=0)}
+
+
+def recorded(name, function, seen):
+    """`function` of a prepared image and windows, which notes what it gets."""
+
+    def spy(prepared, boxes, *rest):
+        seen.append((name, prepared.size, boxes.tolist()))
+        return function(prepared, boxes, *rest)
+
+    return spy
+
+
+def test_all_get_the_same_images_and_windows(network, monkeypatch):
+    seen = []
+    extractors = {
+        "1-scale": SppWindows(network, PAPER, (64,)),
+        "2-scale": SppWindows(network, PAPER, (64, 96)),
+        "R-CNN": RcnnWindows(network, PAPER),
+    }
+    for name, extractor in extractors.items():
+        method = "warp" if name == "R-CNN" else "pool"
+
+        monkeypatch.setattr(extractor, method, recorded(name, getattr(extractor, method), seen))
+    times = time_extractors({name: (e, network.head) for name, e in extractors.items()}, IMAGES, BOXES)
+    assert list(times) == list(extractors)
+    for time in times.values():
+        assert all(math.isfinite(part) and part > 0 for part in (time.conv, time.fc, time.preparation))
+        assert time.total == time.conv + time.fc
+    turns = [
+        (name, image.shape[:2], boxes.tolist())
+        for image, boxes in zip(IMAGES, BOXES, strict=True)
+        for name in extractors
+    ]
+    assert seen == turns[:3] + turns  # the warm-up, then image by image
