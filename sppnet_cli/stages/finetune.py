@@ -1,0 +1,57 @@
+"""Stage: fine-tune the fc layers for detection."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sppnet_cli.features.layers import Layer
+from sppnet_cli.learning.finetune import Schedule, finetune, head_for_detection
+from sppnet_cli.learning.svm import feature_scale
+from sppnet_cli.network.weights import WEIGHTS_FILE, load_network, save_head
+from sppnet_cli.runs import fingerprint, run_stage
+from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """`sppnet finetune`."""
+
+    windows: WindowConfig
+    schedule: Schedule
+    fc: int  # outputs of fc6 and fc7 where the network has none
+    flip: bool  # mirrored images too
+    seed: int
+
+
+def finetune_stage(
+    config: FinetuneConfig, network: Path, inputs: WindowInputs, out: Path, *, device: str, max_gib: float
+) -> Path:
+    """`head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after fine-tuning.  The last state is kept."""
+    sources = inputs.fingerprints() | {"network": fingerprint(network)}
+
+    def build(folder: Path) -> None:
+        net = load_network(network)
+        source = window_source(
+            config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
+        )
+        protocol = source.extractor.protocol
+        torch.manual_seed(config.seed)
+        mean_norm = 1.0
+        if net.head is None:
+            mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
+        classes = len(source.dataset.class_names)
+        head = head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)
+        head = finetune(
+            head,
+            source,
+            protocol,
+            config.schedule,
+            flip=config.flip,
+            seed=config.seed,
+            max_gib=max_gib,
+            folder=folder,
+        )
+        save_head(head, folder)
+
+    return run_stage(out, "finetune", config, sources, build)

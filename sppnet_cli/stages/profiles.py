@@ -1,0 +1,126 @@
+"""Profiles: the same code with other numbers, from a test of seconds to the paper's own."""
+
+from dataclasses import dataclass
+
+from sppnet_cli.data.mini import MINI, TINY, MiniSize
+from sppnet_cli.errors import UsageError
+from sppnet_cli.learning.finetune import Schedule
+from sppnet_cli.learning.pretrain import Recipe
+from sppnet_cli.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every number that is not the method's."""
+
+    name: str
+    about: str
+    data: MiniSize | None  # None: the user's data
+    arch: str
+    width: float
+    fc: int  # outputs of fc6 and fc7
+    recipe: Recipe
+    finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the protocol's
+    flip: bool  # fine-tune on mirrored images too
+    train_windows: int  # proposals per training image
+    test_windows: int
+    timing_images: int
+    timing_windows: int
+    rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
+
+    def schedule(self, protocol: Protocol) -> Schedule:
+        """The fine-tuning schedule."""
+        return Schedule(self.finetune or protocol.finetune_schedule)
+
+
+_MINI_RECIPE = Recipe(
+    sizes=(224,),
+    epochs=8,
+    batch=32,
+    rate=1e-3,
+    schedule="one-cycle",
+    drops=(),
+    init="he",
+    clip=5.0,
+    optimizer="adam",
+)
+_PAPER_RECIPE = Recipe(
+    sizes=(224,), epochs=70, batch=128, rate=0.01, schedule="steps", drops=(40, 58), init="paper", clip=None
+)
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="tiny",
+            about="a few images and steps, for tests: the numbers mean nothing",
+            data=TINY,
+            arch="zf5",
+            width=0.0625,
+            fc=32,
+            recipe=Recipe((224,), 1, 8, 0.02, "one-cycle", (), "he", 5.0),
+            finetune=((1e-3, 10), (1e-4, 5)),
+            flip=True,
+            train_windows=60,
+            test_windows=60,
+            timing_images=1,
+            timing_windows=100,
+            rcnn_map=True,
+        ),
+        Profile(
+            name="mini",
+            about="the embedded default: made data, a narrow ZF-5, minutes on two CPU cores",
+            data=MINI,
+            arch="zf5",
+            width=0.25,
+            fc=1024,
+            recipe=_MINI_RECIPE,
+            finetune=((1e-3, 1000), (1e-4, 500)),
+            flip=True,
+            train_windows=200,
+            test_windows=600,
+            timing_images=10,
+            timing_windows=2000,
+            rcnn_map=True,
+        ),
+        Profile(
+            name="pretrained",
+            about="real VOC with a torchvision trunk and its ImageNet weights in place of pre-training",
+            data=None,
+            arch="squeezenet1_1",
+            width=1.0,
+            fc=1024,
+            recipe=_PAPER_RECIPE,
+            finetune=((1e-2, 500), (1e-3, 200)),
+            flip=True,
+            train_windows=2000,
+            test_windows=2000,
+            timing_images=10,
+            timing_windows=2000,
+            rcnn_map=False,
+        ),
+        Profile(
+            name="paper",
+            about="everything as published; needs ImageNet, VOC 2007 and a GPU",
+            data=None,
+            arch="zf5",
+            width=1.0,
+            fc=4096,
+            recipe=_PAPER_RECIPE,
+            finetune=None,
+            flip=True,
+            train_windows=2000,
+            test_windows=2000,
+            timing_images=100,
+            timing_windows=2000,
+            rcnn_map=True,
+        ),
+    )
+}
+
+
+def find_profile(name: str) -> Profile:
+    """The profile of that name.  Raises `UsageError` for another."""
+    if name not in PROFILES:
+        raise UsageError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]

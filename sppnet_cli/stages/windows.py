@@ -1,0 +1,69 @@
+"""What the stages that learn from or score windows share: which windows, of which images, pooled how."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import make_extractor
+from sppnet_cli.errors import UsageError
+from sppnet_cli.features.windows import Extractor, WindowSource
+from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.protocols import PROTOCOLS
+from sppnet_cli.runs import fingerprint
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Windows of a split and the way their features are pooled."""
+
+    split: str
+    method: str  # spp or rcnn
+    scales: tuple[int, ...]  # short sides in pixels; none for rcnn
+    protocol: str  # paper or released
+    max_windows: int  # proposals per image
+    limit: int | None = None  # images
+
+
+@dataclass(frozen=True)
+class WindowInputs:
+    """Where they come from."""
+
+    data: Path  # devkit or VOC2007 folder
+    proposals: Path  # run of `sppnet propose`
+    cache: Path  # of maps and pooled vectors; may be shared by all runs
+
+    def fingerprints(self) -> dict[str, str]:
+        """For the manifest."""
+        return {"proposals": fingerprint(self.proposals)}
+
+
+def window_source(
+    config: WindowConfig,
+    inputs: WindowInputs,
+    network: SPPNet | Extractor,
+    network_id: str,
+    *,
+    device: str,
+    truth: bool,
+) -> WindowSource:
+    """The windows of `config`, with the ground truth among them when `truth`.
+
+    `network_id` (a fingerprint) and the data's fingerprint keep cached maps apart; R-CNN's vectors also depend on
+    the windows.
+    """
+    if config.protocol not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {config.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    dataset = load_voc(inputs.data, config.split, config.limit)
+    if isinstance(network, SPPNet):
+        protocol = PROTOCOLS[config.protocol]
+        extractor = make_extractor(config.method, network, protocol, config.scales, device)
+    else:
+        extractor = network
+    key = f"{config.method} {network_id} {fingerprint(dataset.root)}"
+    if config.method == "rcnn":
+        key += f" {fingerprint(inputs.proposals)} {config.max_windows} {truth}"
+    folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return WindowSource(
+        dataset, inputs.proposals, extractor, inputs.cache / folder, config.max_windows, with_truth=truth
+    )

@@ -1,0 +1,62 @@
+"""Scoring of a detections.csv against a VOC split."""
+
+import pandas as pd
+import pytest
+
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.errors import DataError
+from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.evaluate import evaluate_detections
+
+
+def perfect(dataset):
+    rows = []
+    for image_id in dataset.ids:
+        truth = dataset.annotation(image_id)
+        rows += [
+            (image_id, dataset.class_names[label], 1.0, *box)
+            for label, box in zip(truth.labels, truth.boxes.tolist(), strict=True)
+        ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def test_the_ground_truth_scores_one(tiny_data, tmp_path):
+    data = tiny_data / "VOCdevkit"
+    perfect(load_voc(data, "test")).to_csv(tmp_path / "detections.csv", index=False)
+    score = evaluate_detections(tmp_path, data, "test")
+    assert score.mean_ap == pytest.approx(1.0)
+    assert score.as_dict()["n"] == 20
+
+
+def test_no_detection_scores_nothing(tiny_data, tmp_path):
+    data = tiny_data / "VOCdevkit"
+    pd.DataFrame(columns=list(COLUMNS)).to_csv(tmp_path / "none.csv", index=False)
+    assert evaluate_detections(tmp_path / "none.csv", data, "test").mean_ap == 0.0
+
+
+def test_numeric_image_names_keep_their_zeros(tiny_data, tmp_path):
+    data = tiny_data / "VOCdevkit"
+    frame = perfect(load_voc(data, "test"))
+    assert frame["image"].str.startswith("0").any()
+    frame.to_csv(tmp_path / "detections.csv", index=False)
+    assert evaluate_detections(tmp_path, data, "test").mean_ap > 0.99
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.rename(columns={"x1": "left"}), "its columns are not"),
+        (lambda f: f.assign(image="stranger"), "detections in stranger"),
+        (lambda f: f.assign(**{"class": "unicorn"}), "class 'unicorn'"),
+    ],
+)
+def test_detections_that_do_not_fit_are_refused(tiny_data, tmp_path, change, message):
+    data = tiny_data / "VOCdevkit"
+    change(perfect(load_voc(data, "test"))).to_csv(tmp_path / "detections.csv", index=False)
+    with pytest.raises(DataError, match=message):
+        evaluate_detections(tmp_path, data, "test")
+
+
+def test_a_missing_file_is_named(tiny_data, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.csv: not detections"):
+        evaluate_detections(tmp_path / "nowhere.csv", tiny_data / "VOCdevkit", "test")
