@@ -1,0 +1,97 @@
+"""The published numbers: Tables 1-9 of the technical report and the claims made of them."""
+
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+Unit = Literal["percent", "seconds", "ratio"]
+
+_FOLDER = Path(__file__).with_name("published")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a table are; those not named here hold measured numbers."""
+
+    caption: str
+    keys: tuple[str, ...]  # columns that together name a row
+    remarks: tuple[str, ...] = ()  # further columns of words
+
+
+_PER_CLASS = "Detection AP (%) of every class and their mean (mAP): "
+
+LAYOUTS = {
+    1: Layout(
+        "Classification error (%), each of a single network.",
+        ("id",),
+        ("method", "test_scales", "test_views", "measured_here"),
+    ),
+    2: Layout("Classification error (%) from a single view.", ("method", "test_view")),
+    3: Layout("VOC classification mAP (%) by layer, network and view.", ("layer",)),
+    4: Layout("Caltech101 accuracy (%) by layer, network and view.", ("layer",)),
+    5: Layout(
+        "Classification: VOC mAP (%), Caltech101 accuracy (%) and its deviation over the splits.",
+        ("method",),
+        ("note", "measured_here"),
+    ),
+    6: Layout(
+        "Detection mAP (%) by layer (ft: fine-tuned, bb: bounding-box regression), and time per image.",
+        ("row",),
+    ),
+    7: Layout(_PER_CLASS + "SPP-net by number of scales and layer.", ("scales", "layer")),
+    8: Layout(_PER_CLASS + "SPP-net and other methods.", ("method",)),
+    9: Layout(_PER_CLASS + "two SPP-nets and their combination.", ("method",)),
+}
+
+_UNITS: dict[str, Unit] = {
+    "conv time (s)": "seconds",
+    "fc time (s)": "seconds",
+    "total time (s)": "seconds",
+    "speedup vs R-CNN": "ratio",
+}
+
+
+@cache
+def _text(name: str) -> str:
+    return (_FOLDER / f"{name}.csv").read_text(encoding="utf-8")
+
+
+def printed(number: int) -> pd.DataFrame:
+    """Table `number` as its file has it: every column, every cell as text, "" for an empty one."""
+    return pd.read_csv(StringIO(_text(f"table{number}")), dtype=str, keep_default_na=False)
+
+
+def published(number: int) -> pd.DataFrame:
+    """The numbers of table `number`, float64, NaN where the paper has none, in the units printed (percent).
+
+    Rows are indexed by the table's key columns (`LAYOUTS`): `published(6).loc["pool5", "spp_1scale"]`,
+    `published(7).loc[(5, "ftfc7 bb"), "mAP"]`; `measured - published(number)` subtracts cell by cell.
+    """
+    layout = LAYOUTS[number]
+    table = pd.read_csv(StringIO(_text(f"table{number}")), index_col=list(layout.keys))
+    return table.drop(columns=list(layout.remarks)).astype(float)
+
+
+def empty_like_published(number: int) -> pd.DataFrame:
+    """The rows and columns of `published(number)`, every cell NaN: what an experiment fills in."""
+    table = published(number)
+    return pd.DataFrame(float("nan"), index=table.index, columns=table.columns)
+
+
+def unit(row: object) -> Unit:
+    """The unit of a row by its label: percent everywhere but in the last four rows of Table 6."""
+    return _UNITS.get(str(row), "percent")
+
+
+def claims() -> pd.DataFrame:
+    """The comparisons that the tables make, indexed by id (`T6.5`).
+
+    Columns: table (int), claim, better and worse (which cells), paper_better and paper_worse (float, NaN
+    where the paper prints none), measure (errors and seconds: lower is better; mAP and accuracy: higher;
+    categories: how many are won and lost), factor (float, how many times better; NaN: by any amount).
+    """
+    return pd.read_csv(StringIO(_text("claims")), index_col="id")

@@ -1,0 +1,182 @@
+"""Writes a measured table: CSV with the paper's labels, Markdown and LaTeX beside its numbers, and JSON."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sppnet_cli.atomic import atomic_path
+from sppnet_cli.errors import SppnetError
+from sppnet_cli.tables.paper import LAYOUTS, printed, published, unit
+
+_LEGEND = "Each cell: ours (published); a dash: not measured, or not published."
+_WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
+
+
+def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: Mapping[str, Any]) -> None:
+    """Write `table<number>.csv`, `.md`, `.tex` and `.json` into `results_dir`, each file whole or not at all.
+
+    - CSV: the published header and row labels to the letter, measured numbers alone, empty where nothing was
+      measured; percent with the decimals of the published column, seconds with 4 significant digits,
+      speed-ups with 3.
+    - Markdown and LaTeX: each measured cell beside the published one, a caption, `record["notes"]` beneath.
+    - JSON: the record, and under "values" the measured numbers unrounded, by row and column: fractions,
+      seconds or ratios, null where nothing was measured.
+
+    Args:
+        results_dir: made where it does not exist.
+        number: 1 to 9.
+        measured: as `paper.empty_like_published(number)`, filled in the published units (percent).
+        record: how the numbers came about, of JSON types: images, windows, seed, device, versions, seconds.
+            "notes", a list of sentences, is optional; "table" and "values" are taken.
+
+    Raises:
+        ValueError: `measured` has other rows or columns than the published table, or an infinite value.
+        SppnetError: a file cannot be written.
+    """
+    expected = published(number)
+    if not (measured.index.equals(expected.index) and measured.columns.equals(expected.columns)):
+        raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
+    if measured.isin([math.inf, -math.inf]).to_numpy().any():
+        raise ValueError(f"table {number} holds an infinite value")
+    notes = list(record.get("notes", ()))
+    ours = _format(number, measured)
+    beside = _beside(number, ours)
+    files = {
+        "csv": _csv(ours),
+        "md": _markdown(number, beside, notes),
+        "tex": _latex(number, beside, notes),
+        "json": _json(number, measured, record),
+    }
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SppnetError(
+            f"{results_dir}: cannot be made ({error.strerror}); choose another folder"
+        ) from None
+    for suffix, text in files.items():
+        with atomic_path(results_dir / f"table{number}.{suffix}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _format(number: int, measured: pd.DataFrame) -> pd.DataFrame:
+    """The printed table with the measured numbers, as text, in place of the published ones."""
+    table = printed(number)
+    for column in measured.columns:
+        decimals = max(
+            len(text.partition(".")[2])
+            for key, text in zip(measured.index, table[column], strict=True)
+            if unit(key) == "percent"
+        )
+        table[column] = [
+            _number(value, key, decimals) for key, value in zip(measured.index, measured[column], strict=True)
+        ]
+    return table
+
+
+def _number(value: float, key: Hashable, decimals: int) -> str:
+    if math.isnan(value):
+        return ""
+    if unit(key) == "percent":
+        return f"{value:.{decimals}f}"
+    digits = 4 if unit(key) == "seconds" else 3
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
+
+
+def _beside(number: int, ours: pd.DataFrame) -> pd.DataFrame:
+    """Each measured cell with the published one in brackets, as text; words as printed."""
+    theirs = printed(number)
+    table = theirs.drop(columns="measured_here", errors="ignore")
+    for column in published(number).columns:
+        table[column] = [
+            f"{own or '-'} ({other or '-'})" if own or other else ""
+            for own, other in zip(ours[column], theirs[column], strict=True)
+        ]
+    return table
+
+
+def _csv(table: pd.DataFrame) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows([list(table.columns), *table.to_numpy().tolist()])
+    return text.getvalue()
+
+
+def _markdown(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
+    numeric = set(published(number).columns)
+    widths = [max(3, len(name), *table[name].map(len)) for name in table.columns]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    rule = [
+        "-" * (width - 1) + (":" if name in numeric else "-")
+        for name, width in zip(table.columns, widths, strict=True)
+    ]
+    lines = [
+        f"**Table {number}.** {LAYOUTS[number].caption} {_LEGEND}",
+        "",
+        line(list(table.columns)),
+        line(rule),
+        *(line(row) for row in table.to_numpy().tolist()),
+    ]
+    if notes:
+        lines += ["", *(f"- {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
+    numeric = set(published(number).columns)
+    rows = [
+        " & ".join(map(_escape, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]
+    ]
+    wide = len(table.columns) >= _WIDE
+    lines = [
+        *([r"% needs \usepackage{graphicx}"] if wide else []),
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape(f'{LAYOUTS[number].caption} {_LEGEND}')}}}",
+        rf"\label{{tab:table{number}}}",
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+        rf"\begin{{tabular}}{{{''.join('r' if name in numeric else 'l' for name in table.columns)}}}",
+        r"\hline",
+        rows[0],
+        r"\hline",
+        *rows[1:],
+        r"\hline",
+        r"\end{tabular}" + ("}" if wide else ""),
+        *(rf"\par{{\footnotesize {_escape(note)}\par}}" for note in notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"[\\~^%&$#_{}]", lambda found: _LATEX.get(found[0], "\\" + found[0]), text)
+
+
+def _json(number: int, measured: pd.DataFrame, record: Mapping[str, Any]) -> str:
+    values: dict[str, Any] = {}
+    for key, row in measured.iterrows():
+        inner = values
+        for part in key if isinstance(key, tuple) else (key,):
+            inner = inner.setdefault(str(part), {})
+        inner.update({str(column): _fraction(float(value), key) for column, value in row.items()})
+    return json.dumps({"table": number, **record, "values": values}, indent=2, allow_nan=False) + "\n"
+
+
+def _fraction(value: float, key: Hashable) -> float | None:
+    if math.isnan(value):
+        return None
+    return (
+        round(value / 100, 12) if unit(key) == "percent" else value
+    )  # 12: 34.6 is .346, not .34600000000000003
