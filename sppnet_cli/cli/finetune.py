@@ -1,0 +1,48 @@
+"""`sppnet finetune`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sppnet_cli.cli.options import (
+    PATH,
+    method_option,
+    option,
+    say,
+    scales_of,
+    scales_option,
+    shared,
+    show_plan,
+)
+
+if TYPE_CHECKING:
+    from sppnet_cli.stages.workspace import Workspace
+
+
+@click.command("finetune", short_help="Fine-tune the fc layers on windows.")
+@method_option
+@scales_option
+@option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: trained first]")
+@shared
+def command(
+    ws: "Workspace",
+    *,
+    method: str,
+    scales: str,
+    network: Path | None,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fine-tune fc6, fc7 and a new fc8 (one output per class and one for background) on pooled windows."""
+    ws = replace(ws, network_run=network)
+    sides = scales_of(scales, ws) if method == "spp" else ()
+    if dry_run:
+        from sppnet_cli.stages.plan import detection_steps
+
+        show_plan(detection_steps(ws, method, sides, "ftfc7", "finetune", out), ws, as_json)
+        return
+    folder = ws.head(method, sides, out)
+    say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}")

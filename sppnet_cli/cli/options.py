@@ -1,0 +1,232 @@
+"""Options that commands share; one name means one thing everywhere."""
+
+import dataclasses
+import functools
+import inspect
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sppnet_cli import console
+from sppnet_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from sppnet_cli.stages.plan import Step
+    from sppnet_cli.stages.workspace import Workspace
+
+Command = Callable[..., Any]
+PATH = click.Path(path_type=Path)
+
+
+def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Command]:
+    """A Click option that can also be given as SPPNET_<NAME>."""
+    variable = "SPPNET_" + name.split("/")[0].strip("-").replace("-", "_").upper()
+    return click.option(name, *more, envvar=variable, **settings)
+
+
+def shared(command: Command) -> Command:
+    """Add the options of every command that runs stages, and give it the `Workspace` they describe.
+
+    The command is called with `ws` first; `--out`, `--dry-run` and `--json` reach it as they are.
+    """
+    options = [
+        option(
+            "--profile",
+            type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
+            default="mini",
+            help="Sizes, schedules and data of the whole chain.",
+        ),
+        option("--data", type=PATH, help="Your data; without it the embedded mini data is made and used."),
+        option("--arch", metavar="NAME", help="zf5 or a torchvision classifier.  [default: the profile's]"),
+        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision --arch."),
+        option(
+            "--protocol",
+            type=click.Choice(["paper", "released"]),
+            default="paper",
+            help="The paper's rules or those of the authors' released code.",
+        ),
+        option("--runs", type=PATH, default=Path("runs"), help="Where run directories go."),
+        option("--out", type=PATH, help="This command's own output.  [default: a folder under --runs]"),
+        option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where the networks run."),
+        option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
+        option(
+            "--workers",
+            type=click.IntRange(min=0),
+            default=os.cpu_count() or 1,
+            help="Processes that load and propose.",
+        ),
+        option(
+            "--proposals",
+            default="ss-fast",
+            metavar="ss-fast|ss-paper|DIR",
+            help="How windows are proposed, or a run of `sppnet propose`.",
+        ),
+        option("--limit", type=click.IntRange(min=1), help="Use the first N images of a set."),
+        option(
+            "--max-memory",
+            type=click.FloatRange(min=0.1),
+            default=8.0,
+            metavar="GIB",
+            help="Bound of feature buffers and SVM rows.",
+        ),
+        option(
+            "--resume/--no-resume", default=True, help="Go on with what a cut-off run left, or start over."
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Print what would be done, written and take; do nothing."
+        ),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="One JSON object on standard output, all else on standard error.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        click.option("-v", "--verbose", is_flag=True, help="More messages."),
+    ]
+
+    @functools.wraps(command)
+    def run(*, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> Any:
+        console.configure(quiet=quiet, verbose=verbose, json=as_json)
+        ws = make_workspace(**{name: given.pop(name) for name in _WORKSPACE})
+        return command(ws, as_json=as_json, **given)
+
+    for add in reversed(options):
+        run = add(run)
+    return run
+
+
+method_option = option(
+    "--method", type=click.Choice(["spp", "rcnn"]), default="spp", help="SPP-net, or R-CNN on its weights."
+)
+scales_option = option(
+    "--scales",
+    default="480..1200",
+    metavar="480..1200|688|480,688",
+    help="Short sides of the image: the protocol's in a range, or a list.",
+)
+
+
+def make_workspace(
+    profile: str,
+    data: Path | None,
+    arch: str | None,
+    weights: str | None,
+    protocol: str,
+    runs: Path,
+    device: str,
+    seed: int,
+    workers: int,
+    proposals: str,
+    limit: int | None,
+    max_memory: float,
+    resume: bool,
+) -> "Workspace":
+    """The workspace that the shared options describe."""
+    from sppnet_cli.data.proposals import METHODS
+    from sppnet_cli.stages.profiles import find_profile
+    from sppnet_cli.stages.workspace import Workspace, find_protocol
+
+    numbers = find_profile(profile)
+    if proposals not in METHODS and not Path(proposals).is_dir():
+        known = ", ".join(METHODS)
+        raise UsageError(f"--proposals {proposals}: neither {known} nor a run of `sppnet propose`")
+    if arch is not None and arch != numbers.arch:
+        numbers = dataclasses.replace(numbers, arch=arch, width=1.0)
+    return Workspace(
+        numbers,
+        root=runs,
+        seed=seed,
+        protocol=find_protocol(protocol),
+        data=data,
+        weights=weights,
+        proposals_method=proposals,
+        limit=limit,
+        device=find_device(device),
+        workers=workers,
+        max_memory=max_memory,
+        resume=resume,
+    )
+
+
+_WORKSPACE = tuple(inspect.signature(make_workspace).parameters)
+
+
+def find_device(name: str) -> str:
+    """`auto` becomes `cuda` where there is one; others are checked.  Raises `UsageError` or `DataError`."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
+        raise UsageError(f"--device {name}: write auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DataError(f"--device {name}: torch {torch.__version__} finds no CUDA device; use --device cpu")
+    return name
+
+
+def scales_of(text: str, ws: "Workspace") -> tuple[int, ...]:
+    """`--scales` as numbers, by the workspace's protocol."""
+    from sppnet_cli.protocols import parse_scales
+
+    return parse_scales(text, ws.protocol)
+
+
+def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
+    """Print a result: the object on standard output under `--json`, else lines on standard error."""
+    if as_json:
+        click.echo(json.dumps(result, default=str))
+    for line in lines:
+        console.status(line)
+
+
+def show_plan(steps: "list[Step]", config: Any, as_json: bool) -> None:
+    """Print what `--dry-run` promises: settings, steps with their folders and files, bytes and time."""
+    rows = [
+        (
+            step.name,
+            str(step.out),
+            ", ".join(step.files),
+            f"{sum(step.files.values()) / 1e6:.1f}",
+            "ready" if step.ready else f"{step.seconds:.0f}",
+        )
+        for step in steps
+    ]
+    total = sum(step.seconds for step in steps if not step.ready)
+    console.table("Would make, if not ready", ["step", "folder", "files", "MB", "seconds, about"], rows)
+    settings = dataclasses.asdict(config)
+    result = {
+        "config": settings,
+        "steps": [
+            {"step": s.name, "out": str(s.out), "files": s.files, "seconds": s.seconds, "ready": s.ready}
+            for s in steps
+        ],
+        "seconds": total,
+    }
+    if as_json:
+        click.echo(json.dumps(result, default=str))
+    else:
+        console.table("Settings", ["name", "value"], _flat(settings))
+        click.echo(f"About {clock(total)} on this machine.  Nothing was done.")
+
+
+def clock(seconds: float) -> str:
+    """`40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            rows.append((prefix + name, str(value)))
+    return rows

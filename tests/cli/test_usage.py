@@ -1,0 +1,71 @@
+"""What the command line says before any work is done."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = (
+    "pretrain",
+    "propose",
+    "extract-features",
+    "finetune",
+    "train-svm",
+    "train-bbox",
+    "detect",
+    "evaluate",
+    "data",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(sppnet, command):
+    code, out, _ = sppnet(command, "--help")
+    assert code == 0
+    assert out.startswith(f"Usage: sppnet {command}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["detect"], ["pretrain"]])
+def test_help_does_not_load_torch(arguments):
+    program = (
+        "import sys; sys.argv = ['sppnet', *sys.argv[1:]]\n"
+        "from sppnet_cli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'pandas', 'numpy', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'{heavy} loaded' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["pretrain", "--sizes", "224;180"], 2, "--sizes 224;180: write 224 or 224,180"),
+        (["pretrain", "--sizes", "8"], 2, "between 64 and 1024"),
+        (["pretrain", "--pyramid", "plain", "--sizes", "224,180"], 2, "plain takes 224 px only"),
+        (["detect", "--scales", "abc"], 2, "scales 'abc': write 480..1200"),
+        (["detect", "--scales", "481..500"], 2, "none fits"),
+        (["detect", "--device", "gpu"], 2, "--device gpu: write auto, cpu, cuda or cuda:N"),
+        (["detect", "--proposals", "magic"], 2, "neither ss-fast, ss-paper nor a run"),
+        (["detect", "street.jpg"], 3, "sppnet train-svm"),
+        (["detect", "--data", "VOCdevkit"], 3, "sppnet train-svm"),
+        (["detect", "--detector", "nowhere", "street.jpg"], 3, "nowhere: not a detector"),
+        (["propose", "--data", "nowhere"], 3, "nowhere: no such folder"),
+        (["pretrain", "--profile", "paper"], 3, "needs a network"),
+        (["pretrain", "--arch", "resnet999"], 2, "unknown architecture"),
+        (["pretrain", "--arch", "squeezenet1_1"], 3, "give --weights FILE or DEFAULT"),
+        (["propose", "--profile", "pretrained"], 3, "needs VOC 2007"),
+        (["evaluate"], 2, "give --detections or --network"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(sppnet, tmp_path, arguments, code, message):
+    found, out, err = sppnet(*arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
