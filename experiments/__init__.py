@@ -1,0 +1,1 @@
+"""The paper's tables, one readable file each."""
