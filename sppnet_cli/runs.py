@@ -54,7 +54,7 @@ def run_stage(
             write_text(started, json.dumps(wanted))
         begin = time.perf_counter()
         build(partial)
-        _return_memory()
+        return_memory()
         manifest = wanted | {
             "fingerprint": _digest(wanted),
             "seconds": round(time.perf_counter() - begin, 3),
@@ -100,6 +100,13 @@ def _listing(folder: Path) -> str:
     return _digest(sorted((str(path.relative_to(folder)), path.stat().st_size) for path in names))
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps gigabytes of it where arrays had many sizes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine, for manifests and table records."""
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "opencv-contrib-python-headless", "numba")
@@ -110,13 +117,6 @@ def environment() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         **{name: importlib.metadata.version(name) for name in packages},
     }
-
-
-def _return_memory() -> None:
-    """Give freed memory back: glibc keeps gigabytes of it after a stage whose arrays had many sizes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _plain(config: Any) -> Any:

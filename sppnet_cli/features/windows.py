@@ -16,6 +16,7 @@ from sppnet_cli.data.voc import Annotation, VocDetection
 from sppnet_cli.errors import DataError
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
+from sppnet_cli.runs import return_memory
 
 Extractor = SppWindows | RcnnWindows
 
@@ -132,6 +133,7 @@ def _through_cache(path: Path, compute: Any) -> Tensor:
     if path.is_file():
         return torch.from_numpy(np.load(path))
     value = compute().cpu()
+    return_memory()
     # Halves end at 65,504; what does not fit stays in 32 bits.
     stored = value.half() if value.numel() == 0 or float(value.abs().max()) < 6e4 else value
     path.parent.mkdir(parents=True, exist_ok=True)
