@@ -214,7 +214,7 @@ def test_an_opencv_without_ximgproc(photo, monkeypatch):
 @pytest.mark.skipif("SPPNET_TEST_SHARED" not in os.environ, reason="needs real images")
 @pytest.mark.parametrize(("method", "low", "high"), [("ss-fast", 800, 1600), ("ss-paper", 1500, 2600)])
 def test_recall_on_real_images(method, low, high):
-    dataset = load_voc(Path(os.environ["SPPNET_TEST_SHARED"]) / "VOCdevkit", "trainval", limit=4)
+    dataset = load_voc(Path(os.environ["SPPNET_TEST_SHARED"]) / "data" / "VOCdevkit", "trainval", limit=4)
     counts, covered = [], []
     for image_id in dataset.ids:
         boxes = propose(read_image(dataset.image_path(image_id)), method, image_seed(0, image_id))

@@ -218,7 +218,7 @@ def test_a_file_that_is_no_annotation(devkit):
 @pytest.mark.data
 @pytest.mark.skipif("SPPNET_TEST_SHARED" not in os.environ, reason="needs real images")
 def test_every_real_annotation_loads_and_agrees_with_the_class_lists():
-    data = Path(os.environ["SPPNET_TEST_SHARED"]) / "VOCdevkit"
+    data = Path(os.environ["SPPNET_TEST_SHARED"]) / "data" / "VOCdevkit"
     for split in ("trainval", "test"):
         dataset = load_voc(data, split)
         assert len(dataset) == 600
