@@ -63,6 +63,3 @@ def command(
         return
     folder = ws.network(pyramid, parsed, out)
     say(as_json, {"network": folder}, f"network: {folder}")
-
-
-__all__ = ["command", "parse_sizes"]

@@ -139,7 +139,7 @@ class Detector:
     ) -> list[Detection]:
         """Detections from pyramid vectors `(N, D)` of windows `(N, 4)` in an image of `size` (H, W).
 
-        Score threshold, NMS, the best 100 of each class; then regression and NMS once more (SPEC 5.7).
+        Score threshold, NMS, the best 100 of each class; then regression and NMS once more (released code).
         """
         protocol = self.protocol
         scores = self.score_pooled(pooled)

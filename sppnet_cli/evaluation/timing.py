@@ -1,4 +1,4 @@
-"""Time of window features per image, stage by stage (Table 6, SPEC 5.9)."""
+"""Time of window features per image, stage by stage (paper section 4.3, Table 6)."""
 
 import time
 from collections.abc import Sequence

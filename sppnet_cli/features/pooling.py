@@ -21,7 +21,7 @@ def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]
         cells: `(N, 4)` int32, x1, y1, x2, y2 inclusive, inside the map.
         levels: Bins per side of each level.
 
-    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (SPEC section 2).  On the CPU the
+    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (journal edition, appendix).  On the CPU the
     finest level is pooled once and coarser ones that divide it are unions of its bins, which is exact.
     """
     levels = tuple(sorted(levels))

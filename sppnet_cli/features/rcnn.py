@@ -27,7 +27,7 @@ class PreprocessedImage:
 
 
 class RcnnWindows:
-    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`, SPEC section 6)."""
+    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`)."""
 
     method = "rcnn"
     scales: tuple[int, ...] = ()

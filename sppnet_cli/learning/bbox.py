@@ -1,4 +1,4 @@
-"""Bounding-box regression by ridge on the pooled features (R-CNN's appendix C and code, SPEC 5.6)."""
+"""Bounding-box regression by ridge on the pooled features (R-CNN's appendix C and code)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which windows of an image are negatives of a class (paper section 4.1, SPEC 5.4)."""
+"""Which windows of an image are negatives of a class (paper section 4.1, released code)."""
 
 import numpy as np
 from numpy.typing import NDArray

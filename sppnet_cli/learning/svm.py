@@ -1,4 +1,4 @@
-"""One linear SVM per class on window features, with one pass of hard negative mining (R-CNN's, SPEC 5.3-5.4)."""
+"""One linear SVM per class on window features, with one pass of hard negative mining (R-CNN's)."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class WithinChannelLRN(nn.Module):
-    """`y = x * (1 + alpha * mean3x3(x^2))^-0.75` with a zero-padded mean (SPEC section 1).
+    """`y = x * (1 + alpha * mean3x3(x^2))^-0.75` with a zero-padded mean (released prototxt).
 
     Not `nn.LocalResponseNorm`, which sums over neighbouring channels.
     """

@@ -41,7 +41,7 @@ def zf5_trunk(width: float = 1.0) -> nn.Sequential:
 def initialise(module: nn.Module, rule: str) -> None:
     """Initialise ZF-5 and its head in place.
 
-    `paper`: weights N(0, .01), bias 1 for conv2, conv4, conv5 and the hidden fc layers, else 0 (SPEC section 1).
+    `paper`: weights N(0, .01), bias 1 for conv2, conv4, conv5 and the hidden fc layers, else 0 (released prototxt).
     `he`: weights N(0, sqrt(2 / fan_in)), those of conv1 divided by the pixels' typical deviation and those of fc8
     N(0, .01), biases 0, for narrow nets and short schedules.
     """
