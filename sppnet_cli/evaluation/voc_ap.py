@@ -1,4 +1,4 @@
-"""Average precision of detections as the VOC 2007 devkit computes it: `VOCevaldet` with 11 recall levels."""
+"""Average precision as the VOC 2007 devkit computes it, with 11 recall levels: `VOCevaldet` and `VOCevalcls`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,9 +83,45 @@ def average_precision_11(curve: PrecisionRecall) -> float:
     """
     if curve.n_positive == 0:
         return float("nan")
-    precision = np.nan_to_num(curve.precision)
+    return float(best_precision_11(np.nan_to_num(curve.precision), curve.recall))
+
+
+def best_precision_11(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """Mean over the recalls 0, .1, .., 1 of the best precision at that recall or beyond, 0 where none is.
+
+    precision and recall: (..., K), curves along the last axis, without NaN.  Returns (...) float64.
+    """
     # Division rounds correctly, so k / 10 and an equal recall are one float; 3 * 0.1 is not 3 / 10.
-    return sum(float(precision[curve.recall >= k / 10].max(initial=0.0)) for k in range(11)) / 11
+    levels = [np.where(recall >= k / 10, precision, 0.0).max(axis=-1, initial=0.0) for k in range(11)]
+    return np.sum(levels, axis=0) / 11
+
+
+def image_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The 11-point AP of ranking images for one class, as VOC 2007's `VOCevalcls`; NaN without positives.
+
+    Equal scores keep the order of the images.
+
+    Args:
+        scores: (n,), the higher the surer.
+        labels: (n,), 1 where the class is in the image, -1 where not, 0 where only as difficult objects:
+            such an image is left out.
+
+    Raises:
+        ValueError: scores and labels differ in length.
+    """
+    if len(scores) != len(labels):
+        raise ValueError(f"{len(scores)} scores, but {len(labels)} labels")
+    counted = labels != 0
+    order = np.argsort(-scores[counted], kind="stable")
+    right = labels[counted][order] > 0
+    n_right, n_positive = np.cumsum(right), int(right.sum())
+    curve = PrecisionRecall(
+        n_right / np.arange(1, len(right) + 1),
+        n_right / n_positive if n_positive else np.full(len(right), np.nan),
+        scores[counted][order],
+        n_positive,
+    )
+    return average_precision_11(curve)
 
 
 def average_precisions(

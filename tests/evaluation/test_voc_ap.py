@@ -8,6 +8,8 @@ from sppnet_cli.evaluation.voc_ap import (
     PrecisionRecall,
     average_precision_11,
     average_precisions,
+    best_precision_11,
+    image_average_precision,
     mean_ap,
     precision_recall,
 )
@@ -136,6 +138,47 @@ def test_lengths_must_agree():
 def test_curve_is_taken_as_it_is():
     curve = PrecisionRecall(np.array([1.0, 0.5]), np.array([0.25, 0.25]), np.array([2.0, 1.0]), 4)
     assert average_precision_11(curve) == pytest.approx(3 / 11, abs=1e-6)
+
+
+def test_curves_side_by_side():
+    precision = np.array([[[1.0, 0.5]], [[0.0, 0.5]]])
+    recall = np.array([[[0.25, 0.5]], [[0.0, 1.0]]])
+    # 3 levels of 1 and 3 of .5; then .5 at all 11.
+    np.testing.assert_allclose(best_precision_11(precision, recall), [[4.5 / 11], [0.5]])
+    assert best_precision_11(np.empty((3, 0)), np.empty((3, 0))).tolist() == [0, 0, 0]
+
+
+def image_ap(scores, labels):
+    return image_average_precision(np.array(scores, dtype=np.float32), np.array(labels, dtype=np.int8))
+
+
+def test_images_ranked_for_one_class():
+    assert image_ap([0.1, 0.9, 0.8], [-1, 1, 1]) == 1.0
+    # Right, wrong, right: precision 1 up to recall .5, 2/3 up to 1.
+    assert image_ap([0.9, 0.2, 0.5], [1, 1, -1]) == pytest.approx((6 + 5 * 2 / 3) / 11, abs=1e-12)
+    # Wrong, wrong, right.
+    assert image_ap([-1.0, -2.0, -3.0], [-1, -1, 1]) == pytest.approx(1 / 3, abs=1e-12)
+
+
+def test_an_image_with_difficult_objects_alone_is_left_out():
+    assert image_ap([0.9, 0.8, 0.7], [0, 1, -1]) == 1.0
+    assert image_ap([0.9, 0.8], [1, 0]) == 1.0  # it is no positive that was missed either
+
+
+def test_images_of_equal_scores_keep_their_order():
+    assert image_ap([0.5, 0.5], [1, -1]) == 1.0
+    assert image_ap([0.5, 0.5], [-1, 1]) == pytest.approx(0.5, abs=1e-12)
+
+
+def test_no_positive_image_is_nan():
+    assert math.isnan(image_ap([0.5, 0.4], [-1, 0]))
+    assert math.isnan(image_ap([0.5], [0]))
+    assert math.isnan(image_ap([], []))
+
+
+def test_images_and_labels_must_agree():
+    with pytest.raises(ValueError, match="1 scores, but 2 labels"):
+        image_ap([0.5], [1, -1])
 
 
 def test_average_precisions_split_the_annotations_by_class():

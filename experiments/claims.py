@@ -1,0 +1,72 @@
+"""The paper's claims: which comparisons of its tables hold in the measured ones, and how surely.
+
+    python -m experiments.claims --profile mini
+
+Compares the two cells of each claim in results/<profile>/table<n>.json.  The interval of their difference comes
+from what each test image contributed (results/<profile>/outcomes), where the table's experiment kept that.
+
+Cost: seconds with the mini tables, minutes with those of the full test sets.
+"""
+
+import math
+from pathlib import Path
+
+import click
+
+from sppnet_cli import console
+from sppnet_cli.cli import run
+from sppnet_cli.cli.options import say
+from sppnet_cli.tables.claims import certainty, count_verdicts, summary, write_claims
+
+
+@click.command(help=(__doc__ or "").split("\n")[0], context_settings={"show_default": True})
+@click.option(
+    "--profile",
+    type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
+    default="mini",
+    help="Whose tables.",
+)
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), help="Where tables are.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output, all else on standard error."
+)
+def command(profile: str, results: Path, as_json: bool) -> None:
+    """Evaluate the claims, write them and print them."""
+    console.configure(json=as_json)
+    folder = results / profile
+    claims = write_claims(folder)
+    records = claims.to_dict("records")
+    rows = [
+        (
+            row["id"],
+            row["claim"],
+            *(format_number(row[name]) for name in ("ours_better", "ours_worse", "low", "high")),
+            row["verdict"],
+            certainty(row["low"], row["high"]),
+        )
+        for row in records
+    ]
+    console.table(
+        f"Claims of the paper ({profile})",
+        ["id", "claim", "better", "worse", "low", "high", "verdict", ""],
+        rows,
+    )
+    result = {
+        **count_verdicts(claims),
+        "claims": [{name: or_none(value) for name, value in row.items()} for row in records],
+    }
+    say(as_json, result, f"{summary(claims)}; written to {folder}/claims.csv and .md")
+
+
+def or_none(value: object) -> object:
+    """A value for JSON, which has no NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def format_number(value: float) -> str:
+    """Four significant digits, empty where there is none."""
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    run(command)

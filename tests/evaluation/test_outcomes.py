@@ -1,0 +1,286 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.evaluation import outcomes
+from sppnet_cli.evaluation.outcomes import (
+    AccuracyOutcome,
+    ErrorOutcome,
+    MapOutcome,
+    load_outcome,
+    paired_interval,
+    save_outcome,
+)
+
+
+def errors(*wrong):
+    return ErrorOutcome(np.array(wrong, dtype=bool))
+
+
+def ranking(scores, labels):
+    return MapOutcome(np.array(scores, dtype=np.float32), np.array(labels, dtype=np.int8))
+
+
+def splits(right, labels):
+    return AccuracyOutcome(np.array(right, dtype=np.int8), np.array(labels))
+
+
+def random_outcomes(seed):
+    """One of each kind: many ties and ignored labels, a class without a positive, untested images."""
+    rng = np.random.default_rng(seed)
+    n = 23
+    labels = rng.choice([-1, -1, -1, 0, 1], size=(n, 4))
+    labels[:, 2] = np.minimum(labels[:, 2], 0)
+    classes = rng.integers(0, 3, n) * 5
+    return [
+        errors(*rng.random(n) < 0.4),
+        ranking(rng.integers(0, 6, (n, 4)) / 4, labels),
+        splits(rng.choice([-1, 0, 1, 1], size=(3, n)), classes),
+    ]
+
+
+def repeated(outcome, weights):
+    """The outcome of the image set itself in which each image is there that often."""
+    rows = np.repeat(np.arange(outcome.images), weights)
+    if isinstance(outcome, ErrorOutcome):
+        return ErrorOutcome(outcome.wrong[rows])
+    if isinstance(outcome, MapOutcome):
+        return MapOutcome(outcome.scores[rows], outcome.labels[rows])
+    return AccuracyOutcome(outcome.right[:, rows], outcome.labels[rows])
+
+
+def plain_accuracy(outcome):
+    """Loops in plain Python, for the definition."""
+    of_splits = []
+    for right in outcome.right.tolist():
+        tested: dict[int, list[int]] = {}
+        for label, mark in zip(outcome.labels.tolist(), right, strict=True):
+            if mark != -1:
+                tested.setdefault(label, []).append(mark)
+        if tested:
+            of_splits.append(sum(sum(marks) / len(marks) for marks in tested.values()) / len(tested))
+    return sum(of_splits) / len(of_splits)
+
+
+def plain_map(outcome):
+    of_classes = []
+    for scores, labels in zip(outcome.scores.T.tolist(), outcome.labels.T.tolist(), strict=True):
+        ranked = [
+            label
+            for _, _, label in sorted((-score, i, labels[i]) for i, score in enumerate(scores))
+            if label != 0
+        ]
+        n_positive = ranked.count(1)
+        if n_positive == 0:
+            continue
+        ap = 0.0
+        for level in range(11):
+            precisions = [
+                ranked[: k + 1].count(1) / (k + 1)
+                for k in range(len(ranked))
+                if ranked[: k + 1].count(1) * 10 >= level * n_positive
+            ]
+            ap += max(precisions, default=0.0) / 11
+        of_classes.append(ap)
+    return sum(of_classes) / len(of_classes)
+
+
+def test_error_is_the_fraction_of_wrong_images():
+    outcome = errors(True, False, False, True, True)
+    assert outcome.images == 5
+    assert outcome.value() == pytest.approx(0.6)
+    weights = np.array([[1, 1, 1, 1, 1], [0, 5, 0, 0, 0], [3, 1, 0, 0, 1]])
+    np.testing.assert_allclose(outcome.resampled(weights), [0.6, 0, 0.8])
+
+
+def test_map_is_the_mean_over_the_classes_with_positives():
+    # First class: right, wrong, right of two positives: 6 levels of 1 and 5 of 2/3.  Second: ranked last of two,
+    # its other positive is ignored.  Third: none.
+    outcome = ranking(
+        [[0.9, 0.1, 0.0], [0.5, 0.7, 0.0], [0.2, 0.9, 0.0]],
+        [[1, 1, -1], [-1, -1, -1], [1, 0, 0]],
+    )
+    assert outcome.images == 3
+    assert outcome.value() == pytest.approx(((6 + 5 * 2 / 3) / 11 + 0.5) / 2)
+    # Only the first image: perfect in both classes.  Only the second: no positive of any class.
+    resampled = outcome.resampled(np.array([[3, 0, 0], [0, 3, 0]]))
+    assert resampled[0] == pytest.approx(1)
+    assert math.isnan(resampled[1])
+
+
+def test_accuracy_is_the_mean_over_splits_of_the_mean_over_classes():
+    # Split one: class 7 has 2 of 3 right, class 9 has 1 of 1.  Split two: class 7 has 0 of 1, class 9 1 of 2.
+    outcome = splits([[1, 1, 0, 1, -1], [0, -1, -1, 1, 0]], [7, 7, 7, 9, 9])
+    assert outcome.images == 5
+    assert outcome.value() == pytest.approx(((2 / 3 + 1) / 2 + (0 + 1 / 2) / 2) / 2)
+
+
+def test_accuracy_leaves_a_class_out_where_it_is_not_tested():
+    outcome = splits([[1, -1], [-1, 0]], [0, 1])
+    assert outcome.value() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_values_equal_the_definitions(seed):
+    _, of_map, of_accuracy = random_outcomes(seed)
+    assert of_map.value() == pytest.approx(plain_map(of_map), abs=1e-12)
+    assert of_accuracy.value() == pytest.approx(plain_accuracy(of_accuracy), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", range(3))
+def test_resampled_equals_the_value_of_the_repeated_images(seed, kind):
+    outcome = random_outcomes(seed)[kind]
+    rng = np.random.default_rng(100 + seed)
+    weights = np.vstack(
+        [
+            np.ones(outcome.images, int),
+            rng.multinomial(outcome.images, np.full(outcome.images, 1 / outcome.images), size=30),
+            rng.integers(0, 2, (5, outcome.images)),
+        ]
+    )
+    expected = [repeated(outcome, row).value() for row in weights]
+    resampled = outcome.resampled(weights)
+    assert resampled.shape == (36,)
+    np.testing.assert_allclose(resampled, expected, rtol=0, atol=1e-12)
+    assert resampled[0] == pytest.approx(outcome.value(), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_a_saved_outcome_comes_back(kind, tmp_path):
+    outcome = random_outcomes(0)[kind]
+    save_outcome(outcome, tmp_path / "cell.npz")
+    back = load_outcome(tmp_path / "cell.npz")
+    assert type(back) is type(outcome)
+    for name, array in vars(outcome).items():
+        np.testing.assert_array_equal(getattr(back, name), array)
+        assert getattr(back, name).dtype == array.dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["cell.npz"]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"cell\.npz: no such file; measure its table again"):
+        load_outcome(tmp_path / "cell.npz")
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "array", "other", "wrong shape", "pickle"])
+def test_a_bad_file_is_named(kind, tmp_path):
+    path = tmp_path / "cell.npz"
+    save_outcome(errors(True, False), path)
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not an archive")
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes()[:60])
+    elif kind == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3, bool))
+    elif kind == "other":
+        np.savez(path, right=np.zeros(3))
+    elif kind == "wrong shape":
+        np.savez(path, wrong=np.zeros((2, 2), bool))
+    else:
+        np.savez(path, wrong=np.array([None, {}], dtype=object))
+    with pytest.raises(DataError, match=r"cell\.npz: not the outcome of a test; measure its table again"):
+        load_outcome(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(SppnetError, match=r"nowhere/cell\.npz: cannot be written"):
+        save_outcome(errors(True), tmp_path / "nowhere" / "cell.npz")
+
+
+def test_malformed_outcomes_are_refused():
+    with pytest.raises(ValueError, match="wrong must be"):
+        ErrorOutcome(np.zeros(0, bool))
+    with pytest.raises(ValueError, match="scores of shape"):
+        ranking([[1.0, 2.0]], [[1], [1]])
+    with pytest.raises(ValueError, match="finite"):
+        ranking([[math.nan]], [[1]])
+    with pytest.raises(ValueError, match="labels must be"):
+        ranking([[1.0]], [[2]])
+    with pytest.raises(ValueError, match="right must be"):
+        splits([[3]], [0])
+    with pytest.raises(ValueError, match="2 whole numbers"):
+        splits([[1, 0]], [0])
+    with pytest.raises(ValueError, match="whole numbers"):
+        splits([[1, 0]], [0.0, 1.0])
+
+
+def test_interval_of_a_constant_difference_is_a_point():
+    # Every image is wrong on one side and right on the other.
+    assert paired_interval([errors(0, 0, 0)], [errors(1, 1, 1)], higher_is_better=False) == (1, 1)
+    assert paired_interval([errors(1, 1, 1)], [errors(0, 0, 0)], higher_is_better=False) == (-1, -1)
+    assert paired_interval([errors(1, 1, 1)], [errors(0, 0, 0)], higher_is_better=True) == (1, 1)
+
+
+def test_pairing_takes_the_images_own_difficulty_out():
+    rng = np.random.default_rng(0)
+    hard = rng.random(400) < 0.5
+    assert paired_interval([ErrorOutcome(hard)], [ErrorOutcome(hard)], higher_is_better=False) == (0, 0)
+    worse = hard.copy()
+    worse[np.flatnonzero(~hard)[:20]] = True  # 20 of 400 images, 5 points
+    interval = paired_interval(
+        [ErrorOutcome(hard)], [ErrorOutcome(worse)], higher_is_better=False, samples=4000
+    )
+    expected = binom.ppf([0.025, 0.975], 400, 0.05) / 400
+    np.testing.assert_allclose(interval, expected, atol=1.01 / 400)
+
+
+def test_seeds_are_drawn_too():
+    # Two seeds that differ by 0 and by 1 on every image: the mean of two draws is 0, .5 or 1.
+    better = [errors(0, 0), errors(0, 0)]
+    worse = [errors(0, 0), errors(1, 1)]
+    assert paired_interval(better, worse, higher_is_better=False) == (0, 1)
+    # The images' part is the same for all seeds: equal seeds are no surer than one.
+    rng = np.random.default_rng(1)
+    one, other = (ErrorOutcome(rng.random(200) < p) for p in (0.3, 0.5))
+    once = np.array(paired_interval([one], [other], higher_is_better=False, samples=4000))
+    thrice = np.array(paired_interval([one] * 3, [other] * 3, higher_is_better=False, samples=4000))
+    np.testing.assert_allclose(thrice, once, atol=0.01)
+
+
+def test_classes_of_accuracy_are_drawn_each_for_itself():
+    # One image a class: nothing is left to chance, where drawing over all images would lose classes.
+    better = splits([[1, 1, 0, 1]], [0, 1, 2, 3])
+    worse = splits([[1, 0, 0, 0]], [0, 1, 2, 3])
+    assert paired_interval([better], [worse], higher_is_better=True) == (0.5, 0.5)
+
+
+def test_interval_is_repeatable_and_chunks_do_not_show(monkeypatch):
+    _, better, _ = random_outcomes(1)
+    _, worse, _ = random_outcomes(2)
+    first = paired_interval([better], [worse], higher_is_better=True, samples=200)
+    assert paired_interval([better], [worse], higher_is_better=True, samples=200) == first
+    assert paired_interval([better], [worse], higher_is_better=True, samples=200, seed=1) != first
+    monkeypatch.setattr(outcomes, "_CHUNK", 23 * 7)
+    chunked = paired_interval([better], [worse], higher_is_better=True, samples=200)
+    np.testing.assert_allclose(chunked, first, atol=0.1)
+
+
+def test_interval_covers_about_95_of_100_true_differences():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for seed in range(200):
+        difficulty = rng.random(150)
+        better, worse = (ErrorOutcome(difficulty + rng.normal(0, 0.2, 150) > edge) for edge in (0.6, 0.5))
+        low, high = paired_interval([better], [worse], higher_is_better=False, samples=300, seed=seed)
+        covered += low <= 0.1 <= high  # the noise is symmetric: P(u + e > t) is 1 - t, nearly
+    assert 178 <= covered <= 200
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"outcomes of \[1, 2\] images"):
+        paired_interval([errors(1)], [errors(1, 0)], higher_is_better=False)
+    with pytest.raises(ValueError, match="2 and 1 outcomes"):
+        paired_interval([errors(1), errors(1)], [errors(1)], higher_is_better=False)
+    with pytest.raises(ValueError, match="0 and 0 outcomes"):
+        paired_interval([], [], higher_is_better=False)
+    with pytest.raises(ValueError, match="different kinds"):
+        paired_interval([errors(1)], [ranking([[1.0]], [[1]])], higher_is_better=True)
+    with pytest.raises(ValueError, match="different classes"):
+        paired_interval([splits([[1, 0]], [0, 1])], [splits([[1, 0]], [0, 0])], higher_is_better=True)

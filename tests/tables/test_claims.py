@@ -1,0 +1,344 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.evaluation.outcomes import (
+    AccuracyOutcome,
+    ErrorOutcome,
+    MapOutcome,
+    load_outcome,
+    paired_interval,
+)
+from sppnet_cli.tables.claims import (
+    cell_name,
+    certainty,
+    claimed_cell,
+    count_verdicts,
+    evaluate_claims,
+    write_claims,
+    write_outcomes,
+)
+from sppnet_cli.tables.paper import claims, empty_like_published, published
+from sppnet_cli.tables.write import write_table
+
+HEADER = "id,table,claim,better,worse,ours_better,ours_worse,low,high,verdict"
+
+
+def of(results):
+    return evaluate_claims(results).set_index("id")
+
+
+def write_cells(results, number, cells):
+    """A table in which only these cells, of values in the published units, are measured."""
+    table = empty_like_published(number)
+    for (row, column), value in cells.items():
+        table.loc[row, column] = value
+    write_table(results, number, table, {})
+
+
+def error_of(count, n=100, seed=0):
+    """An outcome of which `count` of n images are wrong."""
+    wrong = np.zeros(n, bool)
+    wrong[np.random.default_rng(seed).permutation(n)[:count]] = True
+    return ErrorOutcome(wrong)
+
+
+@pytest.mark.parametrize("claim_id", [name for name in claims().index if name < "T8"])
+def test_both_cells_of_a_claim_hold_the_numbers_that_it_quotes(claim_id):
+    claim = claims().loc[claim_id]
+    table = published(claim["table"])
+    for side in ("better", "worse"):
+        row, column = claimed_cell(claim["table"], claim[side])
+        assert table.loc[row, column] == claim[f"paper_{side}"]
+
+
+def test_cells_of_claims():
+    assert claimed_cell(1, "e2") == ("e2", "top1_error")
+    assert claimed_cell(2, "SPP-net6 multi 1 full") == (
+        ("SPP-net6, multi-size trained", "1 full"),
+        "top1_error",
+    )
+    assert claimed_cell(3, "plain_crop224 pool5") == ("pool5 (6x6)", "plain_crop224")
+    assert claimed_cell(4, "spp_full224 SPP pool5") == ("SPP pool5", "spp_full224")
+    assert claimed_cell(6, "5-scale ftfc7 bb") == ("ftfc7 bb", "spp_5scale")
+    assert claimed_cell(6, "R-CNN conv time") == ("conv time (s)", "rcnn")
+    assert claimed_cell(8, "SPP ftfc7 bb") is None
+
+
+def test_the_row_that_the_paper_misprints():
+    row = ("SPP-net4, single-size trained", "1 crop")
+    assert claimed_cell(2, "SPP-net6 single 1 crop") == (row, "top1_error")
+    assert claimed_cell(2, "SPP-net6 single 1 full")[0] == ("SPP-net6, single-size trained", "1 full")
+
+
+def test_names_of_cells_in_files():
+    assert cell_name("pool5 (6x6)", "spp_full224") == "pool5-6x6.spp_full224"
+    assert cell_name(("SPP-net6, multi-size trained", "1 full"), "top1_error") == (
+        "spp-net6-multi-size-trained.1-full.top1_error"
+    )
+    assert cell_name((5, "ftfc7 bb"), "mAP") == "5.ftfc7-bb.map"
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_every_cell_of_a_table_has_a_name_of_its_own(number):
+    table = published(number)
+    names = [cell_name(row, column) for row in table.index for column in table.columns]
+    assert len(set(names)) == table.size
+    assert all(name.replace("-", "").replace("_", "").replace(".", "").isalnum() for name in names)
+
+
+def test_the_papers_own_tables_hold_the_papers_claims(tmp_path):
+    for number in (1, 2, 3, 4, 6):
+        write_table(tmp_path, number, published(number), {})
+    table = of(tmp_path)
+    assert list(table.index) == list(claims().index)
+    measured = claims().index[claims()["table"] <= 6]
+    for side in ("better", "worse"):
+        expected = claims().loc[measured, f"paper_{side}"]
+        np.testing.assert_allclose(table.loc[measured, f"ours_{side}"], expected, rtol=1e-12)
+    # The paper's seconds are rounded: 9.03 / 0.142 is 63.6 and 9.03 / 0.382 is 23.6, printed as 64 and 24.
+    assert set(measured[table.loc[measured, "verdict"] == "fails"]) == {"T6.12", "T6.13"}
+    assert count_verdicts(table) == {"holds": 29, "fails": 2, "not measured": 4}
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_nothing_is_measured_in_an_empty_folder(tmp_path):
+    table = evaluate_claims(tmp_path)
+    assert ",".join(table.columns) == HEADER
+    assert len(table) == 35
+    assert set(table["verdict"]) == {"not measured"}
+    assert table[["ours_better", "ours_worse", "low", "high"]].isna().all(axis=None)
+
+
+def test_one_cell_alone_is_not_enough(tmp_path):
+    write_cells(tmp_path, 6, {("pool5", "spp_5scale"): 41.5})
+    claim = of(tmp_path).loc["T6.1"]
+    assert claim["ours_better"] == 41.5
+    assert math.isnan(claim["ours_worse"])
+    assert claim["verdict"] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"), [(30.0, 31.0, "holds"), (31.0, 30.0, "fails"), (30.0, 30.0, "fails")]
+)
+def test_lower_errors_are_better(tmp_path, better, worse, verdict):
+    write_cells(tmp_path, 1, {("e2", "top1_error"): better, ("e1", "top1_error"): worse})
+    assert of(tmp_path).loc["T1.1", "verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"), [(31.0, 30.0, "holds"), (30.0, 31.0, "fails"), (30.0, 30.0, "fails")]
+)
+def test_higher_map_and_accuracy_are_better(tmp_path, better, worse, verdict):
+    write_cells(tmp_path, 3, {("fc6", "spp_crop224"): better, ("fc6", "plain_crop224"): worse})
+    write_cells(tmp_path, 4, {("SPP pool5", "spp_full224"): better, ("fc7", "spp_full224"): worse})
+    table = of(tmp_path)
+    assert table.loc["T3.1", "verdict"] == verdict
+    assert table.loc["T4.4", "verdict"] == verdict
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(15.0, "holds"), (14.99, "fails"), (16.0, "holds")])
+def test_a_factor_must_be_reached(tmp_path, seconds, verdict):
+    write_cells(
+        tmp_path, 6, {("conv time (s)", "spp_1scale"): 0.5, ("conv time (s)", "rcnn"): seconds}
+    )  # at least 30 times
+    claim = of(tmp_path).loc["T6.10"]
+    assert claim["ours_better"] == 0.5
+    assert claim["ours_worse"] == seconds
+    assert claim["verdict"] == verdict
+
+
+def test_interval_in_percentage_points_in_the_claims_direction(tmp_path):
+    better, worse = error_of(30), error_of(36)
+    write_cells(tmp_path, 1, {("e2", "top1_error"): 30.0, ("e1", "top1_error"): 36.0})
+    write_outcomes(tmp_path, 1, 0, {("e2", "top1_error"): better, ("e1", "top1_error"): worse})
+    claim = of(tmp_path).loc["T1.1"]
+    low, high = paired_interval([better], [worse], higher_is_better=False)
+    assert claim["low"] == pytest.approx(100 * low, abs=1e-9)
+    assert claim["high"] == pytest.approx(100 * high, abs=1e-9)
+    assert low < 0.06 < high
+
+
+def test_interval_over_several_seeds(tmp_path):
+    better = [error_of(20, seed=k) for k in range(3)]
+    worse = [error_of(60 + k, seed=k) for k in range(3)]
+    write_cells(tmp_path, 1, {("e2", "top1_error"): 20.0, ("e1", "top1_error"): 61.0})
+    for seed, pair in enumerate(zip(better, worse, strict=True)):
+        cells = (("e2", "top1_error"), ("e1", "top1_error"))
+        write_outcomes(tmp_path, 1, seed, dict(zip(cells, pair, strict=True)))
+    claim = of(tmp_path).loc["T1.1"]
+    low, high = paired_interval(better, worse, higher_is_better=False)
+    assert [claim["low"], claim["high"]] == pytest.approx([100 * low, 100 * high], abs=1e-9)
+
+
+def test_interval_of_map_accuracy_and_rows_of_two_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((60, 3)) < 0.4, 1, -1).astype(np.int8)
+    good, bad = (
+        MapOutcome((labels + rng.normal(0, noise, labels.shape)).astype(np.float32), labels)
+        for noise in (0.5, 3)
+    )
+    cells = (("fc6", "spp_crop224"), ("fc6", "plain_crop224"))
+    write_cells(tmp_path, 3, {cells[0]: 100 * good.value(), cells[1]: 100 * bad.value()})
+    write_outcomes(tmp_path, 3, 0, {cells[0]: good, cells[1]: bad})
+
+    classes = np.repeat([0, 1], 10)
+    right, wrong = (
+        AccuracyOutcome(np.full((2, 20), mark, np.int8), classes) for mark in (1, 0)
+    )  # every image
+    cells = (("SPP pool5", "spp_full224"), ("fc7", "spp_full224"))
+    write_cells(tmp_path, 4, {cells[0]: 100.0, cells[1]: 0.0})
+    write_outcomes(tmp_path, 4, 0, {cells[0]: right, cells[1]: wrong})
+
+    rows = [("SPP-net6, multi-size trained", view) for view in ("1 full", "1 crop")]
+    write_cells(tmp_path, 2, {(rows[0], "top1_error"): 10.0, (rows[1], "top1_error"): 90.0})
+    write_outcomes(
+        tmp_path, 2, 0, {(rows[0], "top1_error"): error_of(10), (rows[1], "top1_error"): error_of(90)}
+    )
+
+    table = of(tmp_path)
+    assert 0 < table.loc["T3.1", "low"] < 100 * (good.value() - bad.value()) < table.loc["T3.1", "high"]
+    assert table.loc["T4.4", ["low", "high"]].tolist() == [100, 100]
+    assert 60 < table.loc["T2.2", "low"] < 80 < table.loc["T2.2", "high"] < 95
+    assert (table.loc[["T3.1", "T4.4", "T2.2"], "verdict"] == "holds").all()
+
+
+def no_interval(results, capsys):
+    claim = of(results).loc["T1.1"]
+    assert claim[["low", "high"]].isna().all()
+    assert claim["verdict"] == "holds"  # the table's numbers stand
+    return capsys.readouterr().err
+
+
+def test_outcomes_of_another_measurement_are_passed_over(tmp_path, capsys):
+    cells = (("e2", "top1_error"), ("e1", "top1_error"))
+    write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30), cells[1]: error_of(36)})
+    write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 37.0})
+    message = no_interval(tmp_path, capsys)
+    assert message.startswith(
+        f"warning: {tmp_path}/outcomes/table1: no interval between e2.top1_error and e1"
+    )
+    assert "e1.top1_error is 0.360000 by its outcomes and 0.370000 in the table" in message
+    assert message.endswith("remove the folder and measure table 1 again\n")
+
+
+def test_outcomes_left_of_more_seeds_are_passed_over(tmp_path, capsys):
+    cells = (("e2", "top1_error"), ("e1", "top1_error"))
+    for seed, count in ((0, 30), (1, 20)):
+        write_outcomes(tmp_path, 1, seed, {cells[0]: error_of(count), cells[1]: error_of(count + 6)})
+    write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 36.0})
+    assert "e2.top1_error is 0.250000" in no_interval(tmp_path, capsys)
+
+
+def test_outcomes_of_different_seeds_or_images_are_passed_over(tmp_path, capsys):
+    cells = (("e2", "top1_error"), ("e1", "top1_error"))
+    write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 36.0})
+    write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30)})
+    write_outcomes(tmp_path, 1, 1, {cells[1]: error_of(36)})
+    assert "different seeds" in no_interval(tmp_path, capsys)
+    write_outcomes(tmp_path, 1, 1, {})
+    write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30), cells[1]: error_of(72, 200)})
+    assert "outcomes of [100, 200] images" in no_interval(tmp_path, capsys)
+
+
+def test_outcomes_with_no_value_are_not_those_of_the_table(tmp_path, capsys):
+    nothing = MapOutcome(np.zeros((3, 1), np.float32), np.full((3, 1), -1, np.int8))
+    cells = (("fc6", "spp_crop224"), ("fc6", "plain_crop224"))
+    write_cells(tmp_path, 3, {cells[0]: 60.0, cells[1]: 50.0})
+    write_outcomes(tmp_path, 3, 0, {cells[0]: nothing, cells[1]: nothing})
+    assert math.isnan(of(tmp_path).loc["T3.1", "low"])
+    assert "is nan by its outcomes" in capsys.readouterr().err
+
+
+def test_written_outcomes_replace_those_of_that_table_and_seed(tmp_path):
+    for number, seed in ((1, 0), (1, 1), (2, 0)):
+        row = "e1" if number == 1 else ("SPP-net6, multi-size trained", "1 full")
+        write_outcomes(tmp_path, number, seed, {(row, "top1_error"): error_of(30)})
+    write_outcomes(tmp_path, 1, 0, {("e2", "top1_error"): error_of(20)})
+    files = sorted(
+        str(path.relative_to(tmp_path / "outcomes")) for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert files == [
+        "table1/seed0/e2.top1_error.npz",
+        "table1/seed1/e1.top1_error.npz",
+        "table2/seed0/spp-net6-multi-size-trained.1-full.top1_error.npz",
+    ]
+    back = load_outcome(tmp_path / "outcomes" / files[0])
+    assert back.value() == pytest.approx(0.2)
+
+
+def test_outcomes_of_no_cell_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="table 1 has no cell e9, top1_error"):
+        write_outcomes(tmp_path, 1, 0, {("e9", "top1_error"): error_of(30)})
+    with pytest.raises(ValueError, match="table 1 has no cell e1, mAP"):
+        write_outcomes(tmp_path, 1, 0, {("e1", "mAP"): error_of(30)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "outcomes").write_text("")
+    with pytest.raises(SppnetError, match="table1/seed0: cannot be made"):
+        write_outcomes(tmp_path, 1, 0, {("e1", "top1_error"): error_of(30)})
+
+
+def test_certainty():
+    assert certainty(0.1, 2.0) == "clear"
+    assert certainty(-2.0, -0.1) == "clear"
+    assert certainty(-0.1, 2.0) == "within noise"
+    assert certainty(0.0, 2.0) == "within noise"
+    assert certainty(math.nan, math.nan) == ""
+
+
+def test_files_of_claims(tmp_path):
+    cells = {("e1", "top1_error"): 60.0, ("e2", "top1_error"): 20.0, ("e3", "top1_error"): 59.0}
+    write_cells(tmp_path, 1, cells)
+    write_outcomes(tmp_path, 1, 0, {cell: error_of(int(value)) for cell, value in cells.items()})
+    write_cells(tmp_path, 6, {("conv time (s)", "spp_1scale"): 0.5, ("conv time (s)", "rcnn"): 10.0})
+    table = write_claims(tmp_path)
+
+    with (tmp_path / "claims.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert ",".join(rows[0]) == HEADER
+    assert [row[0] for row in rows[1:]] == list(claims().index)
+    assert rows[1][5:7] == ["20.0", "60.0"]
+    assert rows[1][9] == "holds"
+    assert rows[4][5:] == ["", "", "", "", "not measured"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "claims.csv"), table)
+
+    lines = (tmp_path / "claims.md").read_text().splitlines()
+    assert lines[0].startswith("**The paper's claims: 2 hold, 1 fail, 32 not measured.**")
+    assert len({len(line) for line in lines[2:]}) == 1
+    cells = {
+        row[0]: row[1:] for row in ([c.strip() for c in line.strip("|").split("|")] for line in lines[2:])
+    }
+    assert len(cells) == 37
+    assert cells["T1.1"][3:5] == ["20 / 60", "35.06 / 35.99"]
+    assert cells["T1.1"][6] == "holds, clear"
+    assert cells["T1.1"][5] == f"{table.loc[0, 'low']:+.2f} to {table.loc[0, 'high']:+.2f}"
+    assert cells["T1.2"][6] == "holds, within noise"
+    assert cells["T6.10"][3:] == ["0.5 / 10", "0.053 / 8.96", "", "fails"]
+    assert cells["T1.3"][3:] == ["- / 59", "34.6 / 34.98", "", "not measured"]
+    assert cells["T9.3"][3:] == ["", "", "", "not measured"]
+
+
+def test_a_folder_or_table_that_is_no_good_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no tables there"):
+        evaluate_claims(tmp_path / "nowhere")
+    for text in ("", "[]", "{}", json.dumps({"values": {}}), json.dumps({"values": {"e1": 3}})):
+        (tmp_path / "table1.json").write_text(text)
+        with pytest.raises(DataError, match=r"table1\.json: not a table that sppnet wrote; measure it again"):
+            evaluate_claims(tmp_path)
+
+
+def test_a_damaged_outcome_is_named(tmp_path):
+    cells = (("e2", "top1_error"), ("e1", "top1_error"))
+    write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 36.0})
+    write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30), cells[1]: error_of(36)})
+    (tmp_path / "outcomes/table1/seed0/e1.top1_error.npz").write_bytes(b"cut")
+    with pytest.raises(DataError, match=r"e1\.top1_error\.npz: not the outcome of a test"):
+        evaluate_claims(tmp_path)
