@@ -22,7 +22,9 @@ class WithinChannelLRN(nn.Module):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise maps (B, C, H, W) of any float type."""
+        """Normalise maps (B, C, H, W); the squares of 16-bit maps are summed in float32."""
+        if x.dtype in (torch.bfloat16, torch.float16):
+            return self.forward(x.float()).to(x.dtype)
         if (
             x.device.type == "cpu"
             and x.dtype == torch.float32
@@ -78,7 +80,8 @@ def _in_bands(kernel: Any, arrays: tuple[Any, ...], channels: int, alpha: float)
         list(pool.map(lambda job: kernel(*arrays, channels, alpha, *job), jobs))
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+# No fastmath: LLVM takes a loop's scalar or vector version by where the arrays lie, and the two would differ.
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _scale_row(x, y, channels, alpha, padded, scale):  # type: ignore[no-untyped-def]
     """`1 + alpha * mean3x3(x^2)` of row `y` of one image's (H, W * C) into `scale`."""
     height, length = x.shape
@@ -100,7 +103,7 @@ def _scale_row(x, y, channels, alpha, padded, scale):  # type: ignore[no-untyped
         scale[i] = np.float32(1) + factor * (left[i] + inner[i] + right[i])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _forward(x, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     length = x.shape[2]
     padded = np.zeros(length + 2 * channels, np.float32)
@@ -113,7 +116,7 @@ def _forward(x, out, channels, alpha, image, first, last):  # type: ignore[no-un
             target[i] = source[i] / (root * np.sqrt(root))
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _backward(x, gradient, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     # dx = g * s^-.75 - x * (1.5 * alpha / 9) * sum3x3(g * x * s^-1.75)
     height, length = x.shape[1], x.shape[2]
