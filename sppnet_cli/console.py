@@ -30,21 +30,25 @@ class _Settings:
     quiet: bool = False
     verbose: bool = False
     json: bool = False
+    silent: bool = False
 
 
 _settings = _Settings()
 
 
-def configure(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+def configure(
+    *, quiet: bool = False, verbose: bool = False, json: bool = False, silent: bool = False
+) -> None:
     """Set how much is said, for the whole process; called once by the command line.
 
     Args:
         quiet: no progress and no status lines; warnings, errors and tables stay.
         verbose: `detail` lines too.
         json: tables go to standard error.
+        silent: nothing but errors, for all processes of several but the first.
     """
     global _settings
-    _settings = _Settings(quiet, verbose, json)
+    _settings = _Settings(quiet or silent, verbose, json, silent)
 
 
 def status(text: str) -> None:
@@ -61,7 +65,8 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """A line `warning: ...`, quiet or not."""
-    _say(f"warning: {text}", "yellow")
+    if not _settings.silent:
+        _say(f"warning: {text}", "yellow")
 
 
 def error(text: str) -> None:
@@ -77,6 +82,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         columns: the headings.
         rows: cells in the order of `columns`, printed by `str`; format numbers beforehand.
     """
+    if _settings.silent:
+        return
     cells = [[str(cell) for cell in row] for row in rows]
     to_right = [_is_numeric([row[k] for row in cells]) for k in range(len(columns))]
     stream = sys.stderr if _settings.json else sys.stdout

@@ -18,9 +18,13 @@ from typing import Any
 
 from sppnet_cli import __version__
 from sppnet_cli.atomic import write_text
+from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 MANIFEST = "manifest.json"
+_STARTED = "started.json"
+_PARTIAL = ".partial"
+_START, _DONE = "start", "done"
 
 
 def run_stage(
@@ -29,29 +33,76 @@ def run_stage(
     config: Any,
     inputs: Mapping[str, str],
     build: Callable[[Path], None],
+    *,
+    together: bool = False,
 ) -> Path:
     """Make the run directory `out` with `build(folder)`, unless it is there already.
 
     `config` is a frozen dataclass and `inputs` maps names to fingerprints.  The stage writes beside the final
     name, in `<out>.partial`, and is renamed when complete.  A call that finds `out` made from the same config
-    and inputs returns at once; one that finds another config raises `UsageError` naming the fields that differ.
-    `build` may find there what an earlier call with the same config left when it was cut off, and resume.
+    and inputs returns at once; one that finds another config, complete or cut off, raises `UsageError` naming
+    the fields that differ.  `build` may find there what an earlier call with the same config left when it was
+    cut off, and resume.
+
+    Of several processes the first one builds while the others wait; with `together`, all call `build` on the
+    same folder (on a file system that they share) and divide the work among themselves.
     """
     wanted = {"stage": stage, "config": _plain(config), "inputs": dict(inputs)}
+    if world().size == 1:
+        _make(out, wanted, build)
+        return out
+    if world().first:
+        started = False
+
+        def start(folder: Path) -> None:
+            nonlocal started
+            if together:
+                started = True
+                from_first(_START)
+            build(folder)
+            if together:
+                barrier()
+
+        try:
+            _make(out, wanted, start)
+        except SppnetError as error:
+            if not started:  # the others wait for a word; once they build, they notice by themselves
+                from_first(error)
+            raise
+        from_first(_DONE)
+        return out
+    word = from_first(None)
+    if word == _START:
+        build(_partial(out))
+        barrier()
+        word = from_first(None)
+    if isinstance(word, SppnetError):
+        raise word
+    return out
+
+
+def _make(out: Path, wanted: dict[str, Any], build: Callable[[Path], None]) -> None:
     if (out / MANIFEST).is_file():
         _require_same(out, read_manifest(out), wanted)
-        return out
+        return
     if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out}: is there already and was not made by sppnet {stage}; give another --out")
+        raise UsageError(
+            f"{out}: is there already and was not made by sppnet {wanted['stage']}; give another --out"
+        )
     if out.resolve() == Path.cwd():
         raise UsageError(f"{out}: is the current folder, which a run cannot replace; give --out a new name")
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     partial.mkdir(parents=True, exist_ok=True)
     with _locked(partial, out):
-        started = partial / "started.json"
-        if not started.is_file() or json.loads(started.read_text() or "null") != wanted:
+        started = partial / _STARTED
+        for left in partial.glob(".*.tmp"):  # by a writer that was killed
+            left.unlink()
+        found = json.loads(started.read_text() or "null") if started.is_file() else None
+        if found is None or {entry.name for entry in partial.iterdir()} <= {_STARTED, ".lock"}:
             _empty(partial)
             write_text(started, json.dumps(wanted))
+        else:
+            _require_same(partial, found, wanted)
         begin = time.perf_counter()
         build(partial)
         return_memory()
@@ -67,7 +118,10 @@ def run_stage(
         partial.rename(out)
     with contextlib.suppress(OSError):
         (out / ".lock").unlink()
-    return out
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + _PARTIAL)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -129,6 +183,7 @@ def _digest(value: Any) -> str:
 
 
 def _require_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    begun = out.suffix == _PARTIAL
     if found["stage"] != wanted["stage"]:
         raise UsageError(f"{out}: holds the result of {found['stage']}; give another --out")
     differences = [
@@ -139,7 +194,9 @@ def _require_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
     ]
     if differences:
         raise UsageError(
-            f"{out}: made with other settings: {'; '.join(differences)}. Remove it or give another --out"
+            f"{out}: {'begun' if begun else 'made'} with other settings: {'; '.join(differences)}. "
+            + ("Start over with --no-resume" if begun else "Remove it")
+            + " or give another --out"
         )
 
 

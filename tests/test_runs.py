@@ -116,20 +116,31 @@ def test_a_stage_cut_off_resumes_with_what_it_left(out):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"config": Config(rate=0.2)}, {"inputs": {"data": "abd"}}, {"stage": "detect"}]
+    ("changed", "message"),
+    [
+        ({"config": Config(rate=0.2)}, "begun with other settings: rate was 0.1, not 0.2. Start over with"),
+        ({"inputs": {"data": "abd"}}, "begun with other settings: data was 'abc', not 'abd'"),
+        ({"stage": "detect"}, "holds the result of train"),
+    ],
 )
-def test_what_another_config_left_is_not_used(out, changed):
-    def deep(folder):
-        (folder / "inner").mkdir()
-        (folder / "inner" / "x").write_text("x")
-        cut_off(folder)
+def test_what_another_config_left_is_kept(out, changed, message):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    with pytest.raises(UsageError) as caught:
+        make(out, never, **changed)
+    assert message in str(caught.value)
+    make(out, lambda folder: (folder / "half.txt").rename(folder / "result.txt"))
+    assert (out / "result.txt").read_text() == "half"
+
+
+def test_a_start_that_left_nothing_stands_in_nobodys_way(out):
+    def nothing(folder):
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(out, deep)
-    make(out, **changed)
+        make(out, nothing)
+    make(out, config=Config(rate=0.2))
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
-    if "config" in changed:
-        assert read_manifest(out)["config"]["rate"] == 0.2
 
 
 def test_a_folder_of_others_is_left_alone(out):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from sppnet_cli import __version__, console
+from sppnet_cli.distributed import leave
 from sppnet_cli.errors import SppnetError
 
 
@@ -71,6 +72,7 @@ def run(command: Callable[..., Any], name: str | None = None) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         console.error(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
         code = 1
+    leave()
     sys.exit(code if isinstance(code, int) else 0)
 
 
