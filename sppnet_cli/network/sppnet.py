@@ -1,16 +1,18 @@
 """The whole network: trunk, pooling and fully connected head, with its preprocessing and geometry."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.backbones import build_trunk, feature_channels
+from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
 
+MAP_LAYERS = ("conv4", "conv5")
 FC_LAYERS = ("fc6", "fc7")
 
 
@@ -19,8 +21,8 @@ class NetworkSpec:
     """What must be known to build a network before its weights are loaded."""
 
     arch: str = "zf5"
-    width: float = 1.0  # factor of the filter numbers, zf5 only
-    levels: tuple[int, ...] | None = SPP6  # pyramid; None: the plain net's 3x3/2 pool to 6x6
+    width: float = 1.0  # factor of the filter numbers, our own nets only
+    levels: tuple[int, ...] | None = SPP6  # pyramid; None: the plain net's max pool to 6x6
     fc: int = 0  # outputs of fc6 and of fc7; 0: a trunk without a head
     classes: int = 0  # outputs of fc8
 
@@ -63,7 +65,7 @@ class SPPNet(nn.Module):
         self.geometry = geometry_of(self.trunk)
         self.channels = feature_channels(self.trunk)
         if spec.levels is None:
-            self.pool: nn.Module = nn.Sequential(nn.MaxPool2d(3, stride=2, ceil_mode=True), nn.Flatten(1))
+            self.pool = plain_pool(spec.arch)
             bins = 36
         else:
             self.pool = SpatialPyramidPooling(spec.levels)
@@ -81,6 +83,21 @@ class SPPNet(nn.Module):
         if self.head is None:
             raise UsageError(f"{self.spec.arch} has no fc layers: fine-tune them first, or use layer pool5")
         return self.head
+
+    def maps(self, images: Tensor, layer: str) -> Tensor:
+        """Maps `(B, C, h, w)`, after ReLU, of RGB images `(B, 3, H, W)` in 0..255.
+
+        `layer` is `conv5`, the trunk's last map, or `conv4`, the map before it (see `backbones.conv4_part`).
+        Raises `UsageError` for another name and for a trunk without a conv4.
+        """
+        if layer not in MAP_LAYERS:
+            raise UsageError(f"{layer!r} is no layer of maps; these are {', '.join(MAP_LAYERS)}")
+        part = self.trunk if layer == "conv5" else self._conv4
+        return part(self.preprocessing(images))
+
+    @cached_property
+    def _conv4(self) -> nn.Sequential:
+        return conv4_part(self.trunk)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 SPEC_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
 HEAD_FILE = "head.safetensors"
+_OLD_DENSENET = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
 
 
 def save_network(network: SPPNet, folder: Path) -> None:
@@ -42,7 +44,7 @@ def load_spec(folder: Path) -> NetworkSpec:
 def load_network(folder: Path) -> SPPNet:
     """The network that `save_network` wrote, in evaluation mode.  Raises `DataError` where it is not whole."""
     network = SPPNet(load_spec(folder))
-    _fill(network, read_state_dict(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
+    fill(network, read_state_dict(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
     return network.eval()
 
 
@@ -58,7 +60,7 @@ def load_head(folder: Path) -> Head:
         raise DataError(f"{folder / HEAD_FILE}: holds no fc6, fc7 and fc8; make it with `sppnet finetune`")
     hidden, inputs = state["fc6.weight"].shape
     head = Head(inputs, hidden, state["fc8.weight"].shape[0])
-    _fill(head, state, folder / HEAD_FILE)
+    fill(head, state, folder / HEAD_FILE)
     return head.eval()
 
 
@@ -68,12 +70,18 @@ def load_trunk_weights(network: SPPNet, source: str) -> None:
     `source` is a file (safetensors, or what `torch.save` wrote: never code) or `DEFAULT` for torchvision's
     published weights.  Raises `DataError` with the first differences where the file is of another net.
     """
+    path, state = find_weights(network.spec.arch, source)
+    fill(network.trunk, _trunk_part(network.trunk, state), path)
+
+
+def find_weights(arch: str, source: str) -> tuple[Path, dict[str, Tensor]]:
+    """A state dict, and the name to call it by in errors: of the file `source`, or published for `arch` (`DEFAULT`)."""
     if source == "DEFAULT":
-        path, state = Path(f"{network.spec.arch} DEFAULT"), _published(network.spec.arch)
-    else:
-        path = Path(source)
-        state = read_state_dict(path)
-    _fill(network.trunk, _trunk_part(network.trunk, state), path)
+        return Path(f"{arch} DEFAULT"), _published(arch)
+    state = read_state_dict(Path(source))
+    if arch.startswith("densenet"):  # the published files are older than the names of its layers
+        state = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}
+    return Path(source), state
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -98,6 +106,23 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Fill all of `module` from a state dict.  Raises `DataError` with the first differences where they do not fit."""
+    wanted = module.state_dict()
+    differences = [f"{k} is missing" for k in wanted if k not in state]
+    differences += [f"{k} is unknown" for k in state if k not in wanted]
+    differences += [
+        f"{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
+    if differences:
+        more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
+        raise DataError(f"{path}: weights of another architecture: {'; '.join(differences[:3])}{more}")
+    wanted.update(state)  # it carries the version marks by which some nets (MNASNet) load
+    module.load_state_dict(wanted)
+
+
 def _published(arch: str) -> dict[str, Tensor]:
     try:
         # Through the model, which knows the names that older files use.
@@ -120,18 +145,3 @@ def _trunk_part(trunk: nn.Sequential, state: dict[str, Tensor]) -> dict[str, Ten
 
 def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-
-
-def _fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
-    wanted = module.state_dict()
-    differences = [f"{k} is missing" for k in wanted if k not in state]
-    differences += [f"{k} is unknown" for k in state if k not in wanted]
-    differences += [
-        f"{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in state and state[k].shape != v.shape
-    ]
-    if differences:
-        more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
-        raise DataError(f"{path}: weights of another architecture: {'; '.join(differences[:3])}{more}")
-    module.load_state_dict(state)

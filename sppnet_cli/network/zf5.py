@@ -6,6 +6,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.network.lrn import WithinChannelLRN
 
 _PIXEL_DEVIATION = 64.0
+_BIASED = frozenset({"conv2", "conv4", "conv5", "conv6", "conv7", "fc6", "fc7"})
 
 
 def scaled_width(channels: int, width: float) -> int:
@@ -39,9 +40,10 @@ def zf5_trunk(width: float = 1.0) -> nn.Sequential:
 
 
 def initialise(module: nn.Module, rule: str) -> None:
-    """Initialise ZF-5 and its head in place.
+    """Initialise ZF-5, or a net of the journal edition, and its head in place.
 
-    `paper`: weights N(0, .01), bias 1 for conv2, conv4, conv5 and the hidden fc layers, else 0 (released prototxt).
+    `paper`: weights N(0, .01), bias 1 for conv2, conv4, conv5 and the hidden fc layers, else 0 (released prototxt);
+    conv6 and conv7 of Overfeat-7, on which nothing was published, are taken to go with conv5.
     `he`: weights N(0, sqrt(2 / fan_in)), those of conv1 divided by the pixels' typical deviation and those of fc8
     N(0, .01), biases 0, for narrow nets and short schedules.
     """
@@ -58,6 +60,6 @@ def initialise(module: nn.Module, rule: str) -> None:
             bias = 0.0
         else:
             nn.init.normal_(layer.weight, std=0.01)
-            bias = float(rule == "paper" and last in {"conv2", "conv4", "conv5", "fc6", "fc7"})
+            bias = float(rule == "paper" and last in _BIASED)
         if layer.bias is not None:
             nn.init.constant_(layer.bias, bias)

@@ -6,8 +6,16 @@ from torch import nn
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.network import backbones
-from sppnet_cli.network.backbones import build_trunk, feature_channels, weights_prefix
+from sppnet_cli.network.backbones import (
+    OWN,
+    build_trunk,
+    conv4_part,
+    feature_channels,
+    is_own,
+    weights_prefix,
+)
 from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION
+from sppnet_cli.network.receptive import geometry_of
 
 
 @pytest.mark.parametrize(
@@ -40,7 +48,10 @@ def test_zf5_is_fed_as_in_caffe():
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
-        ("zf6", "unknown architecture 'zf6'"),
+        (
+            "zf6",
+            "unknown architecture 'zf6': zf5, convnet5, overfeat5, overfeat7 or a torchvision classifier",
+        ),
         ("fasterrcnn_resnet50_fpn", "unknown architecture"),
         ("mnasnet0_5", "mnasnet0_5 has no trunk"),
         ("googlenet", "googlenet has no trunk"),
@@ -53,15 +64,49 @@ def test_other_architectures_are_errors_of_one_line(arch, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_width_is_for_zf5_alone():
-    with pytest.raises(UsageError, match="--width goes with zf5, not with squeezenet1_1"):
+def test_a_width_is_for_our_own_nets_alone():
+    with pytest.raises(UsageError, match=r"--width goes with zf5, .*overfeat7, not with squeezenet1_1"):
         build_trunk("squeezenet1_1", 0.5)
 
 
-def test_a_trunk_of_another_stride(monkeypatch):
+def test_a_trunk_of_another_stride_will_do(monkeypatch):
     features = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.ReLU())
     monkeypatch.setattr(
         backbones.models, "get_model", lambda arch, weights: SimpleNamespace(features=features)
     )
-    with pytest.raises(UsageError, match="squeezenet1_1 has a trunk of stride 8; 16 or 32 is needed"):
-        build_trunk("squeezenet1_1")
+    assert geometry_of(build_trunk("squeezenet1_1")[0]).stride == 8
+
+
+def test_our_own_nets_are_known_by_name():
+    assert [arch for arch in ("zf5", "convnet5", "overfeat5", "overfeat7") if is_own(arch)] == list(OWN)
+    assert not is_own("squeezenet1_1")
+    assert not is_own("zf6")
+
+
+@pytest.mark.parametrize(
+    ("arch", "after"),
+    [
+        ("zf5", "relu4"),
+        ("convnet5", "relu4"),
+        ("overfeat7", "relu6"),
+        ("squeezenet1_1", "11"),  # the Fire module before the last
+        ("alexnet", "9"),  # the ReLU of its conv4
+        ("resnet18", "layer4.0"),
+    ],
+)
+def test_conv4_is_what_the_last_convolution_is_applied_to(arch, after):
+    trunk = build_trunk(arch, 0.0625 if is_own(arch) else 1.0)[0].eval()
+    part, seen = conv4_part(trunk), []
+    trunk.get_submodule(after).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        conv4 = part(image)
+        assert trunk(image).shape[2:] == conv4.shape[2:]
+    assert len(seen) == 2  # both paths run through it
+    assert torch.equal(conv4, seen[0])
+
+
+def test_a_trunk_that_ends_with_a_stride_has_no_conv4():
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU())
+    with pytest.raises(UsageError, match=r"no conv4.*use conv5"):
+        conv4_part(trunk)

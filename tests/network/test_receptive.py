@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.backbones import build_trunk
+from sppnet_cli.network.backbones import build_trunk, is_own
 from sppnet_cli.network.lrn import WithinChannelLRN
 from sppnet_cli.network.receptive import geometry_of
 
 GEOMETRIES = {
     "zf5": (16, 20, 139),
+    "convnet5": (16, 15, 131),
+    "overfeat5": (12, 8, 113),
+    "overfeat7": (12, 8, 161),
     "alexnet": (16, 15, 163),
     "squeezenet1_0": (16, 17, 155),
     "squeezenet1_1": (16, 15, 207),
@@ -50,7 +53,7 @@ def span_of_gradient(trunk, cell, axis, pixels):
 @pytest.mark.parametrize("arch", GEOMETRIES)
 def test_geometry_is_where_the_gradient_is(arch):
     torch.manual_seed(0)
-    trunk, _ = build_trunk(arch, 0.0625 if arch == "zf5" else 1.0)
+    trunk, _ = build_trunk(arch, 0.0625 if is_own(arch) else 1.0)
     geometry = geometry_of(trunk)
     assert geometry == GEOMETRIES[arch]
     stride, offset, field = geometry

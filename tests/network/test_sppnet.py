@@ -87,3 +87,24 @@ def test_a_bare_trunk_has_no_scores():
     network = narrow(SPP6, fc=0, classes=0)
     with pytest.raises(UsageError, match="zf5 has no fc layers"):
         network(image(180, 180))
+
+
+@pytest.mark.parametrize("levels", [SPP6, None])
+def test_maps_of_conv4_and_conv5(levels):
+    network = narrow(levels)
+    pixels = image(180, 224)
+    x = pixels.float().flip(1) - 128
+    with torch.inference_mode():
+        conv5 = network.maps(pixels, "conv5")
+        conv4 = network.maps(pixels, "conv4")
+        assert (conv4.shape, conv5.shape) == ((1, 24, 10, 13), (1, 16, 10, 13))
+        torch.testing.assert_close(conv5, network.trunk(x))
+        after = (network.trunk.conv5(conv4)).clamp(min=0)
+        torch.testing.assert_close(after, conv5)
+        assert conv4.min() == 0
+    assert "_conv4" not in " ".join(network.state_dict())  # shared, not held twice
+
+
+def test_maps_of_no_other_layer():
+    with pytest.raises(UsageError, match="'conv3' is no layer of maps; these are conv4, conv5"):
+        narrow(SPP6).maps(image(180, 180), "conv3")
