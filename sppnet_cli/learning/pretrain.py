@@ -1,28 +1,38 @@
-"""Pre-training of a network on an ImageNet-layout folder, single-size or multi-size (paper section 2.3)."""
+"""Pre-training of a network on an ImageNet-layout folder, single-size or multi-size (paper sections 2.3, 3.1)."""
 
+import contextlib
 import json
-from concurrent.futures import ThreadPoolExecutor
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
+from sppnet_cli.atomic import write_text
 from sppnet_cli.console import status, track
 from sppnet_cli.data.imagenet import ImageFolder
-from sppnet_cli.data.images import read_image
-from sppnet_cli.errors import SppnetError
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.distributed import gather, told, world
+from sppnet_cli.errors import SppnetError, UsageError
+from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
+from sppnet_cli.learning.crops import Centres, Crops, Epoch
 from sppnet_cli.network.sppnet import SPPNet
 
-SHORT_SIDE = 256
-CROP = 224
-_IN_MEMORY_PIXELS = 600_000_000  # training sets up to this size (1.8 GB) are decoded once
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+SCHEDULES = ("plateau", "steps", "one-cycle")
+_DROPS = (4 / 7, 29 / 35)  # parts of the epochs of `steps`: 40 and 58 of 70
+_CHECKED_EVERY = 20  # batches between looks at the loss, each of which waits for the device
+# The rate falls when the training error of a round of all sizes has not fallen by a 500th for this many rounds.
+_PATIENCE = 4
+_THRESHOLD = 2e-3
 
 
 @dataclass(frozen=True)
@@ -31,127 +41,279 @@ class Recipe:
 
     sizes: tuple[int, ...]  # input sizes in pixels, an epoch each in turn
     epochs: int
-    batch: int
-    rate: float  # learning rate: the first of `steps`, the peak of `one-cycle`
-    schedule: str  # "steps" (divided by 10 at `drops`) or "one-cycle"
-    drops: tuple[int, ...]  # epochs
+    batch: int  # of all processes together
+    rate: float  # learning rate: the first of `plateau` and `steps`, the peak of `one-cycle`
+    schedule: str  # "plateau", "steps" (both divide by 10, twice) or "one-cycle"
     init: str  # "paper" or "he"
     clip: float | None  # gradient norm
     optimizer: str = "sgd"  # with momentum, or "adam"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    draw_size: bool = (
+        False  # `sizes` are the ends of a range, one of which is drawn per epoch (journal edition)
+    )
+    amp: bool = False  # bfloat16 where torch's autocast has it
 
 
-def load_short_side(path: Path, short_side: int = SHORT_SIDE) -> NDArray[np.uint8]:
-    """The image resized so that its short side is `short_side`, bilinear, uint8 RGB (H, W, 3)."""
-    image = read_image(path)
-    height, width = resized_size(image.shape[:2], short_side)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+@dataclass
+class Tally:
+    """Sums over the images that a process has seen."""
+
+    loss: Tensor  # float32 on the device
+    wrong: Tensor  # int64 on the device
+    images: int = 0
 
 
-class Crops(Dataset[tuple[Tensor, int]]):
-    """224x224 crops from the centre or a corner of the entire image, flipped half of the time.
-
-    Item (epoch, index) is drawn from (seed, epoch, index) alone: the same whoever loads it and in which order.
-    """
-
-    def __init__(self, folder: ImageFolder, seed: int) -> None:
-        self.folder = folder
-        self.seed = seed
-        self._decoded: list[NDArray[np.uint8]] | None = None
-        if len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS:
-            with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-                images = threads.map(load_short_side, folder.paths)
-                self._decoded = list(track(images, "decoding", len(folder.paths)))
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether all images are decoded already."""
-        return self._decoded is not None
-
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = item
-        image = self._decoded[index] if self._decoded else load_short_side(self.folder.paths[index])
-        rng = np.random.default_rng([self.seed, epoch, index])
-        down, right = image.shape[0] - CROP, image.shape[1] - CROP
-        corners = ((down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right))
-        top, left = corners[rng.integers(5)]
-        crop = image[top : top + CROP, left : left + CROP]
-        if rng.integers(2):
-            crop = crop[:, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1), int(self.folder.labels[index])
+def epoch_size(recipe: Recipe, seed: int, epoch: int) -> int:
+    """Input size of an epoch: the sizes in turn, or one drawn from the closed range that they span."""
+    if recipe.draw_size:
+        low, high = min(recipe.sizes), max(recipe.sizes)
+        return int(np.random.default_rng([seed, epoch, low, high]).integers(low, high, endpoint=True))
+    return recipe.sizes[epoch % len(recipe.sizes)]
 
 
 def learning_rate(recipe: Recipe, batch: int, batches_per_epoch: int) -> float:
-    """Learning rate of the `batch`-th batch since the start."""
+    """Learning rate of the `batch`-th batch since the start, of the schedules that know it beforehand."""
     if recipe.schedule == "steps":
-        return recipe.rate * 0.1 ** sum(batch // batches_per_epoch >= drop for drop in recipe.drops)
+        return recipe.rate * 0.1 ** sum(
+            batch // batches_per_epoch >= round(part * recipe.epochs) for part in _DROPS
+        )
     total = recipe.epochs * batches_per_epoch
     warm = 0.3 * total
     if batch < warm:
         return recipe.rate * (0.04 + 0.96 * batch / warm)
-    return recipe.rate * (1e-3 + 0.999 * 0.5 * (1 + np.cos(np.pi * (batch - warm) / (total - warm))))
+    return recipe.rate * (1e-3 + 0.999 * 0.5 * (1 + math.cos(math.pi * (batch - warm) / (total - warm))))
+
+
+class Trainer:
+    """A network, its optimizer and its schedule: what a checkpoint holds.
+
+    Everything random is drawn from (seed, epoch, process), so that an epoch follows from the state at its
+    beginning alone.
+    """
+
+    def __init__(self, network: SPPNet, recipe: Recipe, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        network.initialise(recipe.init)
+        self.network = network.to(device).train()
+        self.recipe = recipe
+        self.seed = seed
+        self.device = device
+        self.optimizer = _optimizer(network, recipe)
+        self.plateau = None
+        if recipe.schedule == "plateau":
+            lowest = [group["lr"] / 100 for group in self.optimizer.param_groups]
+            self.plateau = ReduceLROnPlateau(
+                self.optimizer, patience=_PATIENCE, threshold=_THRESHOLD, min_lr=lowest
+            )
+        self.model: nn.Module = network
+        if world().size > 1:
+            with told():
+                self.model = nn.parallel.DistributedDataParallel(network)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        plateau = self.plateau.state_dict() if self.plateau else None
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": plateau,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state["plateau"])
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the weights; that of the biases is twice this."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def epoch(self, crops: Crops, epoch: int, workers: int) -> tuple[float, float]:
+        """Train on every image once; returns the mean loss and the error while training, over all processes."""
+        size = epoch_size(self.recipe, self.seed, epoch)
+        order = Epoch(len(crops), self.recipe.batch, self.seed, epoch)
+        batches = DataLoader(
+            crops,
+            batch_sampler=order,
+            num_workers=0 if crops.in_memory else workers,
+            pin_memory=self.device.startswith("cuda"),
+        )
+        torch.manual_seed(_derived_seed(self.seed, epoch, world().rank))
+        tally = Tally(
+            torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
+        )
+        label = f"epoch {epoch + 1}/{self.recipe.epochs} at {size}"
+        for number, (images, shifts, labels) in enumerate(track(batches, label, len(order))):
+            if self.plateau is None:
+                rate = learning_rate(self.recipe, epoch * len(order) + number, len(order))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate * group["factor"]
+            pixels = images.to(self.device, non_blocking=True).float()
+            pixels += shifts.to(self.device, non_blocking=True)[:, :, None, None]
+            training_step(
+                self.model,
+                self.optimizer,
+                at_size(pixels, size),
+                labels.to(self.device, non_blocking=True),
+                clip=self.recipe.clip,
+                amp=self.recipe.amp,
+                tally=tally,
+            )
+            if number % _CHECKED_EVERY == 0:
+                _require_finite(tally)
+        _require_finite(tally)
+        sums = gather((float(tally.loss), int(tally.wrong), tally.images))
+        loss, wrong, seen = (sum(column) for column in zip(*sums, strict=True))
+        return loss / seen, wrong / seen
 
 
 def pretrain(
-    network: SPPNet, folder: ImageFolder, recipe: Recipe, *, seed: int, device: str, workers: int, out: Path
+    network: SPPNet,
+    folder: ImageFolder,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str,
+    workers: int,
+    out: Path,
+    validation: ImageFolder | None = None,
+    log: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    """Train `network` in place; the loss of every epoch goes to `out/metrics.jsonl`.
+    """Train `network` in place; a line per epoch goes to `out/metrics.jsonl`.
 
-    In multi-size training a full epoch runs at each size in turn, on the same 224 crops resized.  Raises
-    `SppnetError` when the loss is not finite.
+    In multi-size training a full epoch runs at each size in turn, on the same 224 crops resized.  After each
+    epoch the state is saved in `out`, and a later call goes on from it: on the CPU to the same bits as if it
+    had not been cut off.  The error on the centre crops of `validation` is noted and decides nothing.
+    `log` is told the numbers of each epoch.
+
+    Raises `SppnetError` when the loss is not finite, `UsageError` where the batch does not divide by the number
+    of processes.
     """
-    torch.manual_seed(seed)
-    network.initialise(recipe.init)
-    network.to(device).train()
+    here = world()
+    if recipe.batch % here.size:
+        raise UsageError(f"a batch of {recipe.batch} does not divide by {here.size} processes")
+    if len(folder) < recipe.batch:
+        raise SppnetError(f"{len(folder)} training images are less than a batch of {recipe.batch}")
+    trainer = Trainer(network, recipe, seed, device)
+    lines: list[str] = []
+    checkpoint = load_checkpoint(out / CHECKPOINT)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+        lines = (out / METRICS).read_text().splitlines()[: checkpoint["epoch"]]
+        status(f"going on after epoch {len(lines)} of {recipe.epochs}")
     crops = Crops(folder, seed)
-    optimizer = _optimizer(network, recipe)
-    per_epoch = len(folder.paths) // recipe.batch
-    if per_epoch == 0:
-        raise SppnetError(f"{len(folder.paths)} training images are less than a batch of {recipe.batch}")
-    (out / "metrics.jsonl").unlink(missing_ok=True)
-    for epoch in range(recipe.epochs):
-        size = recipe.sizes[epoch % len(recipe.sizes)]
-        order = np.random.default_rng([seed, epoch]).permutation(len(folder.paths))[
-            : per_epoch * recipe.batch
-        ]
-        batches = DataLoader(
-            crops,
-            batch_size=recipe.batch,
-            sampler=[(epoch, int(index)) for index in order],
-            num_workers=0 if crops.in_memory else workers,
-        )
-        losses = []
-        label = f"epoch {epoch + 1}/{recipe.epochs} at {size}"
-        for number, (images, labels) in enumerate(track(batches, label, per_epoch)):
-            rate = learning_rate(recipe, epoch * per_epoch + number, per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["factor"]
-            pixels = images.to(device).float().contiguous(memory_format=torch.channels_last)
-            if size != CROP:
-                pixels = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
-            losses.append(training_step(network, optimizer, pixels, labels.to(device), recipe.clip))
-        record = {"epoch": epoch + 1, "size": size, "loss": float(np.mean(losses)), "rate": rate}
-        with (out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        status(f"{label}: loss {record['loss']:.3f}")
+    errors = [float(json.loads(line)["train_top1_error"]) for line in lines]
+    for epoch in range(len(lines), recipe.epochs):
+        start = time.perf_counter()
+        loss, error = trainer.epoch(crops, epoch, workers)
+        seconds = time.perf_counter() - start
+        errors.append(error)
+        record = {
+            "epoch": epoch + 1,
+            "size": epoch_size(recipe, seed, epoch),
+            "loss": loss,
+            "train_top1_error": error,
+            "rate": trainer.rate,
+        }
+        if validation is not None:
+            record["val_top1_error"] = centre_error(network, validation, recipe.batch, device, workers)
+        record |= {
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(folder) // recipe.batch * recipe.batch / seconds, 1),
+        }
+        turn = 1 if recipe.draw_size else len(recipe.sizes)
+        if trainer.plateau is not None and len(errors) % turn == 0:
+            trainer.plateau.step(float(np.mean(errors[-turn:])))
+        lines.append(json.dumps(record))
+        if here.first:
+            write_text(out / METRICS, "".join(f"{line}\n" for line in lines))
+            save_checkpoint(out / CHECKPOINT, {"epoch": epoch + 1, **trainer.state()})
+            if log is not None:
+                log(record)
+        status(_summary(record, recipe.epochs))
     network.eval()
 
 
 def training_step(
-    network: SPPNet, optimizer: torch.optim.Optimizer, pixels: Tensor, labels: Tensor, clip: float | None
-) -> float:
-    """One step on images `(B, 3, H, W)` in 0..255; returns the loss.  Raises `SppnetError` if it is not finite."""
-    loss = F.cross_entropy(network(pixels), labels)
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise SppnetError("pre-training diverged: the loss is not finite; lower the learning rate")
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    clip: float | None,
+    amp: bool,
+    tally: Tally,
+) -> None:
+    """One step on images `(B, 3, H, W)` in 0..255; adds its loss and errors to `tally`."""
+    with autocast(pixels.device.type, amp):
+        scores = model(pixels)
+    loss = F.cross_entropy(scores.float(), labels)
     optimizer.zero_grad()
-    loss.backward()
+    with told() if world().size > 1 else contextlib.nullcontext():
+        loss.backward()
     if clip is not None:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
-    return value
+    with torch.no_grad():
+        tally.loss += loss.detach() * len(labels)
+        tally.wrong += (scores.argmax(dim=1) != labels).sum()
+        tally.images += len(labels)
+
+
+def at_size(pixels: Tensor, size: int) -> Tensor:
+    """224x224 crops `(B, 3, 224, 224)` resized to `size`, channels-last."""
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    if size == pixels.shape[-1]:
+        return pixels
+    return F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
+
+
+def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision in bfloat16, which needs no loss scaling; raises `UsageError` where the GPU lacks it."""
+    if not amp:
+        return contextlib.nullcontext()
+    if device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UsageError("--amp: this GPU has no bfloat16; leave the option out")
+    return torch.autocast(device_type, dtype=torch.bfloat16)
+
+
+@torch.inference_mode()
+def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int) -> float:
+    """Top-1 error on the centre crops, shared by all processes."""
+    here = world()
+    mine = range(here.rank, len(images), here.size)
+    loader = DataLoader(
+        Centres(images), batch_size=max(1, batch // here.size), sampler=mine, num_workers=workers
+    )
+    network.eval()
+    wrong = sum(
+        int((network(pixels.to(device)).argmax(dim=1).cpu() != labels).sum()) for pixels, labels in loader
+    )
+    network.train()
+    return sum(gather(wrong)) / len(images)
+
+
+def _require_finite(tally: Tally) -> None:
+    if not torch.isfinite(tally.loss):
+        raise SppnetError("pre-training diverged: the loss is not finite; lower the learning rate")
+
+
+def _derived_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _summary(record: dict[str, Any], epochs: int) -> str:
+    line = (
+        f"epoch {record['epoch']}/{epochs} at {record['size']}: loss {record['loss']:.3f}, "
+        f"error {100 * record['train_top1_error']:.1f}%"
+    )
+    if "val_top1_error" in record:
+        line += f", on validation {100 * record['val_top1_error']:.1f}%"
+    return f"{line}, {record['images_per_second']:.0f} images/s"
 
 
 def _optimizer(network: SPPNet, recipe: Recipe) -> torch.optim.Optimizer:
@@ -160,7 +322,7 @@ def _optimizer(network: SPPNet, recipe: Recipe) -> torch.optim.Optimizer:
         {
             "params": [p for name, p in network.named_parameters() if name.endswith(ending)],
             "factor": factor,
-            "lr": recipe.rate,
+            "lr": recipe.rate * factor,
             "weight_decay": decay,
         }
         for ending, factor, decay in (("weight", 1.0, recipe.weight_decay), ("bias", 2.0, 0.0))

@@ -6,21 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
-from sppnet_cli.errors import SppnetError
+from sppnet_cli.data.imagenet import load_image_folder
+from sppnet_cli.errors import DataError, SppnetError, UsageError
 from sppnet_cli.learning import pretrain as module
-from sppnet_cli.learning.pretrain import Crops, Recipe, learning_rate, load_short_side, pretrain
+from sppnet_cli.learning.crops import Crops
+from sppnet_cli.learning.pretrain import Recipe, epoch_size, learning_rate, pretrain
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
-RECIPE = Recipe(
-    sizes=(224,), epochs=1, batch=4, rate=0.02, schedule="one-cycle", drops=(), init="he", clip=5.0
-)
-
-
-def address_image(height, width):
-    """Every pixel says where it is: red x mod 256, green y, blue x // 256."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x % 256, y % 256, x // 256], axis=2).astype(np.uint8)
+RECIPE = Recipe(sizes=(224,), epochs=1, batch=4, rate=0.02, schedule="one-cycle", init="he", clip=5.0)
 
 
 def write(path, image):
@@ -29,78 +22,8 @@ def write(path, image):
     return path
 
 
-@pytest.fixture
-def wide(tmp_path):
-    """One image of 256 x 320 pixels that gives the place of each of them."""
-    path = write(tmp_path / "a" / "0.png", address_image(256, 320))
-    return ImageFolder((path,), np.array([0]), ("a",))
-
-
-def places(crops, epochs):
-    """(top, left, flipped) of the crops of image 0."""
-    found = []
-    for epoch in range(epochs):
-        crop, label = crops[epoch, 0]
-        assert crop.shape == (3, 224, 224)
-        assert crop.dtype == torch.uint8
-        assert label == 0
-        rows = crop.permute(1, 2, 0).numpy().astype(int)
-        flipped = bool(rows[0, 0, 0] + 256 * rows[0, 0, 2] > rows[0, 1, 0] + 256 * rows[0, 1, 2])
-        first = rows[0, -1] if flipped else rows[0, 0]
-        top, left = int(first[1]), int(first[0] + 256 * first[2])
-        expected = address_image(256, 320)[top : top + 224, left : left + 224]
-        np.testing.assert_array_equal(rows, expected[:, ::-1] if flipped else expected)
-        found.append((top, left, flipped))
-    return found
-
-
-def test_crops_are_the_centre_and_the_corners_of_the_entire_image(wide):
-    found = places(Crops(wide, seed=0), 200)
-    corners = [(16, 48), (0, 0), (0, 96), (32, 0), (32, 96)]
-    counts = {(*corner, flip): found.count((*corner, flip)) for corner in corners for flip in (False, True)}
-    assert sum(counts.values()) == 200
-    # 20 each on average, give or take 4.2.
-    assert min(counts.values()) > 3
-    assert max(counts.values()) < 37
-
-
-def test_a_tall_image(tmp_path):
-    path = write(tmp_path / "0.png", address_image(256, 320).transpose(1, 0, 2))
-    crops = Crops(ImageFolder((path,), np.array([0]), ("a",)), seed=0)
-    tops = {int(crops[epoch, 0][0][0, 0, 0]) for epoch in range(40)}  # red counts rows here
-    assert tops == {0, 48, 96}
-
-
-def test_the_short_side_becomes_256(tmp_path):
-    path = write(tmp_path / "0.png", np.full((100, 333, 3), 77, dtype=np.uint8))
-    image = load_short_side(path)
-    assert image.shape == (256, 853, 3)  # ceil(333 * 2.56) = ceil(852.48)
-    assert (image == 77).all()
-    assert load_short_side(write(tmp_path / "1.png", address_image(512, 300))).shape == (437, 256, 3)
-
-
-def test_a_crop_depends_on_seed_epoch_and_index_alone(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    paths = [
-        write(tmp_path / f"{k}.png", rng.integers(0, 256, (256, 300, 3), dtype=np.uint8)) for k in range(6)
-    ]
-    folder = ImageFolder(tuple(paths), np.arange(6), tuple("abcdef"))
-    crops = Crops(folder, seed=3)
-    items = [(epoch, index) for epoch in range(3) for index in range(6)]
-    straight = {item: crops[item][0] for item in items}
-    monkeypatch.setattr(module, "_IN_MEMORY_PIXELS", 0)
-    from_disk = Crops(folder, seed=3)
-    assert crops.in_memory
-    assert not from_disk.in_memory
-    assert all(torch.equal(from_disk[item][0], straight[item]) for item in reversed(items))
-    assert [from_disk[0, index][1] for index in range(6)] == list(range(6))
-    other = Crops(folder, seed=4)
-    assert any(not torch.equal(other[item][0], straight[item]) for item in items)
-    assert any(not torch.equal(straight[0, index], straight[1, index]) for index in range(6))
-
-
 def test_the_rate_falls_in_steps():
-    recipe = replace(RECIPE, schedule="steps", rate=0.01, drops=(40, 58), epochs=70)
+    recipe = replace(RECIPE, schedule="steps", rate=0.01, epochs=70)
     rates = [
         learning_rate(recipe, epoch * 10 + batch, 10) for epoch in (0, 39, 40, 57, 58, 69) for batch in (0, 9)
     ]
@@ -136,9 +59,10 @@ def network(levels=(1, 2, 3, 6)):
     return SPPNet(NetworkSpec("zf5", 0.0625, levels, fc=64, classes=2))
 
 
-def train(toy, out, recipe, seed=0):
+def train(toy, out, recipe, seed=0, **settings):
     net = network()
-    pretrain(net, toy, recipe, seed=seed, device="cpu", workers=0, out=out)
+    out.mkdir(parents=True, exist_ok=True)
+    pretrain(net, toy, recipe, seed=seed, device="cpu", workers=0, out=out, **settings)
     return net
 
 
@@ -185,7 +109,7 @@ def test_every_image_is_seen_once_an_epoch_and_all_views_change(toy, tmp_path, m
     assert sorted(drawn[16:]) == [(1, index) for index in range(16)]
     assert [i for _, i in drawn[:16]] != [i for _, i in drawn[16:]]
     drawn.clear()
-    train(toy, tmp_path, replace(RECIPE, batch=6))
+    train(toy, tmp_path / "another", replace(RECIPE, batch=6))
     assert len(set(drawn)) == len(drawn) == 12  # an incomplete batch is left out
 
 
@@ -194,10 +118,9 @@ def same(a, b):
 
 
 def test_the_same_seed_gives_the_same_weights(toy, tmp_path):
-    first, second, other = (train(toy, tmp_path, RECIPE, seed) for seed in (1, 1, 2))
+    first, second, other = (train(toy, tmp_path / name, RECIPE, int(name[0])) for name in ("1", "1b", "2"))
     assert same(first, second)
     assert not same(first, other)
-    assert len(metrics(tmp_path)) == 1  # of the last call
 
 
 def test_divergence_ends_the_run(toy, tmp_path):
@@ -223,7 +146,9 @@ def test_one_step_by_hand(toy, tmp_path, clip):
     torch.manual_seed(0)
     expected.initialise("paper")
     order = np.random.default_rng([0, 0]).permutation(16)
-    torch.testing.assert_close(batches[0], torch.stack([Crops(toy, 0)[0, i][0] for i in order]).float())
+    items = [Crops(toy, 0)[0, i] for i in order]
+    seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, _ in items])
+    torch.testing.assert_close(batches[0], seen)
     labels = torch.from_numpy(toy.labels[order])
     (-expected(batches[0]).log_softmax(1)[range(16), labels].mean()).backward()
     norm = torch.stack([p.grad.norm() for p in expected.parameters()]).norm()
@@ -232,3 +157,111 @@ def test_one_step_by_hand(toy, tmp_path, clip):
         rate, decay = (0.01, 0.1) if name.endswith("weight") else (0.02, 0.0)
         after = before - rate * (shrink * before.grad + decay * before)
         torch.testing.assert_close(net.get_parameter(name), after, rtol=1e-4, atol=1e-6)
+
+
+class Cut(BaseException):
+    """A kill."""
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "steps", "one-cycle"])
+def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(toy, tmp_path, monkeypatch, schedule):
+    recipe = replace(RECIPE, sizes=(224, 180), epochs=4, batch=8, schedule=schedule)
+    whole = train(toy, tmp_path / "whole", recipe)
+    step = module.training_step
+    for allowed in (3, 4, 100):  # cut off in the second and in the fourth epoch
+        left = iter(range(allowed))
+
+        def stop(*args, left=left, **settings):
+            if next(left, None) is None:
+                raise Cut
+            return step(*args, **settings)
+
+        monkeypatch.setattr(module, "training_step", stop)
+        try:
+            resumed = train(toy, tmp_path / "cut", recipe)
+        except Cut:
+            continue
+    assert same(whole, resumed)
+    plain = [
+        [{k: v for k, v in line.items() if "second" not in k} for line in metrics(tmp_path / name)]
+        for name in ("whole", "cut")
+    ]
+    assert plain[0] == plain[1]
+    assert len(plain[0]) == 4
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(toy, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, epochs=3, batch=8)
+    whole = train(toy, tmp_path / "whole", recipe)
+    save, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SppnetError, match=r"checkpoint.pt: cannot be written .*disk full"):
+        train(toy, tmp_path / "full", recipe)
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
+    assert same(whole, train(toy, tmp_path / "full", recipe))
+
+
+def test_a_broken_checkpoint(toy, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"checkpoint.pt: broken checkpoint; remove it to start over"):
+        train(toy, tmp_path, RECIPE)
+
+
+def test_the_rate_falls_twice_when_the_error_stands(toy, tmp_path, monkeypatch):
+    errors = iter([0.9, 0.8, *[0.7] * 20])
+    monkeypatch.setattr(module.Trainer, "epoch", lambda *_: (1.0, next(errors)))
+    train(toy, tmp_path, replace(RECIPE, schedule="plateau", rate=0.01, epochs=22))
+    rates = [line["rate"] for line in metrics(tmp_path)]
+    # The error stands from the fourth epoch on; the fifth time that it does so, the rate falls.
+    np.testing.assert_allclose(rates, [0.01] * 8 + [0.001] * 5 + [0.0001] * 9)
+
+
+def test_a_round_of_all_sizes_counts_once(toy, tmp_path, monkeypatch):
+    errors = iter([0.5, 0.9] * 10)
+    monkeypatch.setattr(module.Trainer, "epoch", lambda *_: (1.0, next(errors)))
+    recipe = replace(RECIPE, sizes=(224, 180), schedule="plateau", rate=0.01, epochs=14)
+    train(toy, tmp_path, recipe)
+    rates = [line["rate"] for line in metrics(tmp_path)]
+    np.testing.assert_allclose(rates, [0.01] * 12 + [0.001] * 2)
+
+
+def test_a_size_is_drawn_from_the_range():
+    recipe = replace(RECIPE, sizes=(180, 224), draw_size=True)
+    sizes = [epoch_size(recipe, 0, epoch) for epoch in range(1000)]
+    assert (min(sizes), max(sizes)) == (180, 224)
+    assert np.mean(sizes) == pytest.approx(202, abs=2)
+    assert sizes != [epoch_size(recipe, 1, epoch) for epoch in range(1000)]
+
+
+def test_validation_is_noted_and_decides_nothing(toy, tmp_path):
+    recipe = replace(RECIPE, epochs=6, rate=0.01)
+    noted = train(toy, tmp_path / "a", recipe, validation=toy)
+    assert same(noted, train(toy, tmp_path / "b", recipe))
+    last = metrics(tmp_path / "a")[-1]
+    pixels = torch.stack([crop for crop, _ in module.Centres(toy)])
+    with torch.inference_mode():
+        wrong = (noted(pixels).argmax(1).numpy() != toy.labels).mean()
+    assert last["val_top1_error"] == pytest.approx(wrong)
+    assert "val_top1_error" not in metrics(tmp_path / "b")[-1]
+
+
+def test_mixed_precision_learns_too(toy, tmp_path):
+    recipe = replace(RECIPE, epochs=6, rate=0.01, amp=True)
+    net = train(toy, tmp_path, recipe)
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32}
+    lines = metrics(tmp_path)
+    assert lines[-1]["train_top1_error"] < lines[0]["train_top1_error"]
+
+
+def test_a_batch_that_does_not_divide(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match="a batch of 4 does not divide by 3 processes"):
+        train(toy, tmp_path, RECIPE)

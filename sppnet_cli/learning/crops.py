@@ -1,0 +1,143 @@
+"""Training images: crops of the entire image, flipped, their colours altered (paper section 3.1)."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from sppnet_cli.console import track
+from sppnet_cli.data.imagenet import ImageFolder
+from sppnet_cli.data.images import read_image
+from sppnet_cli.distributed import from_first, world
+from sppnet_cli.network.geometry import resized_size
+
+SHORT_SIDE = 256
+CROP = 224
+_IN_MEMORY_PIXELS = 600_000_000  # training sets up to this size (1.8 GB) are decoded once
+_COLOUR_IMAGES = 10_000  # at most, evenly over the set, for its principal components
+_COLOUR_DEVIATION = 0.1  # of the multiples of the components (AlexNet)
+
+
+class Colours(NamedTuple):
+    """Principal components of RGB values in [0, 1]: `components[:, k]` with the variance `variances[k]`."""
+
+    components: NDArray[np.float64]  # (3, 3), each column up to its sign
+    variances: NDArray[np.float64]  # (3,), ascending
+
+
+def load_short_side(path: Path, short_side: int = SHORT_SIDE) -> NDArray[np.uint8]:
+    """The image resized so that its short side is `short_side`, bilinear, uint8 RGB (H, W, 3)."""
+    image = read_image(path)
+    height, width = resized_size(image.shape[:2], short_side)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def principal_components(images: Iterator[NDArray[np.uint8]]) -> Colours:
+    """Principal components of the colours of all pixels of RGB images (H, W, 3)."""
+    count, total, squares = 0, np.zeros(3), np.zeros((3, 3))
+    for image in images:
+        pixels = image.reshape(-1, 3).astype(np.float32) / np.float32(255)
+        count += len(pixels)
+        total += pixels.sum(axis=0, dtype=np.float64)
+        squares += pixels.T @ pixels
+    mean = total / count
+    variances, components = np.linalg.eigh(squares / count - np.outer(mean, mean))
+    return Colours(components, np.maximum(variances, 0))
+
+
+class Crops(Dataset[tuple[Tensor, Tensor, int]]):
+    """224x224 crops from the centre or a corner of the entire image, flipped half of the time, and their colours.
+
+    Item (epoch, index) is a crop (3, 224, 224) uint8, what to add to its red, green and blue (3,) float32 in
+    0..255, and its label; drawn from (seed, epoch, index) alone: the same whoever loads it and in which order.
+    The colours change as AlexNet's: by the principal components of the training set's pixels times their
+    variances (of values in [0, 1]) times N(0, .1).
+    """
+
+    def __init__(self, folder: ImageFolder, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self._decoded: list[NDArray[np.uint8]] | None = None
+        if len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS:
+            self._decoded = list(track(_decode(folder.paths), "decoding", len(folder)))
+        self.colours = Colours(*from_first(tuple(self._colours()) if world().first else None))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all images are decoded already."""
+        return self._decoded is not None
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        epoch, index = item
+        image = self._decoded[index] if self._decoded else load_short_side(self.folder.paths[index])
+        rng = np.random.default_rng([self.seed, epoch, index])
+        down, right = image.shape[0] - CROP, image.shape[1] - CROP
+        corners = ((down // 2, right // 2), (0, 0), (0, right), (down, 0), (down, right))
+        top, left = corners[rng.integers(5)]
+        crop = image[top : top + CROP, left : left + CROP]
+        if rng.integers(2):
+            crop = crop[:, ::-1]
+        multiples = rng.normal(0, _COLOUR_DEVIATION, 3)
+        shift = 255 * self.colours.components @ (multiples * self.colours.variances)
+        pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)
+        return pixels, torch.from_numpy(shift.astype(np.float32)), int(self.folder.labels[index])
+
+    def _colours(self) -> Colours:
+        if self._decoded is not None:
+            return principal_components(iter(self._decoded))
+        paths = self.folder.paths
+        chosen = np.linspace(0, len(paths) - 1, min(len(paths), _COLOUR_IMAGES)).round().astype(int)
+        images = _decode([paths[i] for i in chosen])
+        return principal_components(track(images, "principal colours", len(chosen)))
+
+
+class Centres(Dataset[tuple[Tensor, int]]):
+    """224x224 centre crops (3, 224, 224) uint8 and labels: the quick look at a validation set."""
+
+    def __init__(self, folder: ImageFolder) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = load_short_side(self.folder.paths[index])
+        top, left = (image.shape[0] - CROP) // 2, (image.shape[1] - CROP) // 2
+        crop = np.ascontiguousarray(image[top : top + CROP, left : left + CROP])
+        return torch.from_numpy(crop).permute(2, 0, 1), int(self.folder.labels[index])
+
+
+class Epoch(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) for this process: a share of each batch of the epoch's one random order.
+
+    The order and the batches are the same however many processes share them; an incomplete batch is left out.
+    """
+
+    def __init__(self, images: int, batch: int, seed: int, epoch: int) -> None:
+        self.epoch = epoch
+        order = np.random.default_rng([seed, epoch]).permutation(images)
+        self.batches = order[: images // batch * batch].reshape(-1, batch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        here = world()
+        for batch in self.batches:
+            yield [(self.epoch, int(index)) for index in batch[here.rank :: here.size]]
+
+
+def _decode(paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for start in range(0, len(paths), 256):  # one map over all of them would hold all of them
+            yield from threads.map(load_short_side, paths[start : start + 256])

@@ -1,0 +1,26 @@
+"""TensorBoard's view of a training run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sppnet_cli.errors import DataError
+
+
+def event_writer(folder: Path) -> Callable[[dict[str, Any]], None]:
+    """A function that adds the numbers of an epoch to TensorBoard's events in `folder`.
+
+    Raises `DataError` where the optional package is missing.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise DataError("--tensorboard needs an optional package: pip install tensorboard") from None
+
+    def write(record: dict[str, Any]) -> None:
+        with SummaryWriter(str(folder)) as writer:
+            for name, value in record.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, record["epoch"])
+
+    return write
