@@ -28,7 +28,7 @@ from sppnet_cli.data.mini_shapes import CLASSES, EXTRA_CLASSES, ObjectClass
 from sppnet_cli.data.mini_voc import write_voc
 from sppnet_cli.errors import DataError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 BACKGROUND_CATEGORY = "BACKGROUND_Google"
 CALTECH_CLASSES = (*CLASSES[1:20:3], *EXTRA_CLASSES)  # 7 of the 20 classes and 4 of its own
 
@@ -45,7 +45,7 @@ class MiniSize:
 
 
 MINI = MiniSize(
-    imagenet_train=3000, imagenet_val=600, voc_trainval=140, voc_test=120, caltech_per_category=40
+    imagenet_train=3000, imagenet_val=1000, voc_trainval=600, voc_test=600, caltech_per_category=80
 )
 TINY = MiniSize(imagenet_train=40, imagenet_val=20, voc_trainval=20, voc_test=20, caltech_per_category=4)
 
@@ -107,12 +107,14 @@ def _write_imagenet(root: Path, seed: int, size: MiniSize) -> None:
 
 
 def _imagenet_image(rng: np.random.Generator, kind: ObjectClass, held_out: bool) -> Image:
-    """One large object, anywhere but rather near the middle; up to an eighth of it beyond the border."""
-    height, width = image_size(rng, (256, 320), (0.6, 1.7))
+    """One large object, anywhere in the image, up to an eighth of it beyond the border; its format follows the image's."""
+    height, width = image_size(rng, (256, 320), (0.5, 2.0))
     image = draw_background(rng, height, width)
-    side = rng.uniform(0.45, 0.95) * min(height, width)
-    x, y = 0.375 * side + rng.beta(2, 2, 2) * (width - 0.75 * side, height - 0.75 * side)
-    draw_object(rng, image, kind, Pose((x, y), side), held_out)
+    aspect = float(np.sqrt(width / height))
+    side = rng.uniform(0.5, 0.95) * float(np.sqrt(width * height)) / max(aspect, 1 / aspect)
+    extent = side * np.sqrt([aspect, 1 / aspect])
+    x, y = 0.375 * extent + rng.beta(1.5, 1.5, 2) * ((width, height) - 0.75 * extent)
+    draw_object(rng, image, kind, Pose((x, y), side, aspect=aspect), held_out)
     return add_noise(rng, image)
 
 
@@ -128,11 +130,11 @@ def _write_caltech(root: Path, seed: int, size: MiniSize) -> None:
 
 
 def _caltech_image(rng: np.random.Generator, kind: ObjectClass | None, held_out: bool) -> Image:
-    """A large, centred object on a plain background; a cluttered background alone if `kind` is None."""
-    height, width = image_size(rng, (200, 280), (0.7, 1.5))
+    """A centred object that fills a plain background; a cluttered background alone if `kind` is None."""
+    height, width = image_size(rng, (200, 280), (0.6, 1.7))
     image = draw_background(rng, height, width, plain=kind is not None)
     if kind is not None:
-        side = rng.uniform(0.55, 0.95) * min(height, width)
+        side = rng.uniform(0.65, 1.0) * float(np.sqrt(width * height))
         centre = (rng.uniform(0.45, 0.55) * width, rng.uniform(0.45, 0.55) * height)
-        draw_object(rng, image, kind, Pose(centre, side), held_out)
+        draw_object(rng, image, kind, Pose(centre, side, aspect=width / height), held_out)
     return add_noise(rng, image)

@@ -21,11 +21,15 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: `centre` (x, y) and `side`, in pixels; `opacity` below 1 makes it faint."""
+    """Where an object stands: `centre` (x, y) and `side`, in pixels; `opacity` below 1 makes it faint.
+
+    `aspect` is how much wider than high it is stretched, its area unchanged.
+    """
 
     centre: tuple[float, float]
     side: float
     opacity: float = 1.0
+    aspect: float = 1.0
 
 
 def stream(seed: int, role: str, index: int = 0) -> np.random.Generator:
@@ -148,7 +152,9 @@ def draw_object(
     stretch = np.exp(rng.uniform(-0.25, 0.25) * np.array([0.5, -0.5]))
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     linear = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, shear], [0, 1]]) @ np.diag(stretch)
-    half = int(np.ceil(0.85 * pose.side))
+    frame = np.sqrt([pose.aspect, 1 / pose.aspect])
+    linear = np.diag(frame) @ linear
+    half = int(np.ceil(0.85 * pose.side * frame.max()))
     x0, y0 = int(pose.centre[0]) - half, int(pose.centre[1]) - half
     offset = np.array([[pose.centre[0] - x0], [pose.centre[1] - y0]])
     affine = np.hstack([linear * pose.side / 2, offset]).astype(np.float32)

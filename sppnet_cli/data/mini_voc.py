@@ -35,14 +35,16 @@ class VocObject:
 def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
     """Write the folder VOC2007, `root`: `trainval` and `test` images, their annotations and all lists.
 
-    Ids are shuffled over the two; the first object of the images goes through all classes in turn.
+    Ids are dealt to the two at random; in the order of either list the first objects go through all classes in
+    turn, so that its first images hold every class too.
     """
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
     ids = [f"{k + 1:06d}" for k in range(trainval + test)]
-    shuffled: list[str] = stream(seed, "voc/ids").permutation(ids).tolist()
+    dealt: list[str] = stream(seed, "voc/ids").permutation(ids).tolist()
+    ordered = sorted(dealt[:trainval]) + sorted(dealt[trainval:])
     annotations: dict[str, list[VocObject]] = {}
-    for position, image_id in enumerate(track(shuffled, "mini VOCdevkit")):
+    for position, image_id in enumerate(track(ordered, "mini VOCdevkit")):
         held_out = position >= trainval
         index = position - trainval if held_out else position
         rng = stream(seed, "voc/test" if held_out else "voc/trainval", index)
@@ -51,10 +53,10 @@ def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
         xml = _annotation_xml(image_id, image.shape, annotations[image_id])
         (root / "Annotations" / f"{image_id}.xml").write_text(xml)
     splits = {
-        "train": shuffled[: trainval // 2],
-        "val": shuffled[trainval // 2 : trainval],
-        "trainval": shuffled[:trainval],
-        "test": shuffled[trainval:],
+        "train": ordered[: trainval // 2],
+        "val": ordered[trainval // 2 : trainval],
+        "trainval": ordered[:trainval],
+        "test": ordered[trainval:],
     }
     for split, members in splits.items():
         _write_lists(root / "ImageSets" / "Main", split, members, annotations)

@@ -7,6 +7,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.learning.pretrain import Recipe
 from sppnet_cli.protocols import Protocol
+from sppnet_cli.stages.classify import RandomSplits
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,15 @@ class Profile:
     about: str
     data: MiniSize | None  # None: the user's data
     arch: str
-    width: float
+    width: float  # factor of the filter numbers
     fc: int  # outputs of fc6 and fc7
     recipe: Recipe
     finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the protocol's
     flip: bool  # fine-tune on mirrored images too
     train_windows: int  # proposals per training image
     test_windows: int
+    detection_images: tuple[int, int] | None  # first of the embedded trainval and test; None: all
+    splits: RandomSplits  # of Caltech101
     timing_images: int
     timing_windows: int
     rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
@@ -35,17 +38,16 @@ class Profile:
 
 _MINI_RECIPE = Recipe(
     sizes=(224,),
-    epochs=8,
+    epochs=16,
     batch=32,
     rate=1e-3,
     schedule="one-cycle",
-    drops=(),
     init="he",
     clip=5.0,
     optimizer="adam",
 )
 _PAPER_RECIPE = Recipe(
-    sizes=(224,), epochs=70, batch=128, rate=0.01, schedule="steps", drops=(40, 58), init="paper", clip=None
+    sizes=(224,), epochs=70, batch=128, rate=0.01, schedule="plateau", init="paper", clip=None
 )
 
 PROFILES = {
@@ -58,11 +60,13 @@ PROFILES = {
             arch="zf5",
             width=0.0625,
             fc=32,
-            recipe=Recipe((224,), 1, 8, 0.02, "one-cycle", (), "he", 5.0),
+            recipe=Recipe((224,), 1, 8, 0.02, "one-cycle", "he", 5.0),
             finetune=((1e-3, 10), (1e-4, 5)),
             flip=True,
             train_windows=60,
             test_windows=60,
+            detection_images=None,
+            splits=RandomSplits(count=2, train=2, test=2),
             timing_images=1,
             timing_windows=100,
             rcnn_map=True,
@@ -79,6 +83,8 @@ PROFILES = {
             flip=True,
             train_windows=200,
             test_windows=600,
+            detection_images=(140, 120),
+            splits=RandomSplits(),
             timing_images=10,
             timing_windows=2000,
             rcnn_map=True,
@@ -95,6 +101,8 @@ PROFILES = {
             flip=True,
             train_windows=2000,
             test_windows=2000,
+            detection_images=None,
+            splits=RandomSplits(),
             timing_images=10,
             timing_windows=2000,
             rcnn_map=False,
@@ -111,6 +119,8 @@ PROFILES = {
             flip=True,
             train_windows=2000,
             test_windows=2000,
+            detection_images=None,
+            splits=RandomSplits(),
             timing_images=100,
             timing_windows=2000,
             rcnn_map=True,
