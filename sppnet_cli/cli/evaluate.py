@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,25 +12,35 @@ from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from sppnet_cli.stages.classify import AccuracyScore, MapScore
     from sppnet_cli.stages.evaluate import DetectionScore
     from sppnet_cli.stages.workspace import Workspace
+
+# As in `evaluation.views`, which loads too much for `--help`.
+VIEWS = ("10", "10central", "1crop", "1full", "8+2full", "maps:10", "maps:96", "maps:96+2full")
 
 
 @click.command("evaluate", short_help="Score detections, or a network's classification.")
 @option("--detections", type=PATH, help="detections.csv of `sppnet detect`, or its run.")
-@option("--network", type=PATH, help="Run of `sppnet pretrain`: its error on images in ImageNet's layout.")
+@option("--classifier", type=PATH, help="Run of `sppnet train-svm --task classification`.")
+@option(
+    "--network",
+    type=PATH,
+    help="Run of `sppnet pretrain`: its error on images in ImageNet's layout; or the --classifier's, if moved.",
+)
 @option(
     "--views",
-    type=click.Choice(["10", "1crop", "1full", "8+2full"]),
+    type=click.Choice(VIEWS),
     default="10",
-    help="Views of a --network.",
+    help="Views of an image that is classified; central: of its middle square; maps: pooled from feature maps.",
 )
-@option("--split", default="test", help="List of ImageSets/Main, for --detections.")
+@option("--split", default="test", help="List of ImageSets/Main, for --detections and a --classifier.")
 @shared
 def command(
     ws: "Workspace",
     *,
     detections: Path | None,
+    classifier: Path | None,
     network: Path | None,
     views: str,
     split: str,
@@ -38,9 +48,15 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Average precision of --detections (VOC 2007, 11-point), or the top-1 and top-5 error of a --network."""
-    if (detections is None) == (network is None):
-        raise UsageError("give --detections or --network, one of them")
+    """Average precision of --detections (VOC 2007, 11-point), or the top-1 and top-5 error of a --network.
+
+    Of a --classifier: average precision of ranking images (VOC 2007), or accuracy over the splits (Caltech101).
+
+    --arch and --weights without a --network: the error of that classifier of torchvision.
+    """
+    given = [source for source in (detections, classifier or network) if source is not None]
+    if len(given) > 1 or (not given and ws.weights is None):
+        raise UsageError("give --detections, --classifier or --network, one of them, or --arch and --weights")
     if detections is not None:
         from sppnet_cli.stages.evaluate import evaluate_detections
 
@@ -49,20 +65,41 @@ def command(
                 f"would score {detections} on {split} of {ws.voc_data()}, in seconds; writes nothing else"
             )
             return
-        score = evaluate_detections(detections, ws.voc_data(), split, ws.limit)
+        score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split))
         show_detection_score(score)
         result = score.as_dict()
-    else:
-        from sppnet_cli.stages.evaluate import evaluate_network
+    elif classifier is not None:
+        from sppnet_cli.stages import transfer
+        from sppnet_cli.stages.classify import MapScore
 
-        assert network is not None
+        if dry_run:
+            console.status(f"would extract the features that {classifier} takes, then test it in seconds")
+            return
+        found = transfer.score(replace(ws, network_run=network), classifier, split)
+        if isinstance(found, MapScore):
+            show_detection_score(found)
+        else:
+            show_accuracy(found)
+        result = found.as_dict()
+    else:
+        from sppnet_cli.network.classifiers import require_classifier
+        from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
+
+        if network is None:
+            require_classifier(ws.profile.arch)
         ws = replace(ws, data=None, imagenet=ws.data)
         if dry_run:
             console.status(
-                f"would classify the images of {ws.imagenet_data()} by {network}; writes nothing else"
+                f"would classify the images of {ws.imagenet_data()} by {network or ws.profile.arch}; "
+                "writes nothing else"
             )
             return
-        errors = evaluate_network(network, ws.imagenet_data(), views, device=ws.device, limit=ws.limit)
+        how: Any = {"device": ws.device, "limit": ws.limit, "workers": ws.workers}
+        if network is not None:
+            errors = evaluate_network(network, ws.imagenet_data(), views, **how)
+        else:
+            assert ws.weights is not None
+            errors = evaluate_classifier(ws.profile.arch, ws.weights, ws.imagenet_data(), views, **how)
         console.table(
             f"Error (%), {views} views, {errors.images} images",
             ["top-1", "top-5"],
@@ -76,8 +113,18 @@ def command(
     say(as_json, result)
 
 
-def show_detection_score(score: "DetectionScore") -> None:
+def show_detection_score(score: "DetectionScore | MapScore") -> None:
     """Print the APs as a table."""
     aps = {**score.ap, "mAP": score.mean_ap}
     rows = [(name, "" if math.isnan(ap) else f"{100 * ap:.1f}") for name, ap in aps.items()]
     console.table(f"AP (%), {score.images} images", ["class", "AP"], rows)
+
+
+def show_accuracy(score: "AccuracyScore") -> None:
+    """Print accuracy and its deviation as a table."""
+    deviation = "" if math.isnan(score.deviation) else f"{100 * score.deviation:.2f}"
+    console.table(
+        f"Accuracy (%), {len(score.outcome.right)} splits of {score.outcome.images} images",
+        ["accuracy", "deviation"],
+        [(f"{100 * score.accuracy:.2f}", deviation)],
+    )

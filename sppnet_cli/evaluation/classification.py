@@ -1,72 +1,172 @@
-"""Top-1 and top-5 error of a network over views of each image (paper section 3.1)."""
+"""Top-1 and top-5 error of a network over views of each image (paper section 3.1, journal edition)."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sppnet_cli.console import track
+from sppnet_cli.data.boxes import flip_boxes
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.distributed import gather, world
+from sppnet_cli.errors import SppnetError, UsageError
+from sppnet_cli.evaluation.views import (
+    CROP_VIEWS,
+    FULL_VIEWS,
+    MAP_VIEWS,
+    SHORT_SIDE,
+    VIEWS,
+    Image,
+    Resize,
+    map_scales,
+    map_windows,
+    resize_as_torchvision,
+    resize_short,
+    views_of,
+)
+from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.network.classifiers import Classifier
+from sppnet_cli.network.geometry import window_cells
 from sppnet_cli.network.sppnet import SPPNet
-
-SHORT_SIDE = 256
-CROP = 224
+from sppnet_cli.protocols import PAPER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassificationError:
-    """Fractions of the images."""
+    """Which images a network gets wrong, `(n,)` each, in the order of the images."""
 
-    top1: float
-    top5: float
-    images: int
+    wrong1: NDArray[np.bool_]  # the likeliest class is not the image's
+    wrong5: NDArray[np.bool_]  # none of the five likeliest is
+
+    @property
+    def top1(self) -> float:
+        """Fraction of the images."""
+        return float(self.wrong1.mean())
+
+    @property
+    def top5(self) -> float:
+        """Fraction of the images."""
+        return float(self.wrong5.mean())
+
+    @property
+    def images(self) -> int:
+        """How many images were classified."""
+        return len(self.wrong1)
 
     def as_dict(self) -> dict[str, float | int]:
         """`top1_error`, `top5_error` and `n`."""
         return {"top1_error": self.top1, "top5_error": self.top5, "n": self.images}
 
 
-def views_of(image: NDArray[np.uint8], views: str) -> list[NDArray[np.uint8]]:
-    """Views of an RGB image: `10` (centre and corners of the entire image at short side 256, with flips),
-    `1crop` (the centre), `1full` (the whole image) or `8+2full` (the corners, and the whole image, with flips).
-    """
-    height, width = resized_size(image.shape[:2], SHORT_SIDE)
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    down, right = height - CROP, width - CROP
-    corners = [resized[y : y + CROP, x : x + CROP] for y in (0, down) for x in (0, right)]
-    centre = resized[down // 2 : down // 2 + CROP, right // 2 : right // 2 + CROP]
-    unflipped = {
-        "10": [centre, *corners],
-        "1crop": [centre],
-        "1full": [resized],
-        "8+2full": [*corners, resized],
-    }
-    chosen = unflipped[views]
-    return chosen + [view[:, ::-1] for view in chosen] if views in ("10", "8+2full") else chosen
-
-
 @torch.inference_mode()
 def classification_error(
-    network: SPPNet, images: ImageFolder, views: str, device: str = "cpu"
+    model: nn.Module, images: ImageFolder, views: str, device: str = "cpu", workers: int = 0
 ) -> ClassificationError:
-    """Errors with the class probabilities averaged over the views."""
-    network.to(device).eval()
+    """Errors with the class probabilities averaged over the views, one of `views.VIEWS`.
+
+    An image counts as right among k where fewer than k classes are strictly more probable than its own.
+    `workers` threads read ahead.  Under torchrun every process classifies its share; all return the whole.
+    Raises `UsageError` where the model cannot take the views.
+    """
+    model.to(device).eval()
+    require_views(model, views)
+    here = world()
+    paths = images.paths[here.rank :: here.size]
+    labels = images.labels[here.rank :: here.size]
+    resize = resize_as_torchvision if isinstance(model, Classifier) else resize_short
+    prepared = _ahead(lambda path: _prepare(read_image(path), views, resize), paths, workers)
     ranks = []
-    for path, label in zip(track(images.paths, f"classifying, {views} views"), images.labels, strict=True):
-        probabilities = _mean_probabilities(network, views_of(read_image(path), views), device)
+    for path, label, pictures in zip(
+        paths, labels, track(prepared, f"classifying, {views} views", len(paths)), strict=True
+    ):
+        probabilities = view_probabilities(model, pictures, views, device).mean(dim=0)
+        if not probabilities.isfinite().all():
+            raise SppnetError(f"{path}: the network's scores are not numbers; train it again at a lower rate")
         ranks.append(int((probabilities > probabilities[label]).sum()))
-    rank = np.array(ranks)
-    return ClassificationError(float((rank >= 1).mean()), float((rank >= 5).mean()), len(rank))
+    rank = np.empty(len(images), np.int64)
+    for process, part in enumerate(gather(ranks)):
+        rank[process :: here.size] = part
+    return ClassificationError(rank >= 1, rank >= 5)
 
 
-def _mean_probabilities(network: SPPNet, views: list[NDArray[np.uint8]], device: str) -> Tensor:
-    by_shape: dict[tuple[int, ...], list[NDArray[np.uint8]]] = {}
-    for view in views:
+def require_views(model: nn.Module, views: str) -> None:
+    """Raise `UsageError` unless the model can take these views."""
+    if views not in VIEWS:
+        raise UsageError(f"unknown views {views!r}; choose one of {', '.join(VIEWS)}")
+    crops = f"give --views {', '.join(CROP_VIEWS[:-1])} or {CROP_VIEWS[-1]}"
+    plain = isinstance(model, SPPNet) and model.spec.levels is None
+    if views in MAP_VIEWS and (plain or not isinstance(model, SPPNet)):
+        raise UsageError(f"--views {views} pools windows of feature maps, which takes a pyramid; {crops}")
+    if views in FULL_VIEWS:
+        if plain:
+            raise UsageError(f"--views {views}: the plain net takes crops of 224x224 only; {crops}")
+        if isinstance(model, Classifier) and not model.takes(SHORT_SIDE, 300):
+            raise UsageError(f"--views {views}: {model.arch} cannot take whole images; {crops}")
+
+
+def _prepare(image: Image, views: str, resize: Resize) -> list[Image]:
+    if views in MAP_VIEWS:
+        return [resize(image, scale) for scale in map_scales(views)]
+    return views_of(image, views, resize)
+
+
+def view_probabilities(model: nn.Module, pictures: list[Image], views: str, device: str = "cpu") -> Tensor:
+    """Class probabilities `(V, K)` of the views of one image.
+
+    `pictures` are the views themselves (`views_of`), or for `MAP_VIEWS` the image at each of `map_scales`.
+    """
+    if views in MAP_VIEWS:
+        assert isinstance(model, SPPNet)
+        pooled = [_pooled_views(model, picture, views, device) for picture in pictures]
+        return model.require_head()(torch.cat(pooled)).softmax(dim=1)
+    by_shape: dict[tuple[int, ...], list[Image]] = {}
+    for view in pictures:
         by_shape.setdefault(view.shape, []).append(view)
-    batches = [torch.from_numpy(np.stack(same)).permute(0, 3, 1, 2).to(device) for same in by_shape.values()]
-    return torch.cat([network(batch).softmax(dim=1) for batch in batches]).mean(dim=0)
+    return torch.cat([model(_batch(same, device)).softmax(dim=1) for same in by_shape.values()])
+
+
+def _pooled_views(network: SPPNet, image: Image, views: str, device: str) -> Tensor:
+    """Pyramid vectors `(V, D)` of the views of an image at one scale, from the maps of it and of its mirror image."""
+    assert network.spec.levels is not None
+    size = image.shape[:2]
+    maps = network.maps(_batch([image, image[:, ::-1]], device), "conv5")
+    h, w = maps.shape[2:]
+    windows = map_windows(size, views)
+    pooled = []
+    for conv5, boxes in zip(maps, (windows, flip_boxes(windows, size[1])), strict=True):
+        cells = window_cells(boxes, size, min(size), (h, w), network.geometry, PAPER)
+        pooled.append(pool_windows(conv5.permute(1, 2, 0).contiguous(), cells, network.spec.levels))
+    if views == "maps:96+2full" and min(size) == SHORT_SIDE:
+        pooled.append(network.pool(maps))
+    return torch.cat(pooled)
+
+
+def _batch(images: list[Image], device: str) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
+
+
+def _ahead(
+    function: Callable[[Path], list[Image]], paths: Iterable[Path], workers: int
+) -> Iterator[list[Image]]:
+    """`function` of each path, in order, computed in threads a little ahead of its use."""
+    if workers == 0:
+        yield from map(function, paths)
+        return
+    pending: deque[Future[list[Image]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for path in paths:
+                pending.append(pool.submit(function, path))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

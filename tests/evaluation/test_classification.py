@@ -1,37 +1,28 @@
-"""Views and errors of whole-image classification."""
+"""Errors of whole-image classification."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer, squeezenet1_1
 
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import write_image
-from sppnet_cli.evaluation.classification import classification_error, views_of
-
-
-@pytest.fixture
-def image():
-    """Short side 256 already, so that nothing is resampled."""
-    return np.random.default_rng(0).integers(0, 256, (256, 300, 3), dtype=np.uint8)
-
-
-def test_ten_views_are_of_the_entire_image(image):
-    views = views_of(image, "10")
-    assert [view.shape for view in views] == [(224, 224, 3)] * 10
-    np.testing.assert_array_equal(views[0], image[16:240, 38:262])
-    np.testing.assert_array_equal(views[1], image[:224, :224])
-    np.testing.assert_array_equal(views[4], image[32:, 76:])
-    for view, flipped in zip(views[:5], views[5:], strict=True):
-        np.testing.assert_array_equal(view[:, ::-1], flipped)
-
-
-def test_single_and_full_views(image):
-    (crop,) = views_of(image, "1crop")
-    np.testing.assert_array_equal(crop, image[16:240, 38:262])
-    (full,) = views_of(image, "1full")
-    np.testing.assert_array_equal(full, image)
-    assert sorted(view.shape[1] for view in views_of(image, "8+2full")) == [224] * 8 + [300] * 2
+from sppnet_cli.distributed import World
+from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.evaluation import classification
+from sppnet_cli.evaluation.classification import (
+    classification_error,
+    require_views,
+    view_probabilities,
+)
+from sppnet_cli.evaluation.views import VIEWS, map_scales, resize_short, views_of
+from sppnet_cli.network.classifiers import Classifier
+from sppnet_cli.network.pyramid import SPP6
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 
 class MeanColour(nn.Module):
@@ -41,13 +32,222 @@ class MeanColour(nn.Module):
         return images.float().mean(dim=(2, 3)) / 10
 
 
-def test_errors_by_hand(tmp_path):
-    paths, labels = [], [0, 1, 1]  # the last one is blue and called green
+@pytest.fixture
+def folder(tmp_path):
+    """Three images of one colour each; the last one is blue and called green."""
+    paths = []
     for name, colour in zip("abc", ([200, 9, 5], [9, 200, 5], [5, 9, 200]), strict=True):
         paths.append(tmp_path / f"{name}.png")
         write_image(paths[-1], np.full((260, 280, 3), colour, dtype=np.uint8))
-    folder = ImageFolder(tuple(paths), np.array(labels), ("red", "green", "blue"))
-    for views in ("10", "1full", "8+2full"):
-        error = classification_error(MeanColour(), folder, views)
-        assert error.as_dict() == {"top1_error": pytest.approx(1 / 3), "top5_error": 0.0, "n": 3}
+    return ImageFolder(tuple(paths), np.array([0, 1, 1]), ("red", "green", "blue"))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("views", ["10", "10central", "1crop", "1full", "8+2full"])
+def test_errors_by_hand(folder, views, workers):
+    error = classification_error(MeanColour(), folder, views, workers=workers)
+    assert error.as_dict() == {"top1_error": pytest.approx(1 / 3), "top5_error": 0.0, "n": 3}
+    assert error.wrong1.tolist() == [False, False, True]
+    assert error.wrong5.tolist() == [False, False, False]
     assert not torch.is_inference_mode_enabled()
+
+
+class Fixed(nn.Module):
+    """The same scores for every view."""
+
+    def __init__(self, *scores):
+        super().__init__()
+        self.scores = torch.tensor(scores, dtype=torch.float32)
+
+    def forward(self, images):
+        return self.scores.expand(len(images), -1)
+
+
+def test_ties_are_right_and_the_fifth_place_too(folder):
+    # Of labels 0 and 1: five classes score higher than class 0, four higher than class 1.
+    error = classification_error(Fixed(0, 1, 2, 2, 2, 2), folder, "1crop")
+    assert error.wrong1.tolist() == [True, True, True]
+    assert error.wrong5.tolist() == [True, False, False]
+    assert not classification_error(Fixed(1, 1, 1), folder, "1crop").wrong1.any()
+
+
+def test_scores_that_are_no_numbers(folder):
+    with pytest.raises(SppnetError, match=r"a\.png: the network's scores are not numbers"):
+        classification_error(Fixed(0, float("nan"), 0), folder, "1crop")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_named(folder, workers):
+    folder.paths[1].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"b\.png: is not an image"):
+        classification_error(MeanColour(), folder, "1crop", workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_reading_ahead_keeps_the_order_and_stays_bounded(workers):
+    begun = []
+
+    def read(path):
+        begun.append(path)
+        return [path]
+
+    found = classification._ahead(read, range(50), workers)
+    assert next(found) == [0]
+    assert len(begun) <= 2 * workers + 1
+    assert [one for (one,) in found] == list(range(1, 50))
+
+
+class Gathered(Exception):
+    """Stops a process where it would wait for the others."""
+
+
+@pytest.mark.parametrize(("size", "shares"), [(2, [2, 1]), (5, [1, 1, 1, 0, 0])])
+def test_processes_share_the_images_and_merge_in_order(folder, monkeypatch, size, shares):
+    alone = classification_error(MeanColour(), folder, "1crop")
+    parts = []
+
+    def give(value):
+        parts.append(value)
+        raise Gathered
+
+    monkeypatch.setattr(classification, "gather", give)
+    for rank in range(size):
+        monkeypatch.setattr(classification, "world", lambda rank=rank: World(rank, size))
+        with pytest.raises(Gathered):
+            classification_error(MeanColour(), folder, "1crop")
+    assert [len(part) for part in parts] == shares
+    monkeypatch.setattr(classification, "gather", lambda value: parts)
+    merged = classification_error(MeanColour(), folder, "1crop")
+    np.testing.assert_array_equal(merged.wrong1, alone.wrong1)
+    np.testing.assert_array_equal(merged.wrong5, alone.wrong5)
+
+
+def narrow(levels=SPP6, arch="zf5"):
+    torch.manual_seed(0)
+    network = SPPNet(NetworkSpec(arch, 0.0625, levels, fc=16, classes=5))
+    network.initialise("he")
+    return network.eval()
+
+
+def picture(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def of_maps(network, image, views):
+    with torch.inference_mode():
+        return view_probabilities(network, [resize_short(image, s) for s in map_scales(views)], views)
+
+
+# A ZF-5 map of 256 px has 15 cells, centred at 20, 36, .. 244.  Strictly inside 0..223 lie those of cells 0..12
+# (20 .. 212), inside 16..239 0..13 (20 .. 228), inside 32..255 1..14 (36 .. 244).
+CELLS_OF_TEN = [(0, 0, 13, 13), (0, 0, 12, 12), (1, 0, 14, 12), (0, 1, 12, 14), (1, 1, 14, 14)]
+
+
+def test_ten_views_of_the_maps_by_hand():
+    network, image = narrow(), picture(256, 256)
+    found = of_maps(network, image, "maps:10")
+    mirrored = [CELLS_OF_TEN[k] for k in (0, 2, 1, 4, 3)]  # left is right there
+    expected = []
+    with torch.inference_mode():
+        for pixels, boxes in ((image, CELLS_OF_TEN), (image[:, ::-1].copy(), mirrored)):
+            maps = network.maps(torch.from_numpy(pixels).permute(2, 0, 1)[None], "conv5")
+            assert maps.shape[2:] == (15, 15)
+            for x1, y1, x2, y2 in boxes:
+                window = maps[:, :, y1 : y2 + 1, x1 : x2 + 1]
+                pooled = [F.adaptive_max_pool2d(window, n).flatten(1) for n in (1, 2, 3, 6)]
+                expected.append(network.head(torch.cat(pooled, dim=1)).softmax(dim=1))
+    torch.testing.assert_close(found, torch.cat(expected))
+
+
+@pytest.mark.parametrize(("views", "count"), [("maps:10", 10), ("maps:96", 96), ("maps:96+2full", 98)])
+def test_number_of_views_and_their_symmetry(views, count):
+    network, image = narrow(), picture(60, 71)
+    found = of_maps(network, image, views)
+    mirrored = of_maps(network, image[:, ::-1].copy(), views)
+    assert found.shape == (count, 5)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(count))
+    # The views of an image and of its mirror image are the same, in another order.
+    torch.testing.assert_close(found.sort(dim=0).values, mirrored.sort(dim=0).values)
+    assert (found[:5] - found[5:10]).abs().max() > 1e-4  # yet a view is not its mirror image
+
+
+def test_a_window_that_is_all_of_a_map_is_the_image():
+    network, image = narrow(), picture(224, 224)
+    found = of_maps(network, image, "maps:96")[:6]
+    with torch.inference_mode():
+        expected = view_probabilities(network, [image, image[:, ::-1]], "1full")
+    torch.testing.assert_close(found, expected.repeat_interleave(3, dim=0))
+
+
+def test_the_two_full_views_are_those_of_short_side_256():
+    network, image = narrow(), picture(64, 80)
+    many, full = of_maps(network, image, "maps:96"), of_maps(network, image, "maps:96+2full")
+    # After those of 224 (6) and of 256 (18).
+    torch.testing.assert_close(torch.cat([full[:24], full[26:]]), many)
+    with torch.inference_mode():
+        (whole,) = views_of(image, "1full")
+        expected = view_probabilities(network, [whole, whole[:, ::-1]], "1full")
+    torch.testing.assert_close(full[24:26], expected)
+
+
+@pytest.mark.parametrize("arch", ["convnet5", "overfeat7"])
+def test_other_geometries_are_pooled_by_their_own_cells(arch):
+    network = narrow(arch=arch)
+    assert of_maps(network, picture(100, 120), "maps:10").shape == (10, 5)
+
+
+def test_errors_over_windows_of_the_maps(folder):
+    network = narrow()
+    error = classification_error(network, folder, "maps:10")
+    image = np.full((260, 280, 3), (200, 9, 5), dtype=np.uint8)
+    likeliest = int(of_maps(network, image, "maps:10").mean(dim=0).argmax())
+    assert error.wrong1[0] == (likeliest != 0)
+    assert not error.wrong5.any()
+
+
+def transformer():
+    net = VisionTransformer(224, 32, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=5)
+    return Classifier("vit_b_32", net, 5).eval()
+
+
+PLAIN = partial(narrow, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "views", "message"),
+    [
+        (narrow, "12", "unknown views '12'"),
+        (PLAIN, "maps:10", "takes a pyramid; give --views 10, 10central or 1crop"),
+        (PLAIN, "1full", "plain net takes crops of 224x224 only; give --views 10"),
+        (PLAIN, "8+2full", "plain net takes crops"),
+        (transformer, "1full", "vit_b_32 cannot take whole images; give --views 10, 10central or 1crop"),
+        (transformer, "8+2full", "vit_b_32 cannot"),
+        (transformer, "maps:96", "takes a pyramid"),
+        (MeanColour, "maps:96+2full", "takes a pyramid"),
+    ],
+)
+def test_views_that_a_model_cannot_take(make, views, message):
+    with pytest.raises(UsageError, match=message):
+        require_views(make(), views)
+
+
+def test_classifiers_of_torchvision_see_images_resized_its_way(tmp_path):
+    write_image(tmp_path / "a.png", picture(512, 600))
+    images = ImageFolder((tmp_path / "a.png",), np.array([0]), tuple("abcde"))
+    seen = []
+    for model in (Classifier("squeezenet1_1", squeezenet1_1(num_classes=5), 5), narrow()):
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        classification_error(model, images, "1crop")
+    smooth, rough = (pixels.float().std() for pixels in seen)
+    assert smooth < 0.8 * rough  # noise, halved
+
+
+def test_views_that_a_model_can_take():
+    for views in VIEWS:
+        require_views(narrow(), views)
+    for views in ("10", "10central", "1crop"):
+        require_views(narrow(None), views)
+        require_views(transformer(), views)
+    convolutional = Classifier("squeezenet1_1", squeezenet1_1(num_classes=5), 5).eval()
+    for views in ("10", "1full", "8+2full"):
+        require_views(convolutional, views)

@@ -1,0 +1,89 @@
+"""Views of an image that a network classifies: crops and whole images, and windows of their feature maps."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional
+
+from sppnet_cli.network.geometry import resized_size
+
+SHORT_SIDE = 256
+CROP = 224
+MAP_SCALES = (224, 256, 300, 360, 448, 560)
+
+CROP_VIEWS = ("10", "10central", "1crop")
+FULL_VIEWS = ("1full", "8+2full")
+MAP_VIEWS = ("maps:10", "maps:96", "maps:96+2full")
+VIEWS = CROP_VIEWS + FULL_VIEWS + MAP_VIEWS
+
+Image = NDArray[np.uint8]
+Resize = Callable[[Image, int], Image]
+
+
+def resize_short(image: Image, short_side: int) -> Image:
+    """An RGB image `(H, W, 3)` with its short side resized to `short_side`, bilinear; as our own nets are trained."""
+    height, width = resized_size(image.shape[:2], short_side)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_as_torchvision(image: Image, short_side: int) -> Image:
+    """The same as its classifiers are measured: antialiased, the long side rounded down."""
+    return np.asarray(functional.resize(PIL.Image.fromarray(image), [short_side]))
+
+
+def views_of(image: Image, views: str, resize: Resize = resize_short) -> list[Image]:
+    """Views of an RGB image `(H, W, 3)`, cut out after its short side became 256.
+
+    - `10`: the 224x224 centre and corners of the entire image, then their mirror images (paper section 3.1).
+    - `10central`: the same of the central 256x256 square (AlexNet's).
+    - `1crop`: the centre.
+    - `1full`: the entire image.
+    - `8+2full`: the corners and the entire image, then their mirror images.
+    """
+    resized = resize(image, SHORT_SIDE)
+    if views == "10central":
+        resized = _central(resized, SHORT_SIDE)
+    down, right = resized.shape[0] - CROP, resized.shape[1] - CROP
+    corners = [resized[y : y + CROP, x : x + CROP] for y in (0, down) for x in (0, right)]
+    centre = _central(resized, CROP)
+    unflipped = {
+        "10": [centre, *corners],
+        "10central": [centre, *corners],
+        "1crop": [centre],
+        "1full": [resized],
+        "8+2full": [*corners, resized],
+    }
+    chosen = unflipped[views]
+    return chosen if views in ("1crop", "1full") else chosen + [view[:, ::-1] for view in chosen]
+
+
+def _central(image: Image, side: int) -> Image:
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def map_scales(views: str) -> tuple[int, ...]:
+    """Short sides at which `maps:10`, `maps:96` or `maps:96+2full` look at an image (journal edition)."""
+    return (SHORT_SIDE,) if views == "maps:10" else MAP_SCALES
+
+
+def map_windows(size: tuple[int, int], views: str) -> NDArray[np.int64]:
+    """224x224 windows `(N, 4)` of an image resized to `size` (H, W), to be pooled from its maps.
+
+    `maps:10` has the centre and the corners; the others have the centre, the corners and the middles of the
+    sides: 9 windows, or the 3 along the long side of an image whose short side is 224.  Their mirror images
+    double the number: 10 views, or 5 * 18 + 6 = 96 over all scales (journal edition).
+    """
+    down, right = size[0] - CROP, size[1] - CROP
+    if views == "maps:10":
+        places = [(down // 2, right // 2)] + [(y, x) for y in (0, down) for x in (0, right)]
+    else:
+        one_row = down == 0
+        one_column = right == 0 and not one_row
+        rows = [0] if one_row else [0, down // 2, down]
+        columns = [0] if one_column else [0, right // 2, right]
+        places = [(y, x) for y in rows for x in columns]
+    return np.array([(x, y, x + CROP - 1, y + CROP - 1) for y, x in places])

@@ -1,0 +1,70 @@
+"""Networks and classifiers are measured on the classes that they know."""
+
+import pytest
+import torch
+from torchvision.models import squeezenet1_1
+
+from sppnet_cli.data.imagenet import load_image_folder
+from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.network.pyramid import SPP6
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.weights import save_network
+from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
+
+
+@pytest.fixture
+def names(tiny_data):
+    return load_image_folder(tiny_data / "imagenet" / "val").class_names
+
+
+def network_of(folder, classes, names=None):
+    folder.mkdir()
+    save_network(SPPNet(NetworkSpec("zf5", 0.0625, SPP6, fc=16, classes=classes)), folder)
+    if names is not None:
+        (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    return folder
+
+
+def test_a_network_of_the_same_classes(tiny_data, tmp_path, names):
+    for known in (names, None):  # a network of another origin has no list
+        network = network_of(tmp_path / f"net-{known is None}", len(names), known)
+        data = tiny_data / "imagenet"
+        error = evaluate_network(network, data, "1crop", limit=5, workers=1)
+        assert len(error.wrong1) == error.images == 5
+        assert evaluate_network(network, data / "val", "1crop", limit=5).as_dict() == error.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda names: ["x", *names[1:]], "class 1 is {0}, but {net} was trained with x;"),
+        (lambda names: [*names[:-1], "y"], "class {n} is {last}, but {net} was trained with y;"),
+        (lambda names: [*names, "z"], "class {more} is missing, but {net} was trained with z;"),
+        (lambda names: names[:-1], "class {n} is {last}, but {net} was trained with no more classes;"),
+    ],
+)
+def test_the_first_class_that_differs_is_named(tiny_data, tmp_path, names, change, message):
+    known = change(list(names))
+    network = network_of(tmp_path / "net", len(known), known)
+    n = len(names)
+    expected = message.format(names[0], net=network, n=n, more=n + 1, last=names[-1])
+    with pytest.raises(DataError) as caught:
+        evaluate_network(network, tiny_data / "imagenet", "1crop")
+    assert expected in str(caught.value)
+    assert str(caught.value).endswith("give --data of the same classes")
+
+
+def test_another_number_of_classes(tiny_data, tmp_path, names):
+    network = network_of(tmp_path / "net", len(names) + 1)
+    with pytest.raises(UsageError, match=f"knows {len(names) + 1} classes, but .* holds {len(names)}"):
+        evaluate_network(network, tiny_data / "imagenet", "1crop")
+
+
+def test_a_classifier_of_torchvision(tiny_data, tmp_path, names):
+    data, path = tiny_data / "imagenet", tmp_path / "net.pth"
+    torch.save(squeezenet1_1(num_classes=len(names)).state_dict(), path)
+    error = evaluate_classifier("squeezenet1_1", str(path), data, "8+2full", limit=3)
+    assert len(error.wrong5) == 3
+    torch.save(squeezenet1_1(num_classes=3).state_dict(), path)
+    with pytest.raises(UsageError, match=rf"squeezenet1_1 .*net\.pth: knows 3 classes, .* {len(names)}$"):
+        evaluate_classifier("squeezenet1_1", str(path), data, "1crop")
