@@ -162,7 +162,7 @@ def _data_set(
         detector = ws.detector(method, scales, row)
     target = out or ws.runs / f"detections-{detector.name}-{'-'.join(map(str, scales))}-{split}"
     folder = ws.detect_with(detector, method, scales, target, split)
-    score = evaluate_detections(folder, ws.voc_data(), split, ws.limit)
+    score = evaluate_detections(folder, ws.voc_data(), split, ws.detection_limit(split))
     show_detection_score(score)
     say(
         as_json,

@@ -7,28 +7,44 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
+# As in `features.extract`, which loads too much for `--help`.
+LAYERS = ("conv4", "conv5", "pool5", "SPP pool5", "fc6", "fc7")
+
+view_option = option(
+    "--view",
+    type=click.Choice(["full", "crop", "warp"]),
+    default="full",
+    help="The whole image, its 224x224 centre, or the image warped to a square.",
+)
+size_option = option(
+    "--size",
+    type=click.IntRange(min=64, max=4096),
+    default=224,
+    help="Short side of the image in pixels; of --view warp, both sides.",
+)
+dataset_option = option(
+    "--dataset", type=click.Choice(["voc", "caltech101"]), help="Of the embedded data.  [default: voc]"
+)
+
 
 @click.command("extract-features", short_help="Features of whole images.")
 @click.argument("images", nargs=-1, type=PATH)
-@option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: trained first]")
+@option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: trained first, on 224 and 180 px]")
 @option(
     "--layer",
-    type=click.Choice(["pool5", "SPP pool5", "fc6", "fc7"]),
     default="SPP pool5",
-    help="pool5: the 6x6 level.",
+    metavar="LAYER[,LAYER]",
+    help=f"Of {', '.join(LAYERS)}; pool5 is the 6x6 level.  Several take one pass.",
 )
-@option(
-    "--view",
-    type=click.Choice(["full", "crop"]),
-    default="full",
-    help="The whole image or its 224x224 centre.",
-)
-@option("--size", type=click.IntRange(min=64), default=224, help="Short side in pixels.")
-@option("--split", default="trainval", help="List of ImageSets/Main, when no IMAGES are given.")
+@view_option
+@size_option
+@dataset_option
+@option("--split", default="trainval", help="List of ImageSets/Main of a VOC set.")
 @shared
 def command(
     ws: "Workspace",
@@ -38,35 +54,39 @@ def command(
     layer: str,
     view: str,
     size: int,
+    dataset: str | None,
     split: str,
     out: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Features of IMAGES (files or folders) or of a VOC split: features.npy, a row per image, and index.csv."""
-    from sppnet_cli.data.images import find_images
-    from sppnet_cli.data.voc import load_voc
-    from sppnet_cli.stages.extract import ExtractConfig, extract_stage
-    from sppnet_cli.stages.plan import extract_steps
+    """Features of IMAGES (files or folders), of a VOC split, of Caltech101 or of the images in a folder (--data).
 
-    ws = replace(ws, network_run=network)
-    folder = out or ws.runs / f"features-{layer.replace(' ', '-')}-{view}-{size}"
-    config = ExtractConfig(layer, view, size)
-    if dry_run:
-        show_plan(
-            extract_steps(ws, len(find_images(images)) if images else None, split, layer, size, folder),
-            ws,
-            as_json,
-        )
-        return
+    Per layer a file of a row per image, not normalised, to be memory-mapped; and index.csv.
+
+    \b
+      sppnet extract-features --layer conv4,conv5,fc7 --view crop --data VOCdevkit --split test
+    """
+    from sppnet_cli.features.store import layer_file
+    from sppnet_cli.stages.extract import ExtractConfig
+    from sppnet_cli.stages.transfer import choose_dataset, features, image_paths, set_name
+
+    if images and (ws.data is not None or dataset is not None):
+        raise UsageError("give IMAGES, or a data set with --data or --dataset")
+    config = ExtractConfig(tuple(part.strip() for part in layer.split(",")), view, size)
+    ws, kind = choose_dataset(replace(ws, network_run=network), dataset)
     if images:
-        paths = find_images(images)[: ws.limit]
-    else:
-        dataset = load_voc(ws.voc_data(), split, ws.limit)
-        paths = [dataset.image_path(image_id) for image_id in dataset.ids]
-    folder = extract_stage(config, ws.network(), paths, folder)
+        kind = None
+    if dry_run:
+        from sppnet_cli.stages.plan import extract_steps
+
+        show_plan(extract_steps(ws, config, kind, split, images, out), ws, as_json)
+        return
+    paths = image_paths(ws, kind, split, images)
+    folder = features(ws, config, paths, set_name(kind, split), out)
+    files = {name: folder / layer_file(name) for name in config.layers}
     say(
         as_json,
-        {"features": folder / "features.npy", "index": folder / "index.csv", "n": len(paths)},
-        f"features: {folder}/features.npy",
+        {"features": files, "index": folder / "index.csv", "n": len(paths)},
+        *(f"features: {path}" for path in files.values()),
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
+from sppnet_cli.distributed import join, local_device, local_share, world
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def shared(command: Command) -> Command:
             help="Sizes, schedules and data of the whole chain.",
         ),
         option("--data", type=PATH, help="Your data; without it the embedded mini data is made and used."),
-        option("--arch", metavar="NAME", help="zf5 or a torchvision classifier.  [default: the profile's]"),
+        option(
+            "--arch",
+            metavar="NAME",
+            help="zf5, convnet5, overfeat5, overfeat7 or a torchvision classifier.  [default: the profile's]",
+        ),
         option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision --arch."),
         option(
             "--protocol",
@@ -57,7 +62,7 @@ def shared(command: Command) -> Command:
             "--workers",
             type=click.IntRange(min=0),
             default=os.cpu_count() or 1,
-            help="Processes that load and propose.",
+            help="Processes or threads that load and propose, of all processes on a machine together.",
         ),
         option(
             "--proposals",
@@ -91,7 +96,7 @@ def shared(command: Command) -> Command:
 
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> Any:
-        console.configure(quiet=quiet, verbose=verbose, json=as_json)
+        console.configure(quiet=quiet, verbose=verbose, json=as_json, silent=not world().first)
         ws = make_workspace(**{name: given.pop(name) for name in _WORKSPACE})
         return command(ws, as_json=as_json, **given)
 
@@ -128,6 +133,7 @@ def make_workspace(
 ) -> "Workspace":
     """The workspace that the shared options describe."""
     from sppnet_cli.data.proposals import METHODS
+    from sppnet_cli.network.backbones import is_own
     from sppnet_cli.stages.profiles import find_profile
     from sppnet_cli.stages.workspace import Workspace, find_protocol
 
@@ -136,7 +142,9 @@ def make_workspace(
         known = ", ".join(METHODS)
         raise UsageError(f"--proposals {proposals}: neither {known} nor a run of `sppnet propose`")
     if arch is not None and arch != numbers.arch:
-        numbers = dataclasses.replace(numbers, arch=arch, width=1.0)
+        numbers = dataclasses.replace(numbers, arch=arch, width=numbers.width if is_own(arch) else 1.0)
+    chosen = local_device(find_device(device))
+    join(chosen)
     return Workspace(
         numbers,
         root=runs,
@@ -146,8 +154,8 @@ def make_workspace(
         weights=weights,
         proposals_method=proposals,
         limit=limit,
-        device=find_device(device),
-        workers=workers,
+        device=chosen,
+        workers=local_share(workers),
         max_memory=max_memory,
         resume=resume,
     )
@@ -179,7 +187,7 @@ def scales_of(text: str, ws: "Workspace") -> tuple[int, ...]:
 
 def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
     """Print a result: the object on standard output under `--json`, else lines on standard error."""
-    if as_json:
+    if as_json and world().first:
         click.echo(json.dumps(result, default=str))
     for line in lines:
         console.status(line)

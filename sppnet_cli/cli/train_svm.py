@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
+from sppnet_cli.cli import extract_features
+from sppnet_cli.cli.extract_features import dataset_option, view_option
 from sppnet_cli.cli.options import (
     PATH,
     method_option,
@@ -16,42 +19,127 @@ from sppnet_cli.cli.options import (
     shared,
     show_plan,
 )
+from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
+# The layers of each task, and the options that belong to it alone.
+LAYERS = {
+    "detection": ("pool5", "fc6", "fc7", "ftfc6", "ftfc7"),
+    "classification": extract_features.LAYERS,
+}
+DEFAULT_LAYER = {"detection": "ftfc7", "classification": "SPP pool5"}
+OPTIONS = {"detection": ("method", "scales", "head"), "classification": ("view", "size", "splits", "dataset")}
 
-@click.command("train-svm", short_help="Train a detector's SVMs.")
+
+@click.command("train-svm", short_help="Train the SVMs of a detector or of an image classifier.")
+@option("--task", type=click.Choice(list(LAYERS)), default="detection", help="What the SVMs are for.")
 @option(
     "--layer",
-    type=click.Choice(["pool5", "fc6", "fc7", "ftfc6", "ftfc7"]),
-    default="ftfc7",
-    help="Layer of the features; ft: of the fine-tuned fc layers.",
+    type=click.Choice(list(dict.fromkeys((*LAYERS["classification"], *LAYERS["detection"])))),
+    help="Layer of the features; ft: of the fine-tuned fc layers.  [default: ftfc7; classification: SPP pool5]",
 )
 @method_option
 @scales_option
 @option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: trained first]")
 @option("--head", type=PATH, help="Run of `sppnet finetune`.  [default: trained first]")
+@view_option
+@option(
+    "--size",
+    default="224",
+    metavar="224|val",
+    help="Short side of the image in pixels; val: the best on VOC's val half, trained on its train half.",
+)
+@option(
+    "--splits",
+    type=click.IntRange(min=1),
+    help="Random splits of Caltech101.  [default: the profile's; the paper's 10]",
+)
+@dataset_option
 @shared
 def command(
     ws: "Workspace",
     *,
-    layer: str,
+    task: str,
+    layer: str | None,
     method: str,
     scales: str,
     network: Path | None,
     head: Path | None,
+    view: str,
+    size: str,
+    splits: int | None,
+    dataset: str | None,
     out: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train one linear SVM per class with hard negative mining; the result is a detector."""
-    ws = replace(ws, network_run=network, head_run=head)
-    sides = scales_of(scales, ws) if method == "spp" else ()
-    if dry_run:
-        from sppnet_cli.stages.plan import detection_steps
+    """Train one linear SVM per class.
 
-        show_plan(detection_steps(ws, method, sides, layer, "train-svm", out), ws, as_json)
+    Detection: on windows, with hard negative mining; the result is a detector.  --task classification: on whole
+    images of VOC or Caltech101; the result is a classifier for `sppnet evaluate`.
+
+    \b
+      sppnet train-svm --layer pool5 --scales 688
+      sppnet train-svm --task classification --layer fc7 --view full --size 392 --data VOCdevkit
+    """
+    layer = layer or DEFAULT_LAYER[task]
+    if layer not in LAYERS[task]:
+        raise UsageError(f"--layer {layer}: --task {task} takes {', '.join(LAYERS[task])}")
+    for other, names in OPTIONS.items():
+        for name in names:
+            if other != task and _typed(name):
+                raise UsageError(f"--{name} goes with --task {other}")
+    if task == "detection":
+        ws = replace(ws, network_run=network, head_run=head)
+        sides = scales_of(scales, ws) if method == "spp" else ()
+        if dry_run:
+            from sppnet_cli.stages.plan import detection_steps
+
+            show_plan(detection_steps(ws, method, sides, layer, "train-svm", out), ws, as_json)
+            return
+        folder = ws.detector(method, sides, layer, out)
+        say(as_json, {"detector": folder}, f"detector: {folder}")
         return
-    folder = ws.detector(method, sides, layer, out)
-    say(as_json, {"detector": folder}, f"detector: {folder}")
+
+    from sppnet_cli.stages.classify import ClassifierConfig
+    from sppnet_cli.stages.columns import choose_size
+    from sppnet_cli.stages.extract import ExtractConfig
+    from sppnet_cli.stages.transfer import choose_dataset, classifier
+
+    ws, kind = choose_dataset(replace(ws, network_run=network), dataset)
+    if kind is None:
+        raise DataError(f"{ws.data}: neither a VOC devkit nor Caltech101; name one of them with --data")
+    if kind == "VOC" and _typed("splits"):
+        raise UsageError("--splits goes with Caltech101; VOC has its own lists")
+    side = parse_size(size)
+    if side is None and kind != "VOC":
+        raise UsageError("--size val goes with VOC, which has a val list; give a number")
+    if side is None and dry_run:
+        raise UsageError("--size val with --dry-run: the size is known afterwards; give a number")
+    side = side or choose_size(ws, view, layer)
+    extract = ExtractConfig((layer,), view, side)
+    drawn = replace(ws.profile.splits, count=splits or ws.profile.splits.count, seed=ws.seed)
+    config = ClassifierConfig(layer, drawn if kind == "Caltech101" else None)
+    if dry_run:
+        from sppnet_cli.stages.plan import classifier_steps
+
+        show_plan(classifier_steps(ws, kind, extract, config, out), ws, as_json)
+        return
+    folder = classifier(ws, kind, extract, config, out)
+    say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}")
+
+
+def parse_size(text: str) -> int | None:
+    """Pixels, or None for `val`.  Raises `UsageError` for anything else."""
+    if text == "val":
+        return None
+    if not text.isdecimal() or not 64 <= int(text) <= 4096:
+        raise UsageError(f"--size {text}: write val, or pixels from 64 to 4096")
+    return int(text)
+
+
+def _typed(name: str) -> bool:
+    """Whether an option was given on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE

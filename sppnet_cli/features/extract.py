@@ -1,67 +1,167 @@
-"""Features of whole images: conv maps pooled over the full image or a crop, or the fc layers on them."""
+"""Features of whole images for transfer (paper sections 3.2 and 3.3): several layers from one forward pass."""
 
-from collections.abc import Sequence
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.console import track
 from sppnet_cli.data.images import read_image
+from sppnet_cli.distributed import world
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.store import FeatureStore
+from sppnet_cli.network.backbones import conv4_part
 from sppnet_cli.network.geometry import resized_size
-from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.network.sppnet import FC_LAYERS, MAP_LAYERS, SPPNet
 
-LAYERS = ("pool5", "SPP pool5", "fc6", "fc7")
+LAYERS = (*MAP_LAYERS, "pool5", "SPP pool5", *FC_LAYERS)
+VIEWS = ("full", "crop", "warp")
 CROP = 224
+_AHEAD = 4  # images per thread that wait for the network
 
 
 def whole_image(image: NDArray[np.uint8], size: int, view: str) -> NDArray[np.uint8]:
-    """An RGB image with its short side resized to `size`: all of it (`full`), or its 224x224 centre (`crop`)."""
-    height, width = resized_size(image.shape[:2], size)
+    """A view of an RGB image, uint8 (h, w, 3), resized bilinearly.
+
+    `full`: all of it, its short side `size`; `crop`: the 224x224 centre of that; `warp`: all of it as
+    `size` x `size`, whatever its shape was (journal edition).
+    """
+    height, width = (size, size) if view == "warp" else resized_size(image.shape[:2], size)
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    if view == "full":
+    if view != "crop":
         return resized
     top, left = (height - CROP) // 2, (width - CROP) // 2
-    return resized[top : top + CROP, left : left + CROP]
+    return np.ascontiguousarray(resized[top : top + CROP, left : left + CROP])
 
 
-@torch.inference_mode()
-def image_feature(network: SPPNet, image: NDArray[np.uint8], layer: str) -> Tensor:
-    """Feature `(D,)` of a view; `pool5` is the finest level of the pyramid (the plain net's whole pool5)."""
-    batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    pooled = network.pool(network.trunk(network.preprocessing(batch)))
-    if layer == "SPP pool5":
-        return pooled[0]
-    if layer == "pool5":
+class ImageFeatures:
+    """Layers of one view of whole images.
+
+    Layers are conv4 and conv5 (the maps, as c, row, column), pool5 (the finest level of the pyramid: 6x6; the
+    plain net's whole pool5), SPP pool5 (all levels), fc6 and fc7; all after ReLU.  Raises `UsageError` for what
+    the network cannot give.
+    """
+
+    def __init__(
+        self, network: SPPNet, layers: Sequence[str], view: str, size: int, device: str = "cpu"
+    ) -> None:
+        require_possible(layers, view, size)
+        _require_given_by(network, layers, view, size)
+        self.network = network.to(device).eval()
+        self.layers = tuple(layers)
+        self.view = view
+        self.size = size
+        self.device = device
+        self._end_of_conv4 = conv4_part(network.trunk)[-1] if "conv4" in layers else None
+
+    def dimensions(self) -> dict[str, int]:
+        """Length of every layer's feature."""
+        black = np.zeros((self.size, self.size, 3), np.uint8)
+        return {layer: len(feature) for layer, feature in self(black).items()}
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """The view of an image file.  Raises `DataError` for one that cannot be read."""
+        return whole_image(read_image(path), self.size, self.view)
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Feature `(D,)` of each layer, of a view `(h, w, 3)` from `whole_image`."""
+        network = self.network
+        images = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None]
+        found: dict[str, Tensor] = {}
+        with ExitStack() as hooks:
+            if self._end_of_conv4 is not None:
+                hook = self._end_of_conv4.register_forward_hook(lambda *call: found.update(conv4=call[2]))
+                hooks.enter_context(hook)
+            found["conv5"] = network.maps(images, "conv5")
+        pooled = found["SPP pool5"] = network.pool(found["conv5"])
         finest = 36 if network.spec.levels is None else max(network.spec.levels) ** 2
-        return pooled[0, -finest * network.channels :]
-    return Layer(layer, network.require_head())(pooled)[0]
+        found["pool5"] = pooled[:, -finest * network.channels :]
+        if not set(FC_LAYERS).isdisjoint(self.layers):
+            head = network.require_head()
+            found["fc6"] = head.features(pooled, "fc6")
+            if "fc7" in self.layers:
+                found["fc7"] = head.relu(head.fc7(found["fc6"]))  # fc6, the larger one, only once
+        return {layer: found[layer].flatten().cpu().numpy() for layer in self.layers}
 
 
 def extract_features(
-    network: SPPNet, paths: Sequence[Path], layer: str, view: str, size: int, out: Path
-) -> tuple[int, int]:
-    """Write `features.npy` (N, D) float32, to be memory-mapped, row n for `paths[n]`; returns its shape."""
-    if view == "crop" and size < CROP:
-        raise UsageError(f"--size {size}: a crop of {CROP} px does not fit; take {CROP} or more")
-    if layer == "SPP pool5" and network.spec.levels is None:
-        raise UsageError("the plain net has no SPP pool5; its pool5 is `pool5`")
-    if network.spec.levels is None and view == "full":
-        raise UsageError("the plain net takes a crop only; give --view crop")
-    network.eval()
-    features: np.memmap | None = None
-    for row, path in enumerate(track(paths, f"extracting {layer}")):
-        feature = image_feature(network, whole_image(read_image(path), size, view), layer).numpy()
-        if features is None:
-            features = open_memmap(out / "features.npy", "w+", np.float32, (len(paths), len(feature)))
-        features[row] = feature
-    if features is None:
+    network: SPPNet,
+    paths: Sequence[Path],
+    layers: Sequence[str],
+    view: str,
+    size: int,
+    out: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+) -> None:
+    """Write `<layer>.npy` (N, D) float32 into `out` for every layer, row n for `paths[n]`; to be memory-mapped.
+
+    Features are as the network gives them: whoever trains on them normalises them.  Images go through the
+    network one by one, so that none depends on the others, while `workers` threads read and resize ahead.  What
+    a cut-off call left in `out` is gone on with; several processes share the images.
+    """
+    if not paths:
         raise UsageError("no images to extract features from")
-    features.flush()
-    return features.shape[0], features.shape[1]
+    features = ImageFeatures(network, layers, view, size, device)
+    store = FeatureStore(out, len(paths), features.dimensions())
+    here = world()
+    rows = [row for row in range(here.rank, len(paths), here.size) if not store.done[row]]
+    images = _ahead(lambda row: features.read(paths[row]), rows, max(workers, 1))
+    with store, warnings.catch_warnings(action="ignore"):  # here, since the threads share the filters
+        for row, image in zip(rows, track(images, f"extracting {', '.join(layers)}", len(rows)), strict=True):
+            store.write(row, features(image))
+    store.finish()
+
+
+def require_possible(layers: Sequence[str], view: str, size: int) -> None:
+    """Raise `UsageError` for unknown layers and views and for what no network can give."""
+    unknown = [layer for layer in layers if layer not in LAYERS]
+    if unknown or not layers:
+        raise UsageError(f"unknown layer {(unknown or [''])[0]!r}; layers are {', '.join(LAYERS)}")
+    if len(set(layers)) < len(layers):
+        raise UsageError(f"layers {', '.join(layers)}: name each once")
+    if view not in VIEWS:
+        raise UsageError(f"unknown view {view!r}; views are {', '.join(VIEWS)}")
+    if view == "crop" and size < CROP:
+        raise UsageError(f"size {size}: a crop of {CROP} px does not fit; take {CROP} or more")
+    maps = [layer for layer in layers if layer in MAP_LAYERS]
+    if maps and view == "full":
+        raise UsageError(f"{maps[0]} has another length for each shape of image; take view crop or warp")
+
+
+def _require_given_by(network: SPPNet, layers: Sequence[str], view: str, size: int) -> None:
+    if not set(FC_LAYERS).isdisjoint(layers):
+        network.require_head()
+    if network.spec.levels is None:
+        if "SPP pool5" in layers:
+            raise UsageError("the plain net has no SPP pool5; its pool5 is `pool5`")
+        if view == "full" or (view == "warp" and size != CROP):
+            raise UsageError(f"the plain net takes {CROP}x{CROP} only: view crop, or view warp at {CROP}")
+
+
+def _ahead(
+    read: Callable[[int], NDArray[np.uint8]], rows: Sequence[int], threads: int
+) -> Iterator[NDArray[np.uint8]]:
+    """`read(row)` in order, made by threads up to `_AHEAD` images each ahead of what was taken."""
+    waiting: deque[Future[NDArray[np.uint8]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for row in rows:
+                waiting.append(pool.submit(read, row))
+                if len(waiting) > _AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for image in waiting:
+                image.cancel()

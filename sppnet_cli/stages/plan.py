@@ -12,17 +12,35 @@ import numpy as np
 import torch
 
 from sppnet_cli.data.imagenet import load_image_folder
+from sppnet_cli.data.mini import CALTECH_CLASSES
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor, read_description
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
-from sppnet_cli.learning.pretrain import training_step
+from sppnet_cli.features.extract import ImageFeatures, whole_image
+from sppnet_cli.features.store import layer_file
+from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.pretrain import Tally, training_step
+from sppnet_cli.network.backbones import is_own
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.weights import load_spec
 from sppnet_cli.runs import MANIFEST
+from sppnet_cli.stages.classify import ClassifierConfig
+from sppnet_cli.stages.columns import Column, features_of_column
+from sppnet_cli.stages.extract import ExtractConfig
+from sppnet_cli.stages.transfer import (
+    TRAINING_SIZES,
+    classifier_folder,
+    features_folder,
+    image_paths,
+    set_name,
+)
 from sppnet_cli.stages.workspace import PYRAMIDS, Workspace
 
 _SEARCH_SECONDS = 4.5e-6  # of selective search, per pixel
 _SIZE = {True: (265, 335), False: (375, 500)}  # typical height and width, mini or VOC
 _CLASSES = {True: 20, False: 1000}
+_TRANSFER_CLASSES: dict[Dataset, int] = {"VOC": 20, "Caltech101": 102}
+_SVM_SECONDS = 4e-8  # of a transfer SVM, per pair of training images
 
 
 class Step(NamedTuple):
@@ -43,11 +61,11 @@ def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path
     """Data and network."""
     profile = ws.profile
     target = ws.network_folder(pyramid, sizes, out)
-    if profile.arch != "zf5":
+    if not is_own(profile.arch):
         network = SPPNet(NetworkSpec(profile.arch))
         return [Step("backbone", target, {"network.safetensors": _bytes(network)}, 5.0)]
     embedded = ws.imagenet is None and profile.data is not None
-    spec = NetworkSpec("zf5", profile.width, PYRAMIDS[pyramid], profile.fc, _CLASSES[embedded])
+    spec = NetworkSpec(profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, _CLASSES[embedded])
     network = SPPNet(spec)
     if embedded:
         assert profile.data is not None
@@ -62,7 +80,7 @@ def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path
     files = {
         "network.json": 150,
         "network.safetensors": _bytes(network),
-        "metrics.jsonl": 80 * profile.recipe.epochs,
+        "metrics.jsonl": 180 * profile.recipe.epochs,
     }
     return [*_data_steps(ws), Step("pretrain", target, files, seconds)]
 
@@ -138,14 +156,57 @@ def photo_step(
 
 
 def extract_steps(
-    ws: Workspace, images: int | None, split: str, layer: str, size: int, out: Path
+    ws: Workspace,
+    config: ExtractConfig,
+    dataset: Dataset | None,
+    split: str,
+    files: Sequence[Path],
+    out: Path | None,
 ) -> list[Step]:
-    """Network and features of whole images; without a number of `images`, those of a VOC split."""
-    count = _voc_images(ws, split) if images is None else images
-    cost, pooled_size = _feature_seconds(ws, "spp", (size,))
-    bins = {"SPP pool5": pooled_size, "pool5": pooled_size * 36 // 50}
-    files = {"features.npy": 4 * count * bins.get(layer, ws.profile.fc), "index.csv": 60 * count}
-    return [*network_steps(ws, "spp6", (224,), None), Step("extract-features", out, files, count * cost.conv)]
+    """Network and features of images, which are those of `transfer.image_paths`."""
+    if ws.network_run is not None:
+        spec = load_spec(ws.network_run)
+    elif is_own(ws.profile.arch):
+        spec = NetworkSpec(ws.profile.arch, ws.profile.width, fc=ws.profile.fc, classes=1)
+    else:
+        spec = NetworkSpec(ws.profile.arch)
+    features = ImageFeatures(SPPNet(spec), config.layers, config.view, config.size, ws.device)
+    dimensions = features.dimensions()
+    black = whole_image(np.zeros((*_SIZE[_embedded(ws)], 3), np.uint8), config.size, config.view)
+    start = time.perf_counter()
+    features(black)
+    seconds = time.perf_counter() - start
+    images = _transfer_images(ws, dataset, split, files)
+    sizes = {layer_file(layer): 4 * images * length for layer, length in dimensions.items()}
+    folder = out or features_folder(ws, config, set_name(dataset, split))
+    step = Step("extract-features", folder, {**sizes, "index.csv": 60 * images}, images * seconds)
+    return [*network_steps(ws, "spp6", TRAINING_SIZES, None), step]
+
+
+def classifier_steps(
+    ws: Workspace, dataset: Dataset, extract: ExtractConfig, config: ClassifierConfig, out: Path | None
+) -> list[Step]:
+    """Network, features and the SVMs of a transfer classifier."""
+    steps = extract_steps(ws, extract, dataset, "trainval", (), None)
+    images = _transfer_images(ws, dataset, "trainval", ())
+    splits = config.splits.count if config.splits else 1
+    classes = _TRANSFER_CLASSES[dataset]
+    trained = config.splits.train * classes if config.splits else images
+    numbers = splits * classes * steps[-1].files[layer_file(config.layer)] // max(images, 1)
+    files = {"classifier.safetensors": numbers, "classifier.json": 6 * (splits - 1) * images + 1000}
+    folder = classifier_folder(ws, dataset, extract, out)
+    return [*steps, Step("train-svm", folder, files, splits * classes * trained**2 * _SVM_SECONDS)]
+
+
+def transfer_steps(ws: Workspace, dataset: Dataset, column: Column, layers: tuple[str, ...]) -> list[Step]:
+    """Network and features of a column of the transfer tables."""
+    network = network_steps(ws, column.pyramid, column.sizes, None)
+    extract = ExtractConfig(layers, column.view, column.size)
+    steps = []
+    for name in ("trainval", "test") if dataset == "VOC" else ("caltech101",):
+        folder = features_of_column(ws, column, layers, name)
+        steps.append(extract_steps(ws, extract, dataset, name, (), folder)[-1])
+    return [*network, *steps]
 
 
 def _embedded(ws: Workspace) -> bool:
@@ -160,11 +221,23 @@ def _data_steps(ws: Workspace) -> list[Step]:
     return [Step("data", ws.mini_folder(), {"mini data": images * 22_000}, images * 6e-3)]
 
 
+def _transfer_images(ws: Workspace, dataset: Dataset | None, split: str, files: Sequence[Path]) -> int:
+    if dataset is None or not _embedded(ws) or ws.caltech is not None:
+        return len(image_paths(ws, dataset, split, files))
+    assert ws.profile.data is not None
+    size = ws.profile.data
+    images = {
+        "VOC": size.voc_test if split == "test" else size.voc_trainval,
+        "Caltech101": size.caltech_per_category * (len(CALTECH_CLASSES) + 1),
+    }
+    return min(images[dataset], ws.limit or images[dataset])
+
+
 def _voc_images(ws: Workspace, split: str) -> int:
     if ws.data is None and ws.profile.data is not None:
         size = ws.profile.data
         count = size.voc_test if split == "test" else size.voc_trainval
-        return min(count, ws.limit) if ws.limit else count
+        return min(count, ws.detection_limit(split) or count)
     return len(load_voc(ws.voc_data(), split, ws.limit))
 
 
@@ -191,9 +264,11 @@ def _training_seconds(ws: Workspace, network: SPPNet, size: int) -> float:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
     pixels = torch.zeros(batch, 3, size, size, device=ws.device)
     labels = torch.zeros(batch, dtype=torch.int64, device=ws.device)
-    training_step(network, optimizer, pixels, labels, None)
+    tally = Tally(torch.zeros((), device=ws.device), torch.zeros((), dtype=torch.int64, device=ws.device))
+    amp = ws.profile.recipe.amp
+    training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
     start = time.perf_counter()
-    training_step(network, optimizer, pixels, labels, None)
+    training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
     return (time.perf_counter() - start) * ws.profile.recipe.batch / batch
 
 

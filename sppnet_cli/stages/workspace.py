@@ -7,17 +7,20 @@ from pathlib import Path
 from sppnet_cli.console import status
 from sppnet_cli.data.mini import is_mini, make_mini
 from sppnet_cli.detection.detector import make_extractor
+from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.evaluation.classification import ClassificationError
 from sppnet_cli.features.windows import Extractor
-from sppnet_cli.network.backbones import require_known
+from sppnet_cli.network.backbones import is_own, require_known
 from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.weights import load_network, load_spec
 from sppnet_cli.protocols import PAPER, PROTOCOLS, Protocol
 from sppnet_cli.stages.detect import DetectConfig, detect_stage
+from sppnet_cli.stages.errors import ErrorsConfig, errors_stage, read_errors
 from sppnet_cli.stages.evaluate import DetectionScore, evaluate_detections
 from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
 from sppnet_cli.stages.pretrain import BackboneConfig, PretrainConfig, backbone_stage, pretrain_stage
-from sppnet_cli.stages.profiles import Profile
+from sppnet_cli.stages.profiles import PROFILES, Profile
 from sppnet_cli.stages.propose import ProposeConfig, propose_stage
 from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
@@ -39,6 +42,7 @@ class Workspace:
     protocol: Protocol = PAPER
     data: Path | None = None  # the user's devkit or VOC2007 folder; None: the embedded data
     imagenet: Path | None = None  # the user's ImageNet-layout folder; None: the embedded data
+    caltech: Path | None = None  # the user's Caltech101; None: the embedded data
     weights: str | None = None  # of a torchvision arch
     proposals_method: str = "ss-fast"
     limit: int | None = None  # images of either split
@@ -46,6 +50,7 @@ class Workspace:
     workers: int = 1
     max_memory: float = 8.0  # GiB: fine-tuning chunks, SVM rows
     resume: bool = True  # go on with what a cut-off stage left
+    tensorboard: bool = False  # pre-training writes its events too
 
     network_run: Path | None = None  # in place of the chain's own network
     head_run: Path | None = None  # in place of the chain's own fine-tuning
@@ -56,8 +61,10 @@ class Workspace:
         folder = self.root / self.profile.name / f"seed{self.seed}"
         departures = []
         if self.profile.data is not None:
-            departures += [given.resolve().name for given in (self.data, self.imagenet) if given]
-        if self.profile.data is None:
+            departures += [
+                given.resolve().name for given in (self.data, self.imagenet, self.caltech) if given
+            ]
+        if self.profile.data is None or self.profile.arch != PROFILES[self.profile.name].arch:
             departures.append(self.profile.arch)
         if self.protocol is not PAPER:
             departures.append(self.protocol.name)
@@ -75,9 +82,10 @@ class Workspace:
         """The embedded data set, made on first use."""
         folder = self.mini_folder()
         assert self.profile.data is not None
-        if not is_mini(folder, size=self.profile.data):
+        if world().first and not is_mini(folder, size=self.profile.data):
             status(f"making the embedded data set in {folder}")
             make_mini(folder, size=self.profile.data)
+        barrier()
         return folder
 
     def voc_data(self) -> Path:
@@ -87,6 +95,13 @@ class Workspace:
         if self.profile.data is None:
             raise DataError(f"profile {self.profile.name} needs VOC 2007: give --data DIR (make: VOC=DIR)")
         return self.mini() / "VOCdevkit"
+
+    def detection_limit(self, split: str) -> int | None:
+        """How many images of a VOC split detection takes: `limit`, and on the embedded data the profile's number."""
+        few = self.profile.detection_images
+        if few is None or self.data is not None:
+            return self.limit
+        return min(few[split == "test"], self.limit or few[1] + few[0])
 
     def imagenet_data(self) -> Path:
         """The ImageNet-layout folder.  Raises `DataError` where the profile needs one and none was given."""
@@ -99,9 +114,20 @@ class Workspace:
             )
         return self.mini() / "imagenet"
 
+    def caltech_data(self) -> Path:
+        """The Caltech101 folder.  Raises `DataError` where the profile needs one and none was given."""
+        if self.caltech is not None:
+            return self.caltech
+        if self.profile.data is None:
+            raise DataError(
+                f"profile {self.profile.name} needs Caltech101: give --caltech DIR (make: CALTECH=DIR)"
+            )
+        return self.mini() / "caltech101"
+
     def network_folder(self, pyramid: str, sizes: tuple[int, ...], out: Path | None = None) -> Path:
         """Where `network` goes."""
-        name = "network" if self.profile.arch != "zf5" else f"network-{pyramid}-{_joined(sizes)}"
+        joined = f"{min(sizes)}..{max(sizes)}" if self.profile.recipe.draw_size else _joined(sizes)
+        name = f"network-{pyramid}-{joined}" if is_own(self.profile.arch) else f"network-{pyramid}"
         return out or self.network_run or self.runs / name
 
     def network(
@@ -113,21 +139,41 @@ class Workspace:
         if folder == self.network_run:
             return folder
         require_known(profile.arch)
-        if profile.arch != "zf5":
+        if not is_own(profile.arch):
             if self.weights is None:
                 raise DataError(f"{profile.arch} needs ImageNet weights: give --weights FILE or DEFAULT")
-            return backbone_stage(BackboneConfig(profile.arch), self.weights, self._fresh(folder))
+            config = BackboneConfig(profile.arch, PYRAMIDS[pyramid])
+            return backbone_stage(config, self.weights, self.fresh(folder))
         recipe = replace(profile.recipe, sizes=sizes)
-        config = PretrainConfig(
+        training = PretrainConfig(
             profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, recipe, self.seed, self.limit
         )
         return pretrain_stage(
-            config, self.imagenet_data(), self._fresh(folder), device=self.device, workers=self.workers
+            training,
+            self.imagenet_data(),
+            self.fresh(folder),
+            device=self.device,
+            workers=self.workers,
+            tensorboard=self.tensorboard,
         )
 
+    def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> ClassificationError:
+        """Which validation images a trained network gets wrong."""
+        network = self.network(pyramid, sizes)
+        folder = self.runs / "-".join(["errors", *network.name.split("-")[1:], views.replace(":", "-")])
+        run = errors_stage(
+            ErrorsConfig(views, self.limit),
+            network,
+            self.imagenet_data(),
+            self.fresh(folder),
+            device=self.device,
+            workers=self.workers,
+        )
+        return read_errors(run)
+
     def has_head(self) -> bool:
-        """Whether the network brings fc6 and fc7."""
-        return bool(load_spec(self.network()).fc)
+        """Whether the network brings fc6 and fc7; trunks of torchvision do not."""
+        return is_own(self.profile.arch) if self.network_run is None else bool(load_spec(self.network_run).fc)
 
     def extractor(self, method: str, scales: tuple[int, ...]) -> Extractor:
         """Window features of the network, uncached."""
@@ -145,8 +191,8 @@ class Workspace:
         folder = self.proposals_folder(split, out)
         if folder == Path(self.proposals_method):
             return folder
-        config = ProposeConfig(split, self.proposals_method, self.seed, self.limit)
-        return propose_stage(config, self.voc_data(), self._fresh(folder), workers=self.workers)
+        config = ProposeConfig(split, self.proposals_method, self.seed, self.detection_limit(split))
+        return propose_stage(config, self.voc_data(), self.fresh(folder), workers=self.workers)
 
     def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
         """The windows of a split: the profile's number on its own data, up to 2,000 on the user's."""
@@ -154,7 +200,7 @@ class Workspace:
         count = profile.test_windows if split == "test" else profile.train_windows
         if self.data is not None:
             count = max(count, profile.timing_windows)
-        return WindowConfig(split, method, scales, self.protocol.name, count, self.limit)
+        return WindowConfig(split, method, scales, self.protocol.name, count, self.detection_limit(split))
 
     def inputs(self, split: str) -> WindowInputs:
         """Data, proposals and cache of a split."""
@@ -180,7 +226,7 @@ class Workspace:
             config,
             self.network(),
             self.inputs("trainval"),
-            self._fresh(folder),
+            self.fresh(folder),
             device=self.device,
             max_gib=self.max_memory / 8,
         )
@@ -204,7 +250,7 @@ class Workspace:
             self.network(),
             head,
             self.inputs("trainval"),
-            self._fresh(folder),
+            self.fresh(folder),
             device=self.device,
             max_gib=0.75 * self.max_memory,
         )
@@ -212,7 +258,7 @@ class Workspace:
     def with_bbox(self, detector: Path, method: str, scales: tuple[int, ...], out: Path) -> Path:
         """A detector with box regressors added."""
         config = BboxConfig(self.windows("trainval", method, scales), self.seed)
-        return bbox_stage(config, detector, self.inputs("trainval"), self._fresh(out), device=self.device)
+        return bbox_stage(config, detector, self.inputs("trainval"), self.fresh(out), device=self.device)
 
     def detections_folder(
         self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None
@@ -230,14 +276,16 @@ class Workspace:
     ) -> Path:
         """Detections of a split by any detector."""
         config = DetectConfig(self.windows(split, method, scales))
-        return detect_stage(config, detector, self.inputs(split), self._fresh(out), device=self.device)
+        return detect_stage(config, detector, self.inputs(split), self.fresh(out), device=self.device)
 
     def score(self, method: str, scales: tuple[int, ...], row: str) -> DetectionScore:
         """AP of that detector on the test split."""
-        return evaluate_detections(self.detections(method, scales, row), self.voc_data(), "test", self.limit)
+        detections = self.detections(method, scales, row)
+        return evaluate_detections(detections, self.voc_data(), "test", self.detection_limit("test"))
 
-    def _fresh(self, out: Path) -> Path:
-        if not self.resume:
+    def fresh(self, out: Path) -> Path:
+        """`out`, without what a cut-off run left there unless it is to be resumed."""
+        if not self.resume and world().first:
             shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
         return out
 

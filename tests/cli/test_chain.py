@@ -28,7 +28,7 @@ def test_from_pretraining_to_detections_in_photographs(sppnet, tmp_path):
 
     code, out, _ = sppnet("extract-features", *TINY, "--network", network, "--layer", "SPP pool5", "--json")
     assert code == 0
-    features = np.load(json.loads(out)["features"], mmap_mode="r")
+    features = np.load(json.loads(out)["features"]["SPP pool5"], mmap_mode="r")
     index = pd.read_csv(json.loads(out)["index"])
     assert len(features) == len(index) == 8
 

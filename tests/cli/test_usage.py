@@ -44,7 +44,9 @@ def test_help_does_not_load_torch(arguments):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["pretrain", "--sizes", "224;180"], 2, "--sizes 224;180: write 224 or 224,180"),
+        (["pretrain", "--sizes", "224;180"], 2, "--sizes 224;180: write 224, 224,180 or 180..224"),
+        (["pretrain", "--sizes", "224..180"], 2, "--sizes 224..180: write 224, 224,180 or 180..224"),
+        (["pretrain", "--pyramid", "plain", "--sizes", "180..224"], 2, "plain takes 224 px only"),
         (["pretrain", "--sizes", "8"], 2, "between 64 and 1024"),
         (["pretrain", "--pyramid", "plain", "--sizes", "224,180"], 2, "plain takes 224 px only"),
         (["detect", "--scales", "abc"], 2, "scales 'abc': write 480..1200"),
@@ -59,7 +61,7 @@ def test_help_does_not_load_torch(arguments):
         (["pretrain", "--arch", "resnet999"], 2, "unknown architecture"),
         (["pretrain", "--arch", "squeezenet1_1"], 3, "give --weights FILE or DEFAULT"),
         (["propose", "--profile", "pretrained"], 3, "needs VOC 2007"),
-        (["evaluate"], 2, "give --detections or --network"),
+        (["evaluate"], 2, "give --detections, --classifier or --network"),
         (["nonsense"], 2, "No such command"),
     ],
 )

@@ -1,0 +1,108 @@
+"""Features of whole images on disk: a file `(N, D)` per layer, filled row by row, by several processes."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from io import BufferedRandom
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from sppnet_cli.atomic import atomic_path
+from sppnet_cli.distributed import barrier, world
+from sppnet_cli.errors import DataError
+
+_PROGRESS = "progress"  # folder: per process, which rows were on disk when it last said so
+_MARK_EVERY = 64  # rows
+
+
+def layer_file(layer: str) -> str:
+    """Name of the file of a layer: `SPP-pool5.npy`."""
+    return f"{layer.replace(' ', '-')}.npy"
+
+
+def read_features(folder: Path, layer: str) -> NDArray[np.float32]:
+    """Features `(N, D)` of a layer, memory-mapped, of a run of `sppnet extract-features`.
+
+    Raises `DataError` naming the file when it is missing or holds something else.
+    """
+    path = folder / layer_file(layer)
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no features of {layer}; sppnet extract-features makes them") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a file of features ({error}); extract them anew") from None
+    if features.dtype != np.float32 or features.ndim != 2:
+        raise DataError(
+            f"{path}: {features.dtype} array of shape {features.shape}, not float32 (N, D); extract it anew"
+        )
+    return features
+
+
+class FeatureStore:
+    """Files of the layers in `folder`, `(rows, dimensions[layer])` float32, made or found as a cut-off call left them.
+
+    `done` `(rows,)` tells which rows are there already, whichever process wrote them.  All processes open the
+    store, each writes its own rows inside `with`, and all call `finish` afterwards.
+    """
+
+    def __init__(self, folder: Path, rows: int, dimensions: Mapping[str, int]) -> None:
+        self._progress = folder / _PROGRESS
+        if world().first and not self._progress.is_dir():
+            for layer, dimension in dimensions.items():
+                open_memmap(folder / layer_file(layer), "w+", np.float32, (rows, dimension))
+            self._progress.mkdir()
+        barrier()
+        self.done = np.zeros(rows, dtype=np.bool_)
+        for path in self._progress.glob("*.npy"):
+            self.done |= np.load(path)
+        self._unmarked = 0
+        self._paths = {layer: folder / layer_file(layer) for layer in dimensions}
+        self._headers = {
+            layer: self._paths[layer].stat().st_size - 4 * rows * dimension
+            for layer, dimension in dimensions.items()
+        }
+        self._files: dict[str, BufferedRandom] = {}
+
+    def write(self, row: int, features: Mapping[str, NDArray[np.float32]]) -> None:
+        """Put the features `(D,)` of every layer into their row."""
+        for layer, values in features.items():
+            file = self._files[layer]
+            file.seek(self._headers[layer] + row * values.nbytes)
+            file.write(values.tobytes())
+        self.done[row] = True
+        self._unmarked += 1
+        if self._unmarked == _MARK_EVERY:
+            self._mark()
+
+    def finish(self) -> None:
+        """Wait for all processes and drop what is kept for resuming."""
+        barrier()
+        if world().first:
+            shutil.rmtree(self._progress)
+
+    def __enter__(self) -> Self:
+        # Files and not maps: a full disk is then an error and not a signal.
+        self._files = {layer: path.open("r+b") for layer, path in self._paths.items()}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._unmarked:
+            self._mark()
+        for file in self._files.values():
+            file.close()
+
+    def _mark(self) -> None:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        with atomic_path(self._progress / f"{world().rank}.npy") as temporary, temporary.open("wb") as mark:
+            np.save(mark, self.done)
+        self._unmarked = 0
