@@ -8,16 +8,20 @@ RESULTS ?= results
 
 # What an experiment takes: make reproduce-table6 PROFILE=pretrained VOC=DIR ARCH=squeezenet1_1 WEIGHTS=FILE LIMIT=200
 PROFILE ?= mini
-ARGUMENTS = --profile $(PROFILE) --results $(RESULTS) \
+ARGUMENTS = --profile $(PROFILE) --results $(RESULTS) $(if $(IMAGENET),--imagenet "$(IMAGENET)") \
 	$(if $(VOC),--data "$(VOC)") $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights "$(WEIGHTS)") \
 	$(if $(LIMIT),--limit $(LIMIT)) $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(WORKERS),--workers $(WORKERS))
 
+TABLE_ARGUMENTS = $(ARGUMENTS) $(if $(CALTECH),--caltech "$(CALTECH)") $(if $(SEEDS),--seeds $(SEEDS))
+
 .DEFAULT_GOAL := help
-.PHONY: help install test check reproduce-table6 clean
+.PHONY: help install test check clean claims convergence ablation-corners ablation-scale reproduce-classification \
+	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
+	reproduce-table6
 
 help:  ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
 install: $(STAMP)  ## make .venv with the pinned dependencies and sppnet
 
@@ -37,8 +41,40 @@ check: $(STAMP)  ## lint, check types, run the tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
 
+reproduce-table1: $(STAMP)  ## ImageNet: the plain net and SPP-nets, single- and multi-size
+	$(BIN)/python -m experiments.table1 $(TABLE_ARGUMENTS)
+
+reproduce-table2: $(STAMP)  ## ImageNet: the centre crop against the whole image
+	$(BIN)/python -m experiments.table2 $(TABLE_ARGUMENTS)
+
+reproduce-table3: $(STAMP)  ## VOC 2007 classification by layer, network and view
+	$(BIN)/python -m experiments.table3 $(TABLE_ARGUMENTS)
+
+reproduce-table4: $(STAMP)  ## Caltech101 classification by layer, network and view
+	$(BIN)/python -m experiments.table4 $(TABLE_ARGUMENTS)
+
+reproduce-table5: $(STAMP)  ## VOC 2007 and Caltech101 beside other methods
+	$(BIN)/python -m experiments.table5 $(TABLE_ARGUMENTS)
+
+reproduce-classification: reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 claims  ## Tables 1 to 5 and their claims
+
+reproduce-architectures: $(STAMP)  ## the journal's four architectures: no SPP, single-size, multi-size
+	$(BIN)/python -m experiments.architectures $(TABLE_ARGUMENTS)
+
+ablation-corners: $(STAMP)  ## corner crops of the entire image against those of its central square
+	$(BIN)/python -m experiments.corners $(TABLE_ARGUMENTS)
+
+ablation-scale: $(STAMP)  ## the scale of whole images on VOC's val half and on Caltech101
+	$(BIN)/python -m experiments.scale $(TABLE_ARGUMENTS)
+
+convergence: $(STAMP)  ## a picture of single- and multi-size training
+	$(BIN)/python -m experiments.convergence $(ARGUMENTS)
+
+claims: $(STAMP)  ## the paper's 35 claims against the tables measured so far
+	$(BIN)/python -m experiments.claims --profile $(PROFILE) --results $(RESULTS)
+
 reproduce-table6: $(STAMP)  ## detection: SPP-net at one and five scales, and R-CNN (main job)
-	$(BIN)/python -m experiments.table6 $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN)) $(if $(IMAGENET),--imagenet "$(IMAGENET)")
+	$(BIN)/python -m experiments.table6 $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN))
 
 clean:  ## remove runs and results, not the environment
 	rm -rf runs $(RESULTS)

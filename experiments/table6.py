@@ -95,7 +95,10 @@ def table6(ws: Workspace, results: Path, rcnn: str) -> pd.DataFrame:
         "proposals": ws.proposals_method,
         "seed": ws.seed,
         "limit": ws.limit,
-        "images": {split: len(load_voc(ws.voc_data(), split, ws.limit)) for split in ("trainval", "test")},
+        "images": {
+            split: len(load_voc(ws.voc_data(), split, ws.detection_limit(split)))
+            for split in ("trainval", "test")
+        },
         "windows_per_image": {"trainval": ws.profile.train_windows, "test": ws.profile.test_windows},
         "timing": {
             "images": n_images,
@@ -115,7 +118,7 @@ def table6(ws: Workspace, results: Path, rcnn: str) -> pd.DataFrame:
 
 def time_columns(ws: Workspace, tuned_rcnn: bool) -> tuple[dict[str, FeatureTime], int]:
     """Mean feature times of the columns on random test images, each with exactly the same windows."""
-    dataset = load_voc(ws.voc_data(), "test", ws.limit)
+    dataset = load_voc(ws.voc_data(), "test", ws.detection_limit("test"))
     rng = np.random.default_rng(ws.seed)
     ids = [dataset.ids[i] for i in np.sort(rng.permutation(len(dataset))[: ws.profile.timing_images])]
     images = [dataset.image(image_id) for image_id in ids]

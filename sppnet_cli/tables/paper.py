@@ -82,6 +82,21 @@ def empty_like_published(number: int) -> pd.DataFrame:
     return pd.DataFrame(float("nan"), index=table.index, columns=table.columns)
 
 
+def literature(number: int) -> pd.DataFrame:
+    """Which cells of `published(number)` are other groups' numbers, never measured here: bool, the same shape."""
+    marks = printed(number)
+    table = published(number)
+    flags = pd.DataFrame(False, index=table.index, columns=table.columns)
+    if "measured_here" in marks:
+        # "voc only": of such a row, what was measured on VOC alone is the authors' own.
+        for row, mark in enumerate(marks["measured_here"]):
+            others = {"yes": [], "no": list(table.columns)}.get(mark)
+            if others is None:
+                others = [column for column in table.columns if not column.startswith(mark.split()[0])]
+            flags.iloc[row] = table.columns.isin(others)
+    return flags
+
+
 def unit(row: object) -> Unit:
     """The unit of a row by its label: percent everywhere but in the last four rows of Table 6."""
     return _UNITS.get(str(row), "percent")

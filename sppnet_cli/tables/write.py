@@ -13,7 +13,7 @@ import pandas as pd
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.tables.paper import LAYOUTS, printed, published, unit
+from sppnet_cli.tables.paper import LAYOUTS, literature, printed, published, unit
 
 _LEGEND = "Each cell: ours (published); a dash: not measured, or not published."
 _WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
@@ -23,7 +23,7 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
     """Write `table<number>.csv`, `.md`, `.tex` and `.json` into `results_dir`, each file whole or not at all.
 
     - CSV: the published header and row labels to the letter, measured numbers alone, empty where nothing was
-      measured; percent with the decimals of the published column, seconds with 4 significant digits,
+      measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent with the decimals of the published column, seconds with 4 significant digits,
       speed-ups with 3.
     - Markdown and LaTeX: each measured cell beside the published one, a caption, `record["notes"]` beneath.
     - JSON: the record, and under "values" the measured numbers unrounded, by row and column: fractions,
@@ -32,12 +32,14 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
     Args:
         results_dir: made where it does not exist.
         number: 1 to 9.
-        measured: as `paper.empty_like_published(number)`, filled in the published units (percent).
+        measured: as `paper.empty_like_published(number)`, filled in the published units (percent), but for
+            the cells of other groups.
         record: how the numbers came about, of JSON types: images, windows, seed, device, versions, seconds.
             "notes", a list of sentences, is optional; "table" and "values" are taken.
 
     Raises:
-        ValueError: `measured` has other rows or columns than the published table, or an infinite value.
+        ValueError: `measured` has other rows or columns than the published table, an infinite value, or one in
+            a cell of other groups.
         SppnetError: a file cannot be written.
     """
     expected = published(number)
@@ -45,6 +47,8 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
         raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
     if measured.isin([math.inf, -math.inf]).to_numpy().any():
         raise ValueError(f"table {number} holds an infinite value")
+    if (measured.notna() & literature(number)).to_numpy().any():
+        raise ValueError(f"table {number}: a number of another group's was measured here")
     notes = list(record.get("notes", ()))
     ours = _format(number, measured)
     beside = _beside(number, ours)
@@ -68,6 +72,7 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
 def _format(number: int, measured: pd.DataFrame) -> pd.DataFrame:
     """The printed table with the measured numbers, as text, in place of the published ones."""
     table = printed(number)
+    others = literature(number)
     for column in measured.columns:
         decimals = max(
             len(text.partition(".")[2])
@@ -75,12 +80,16 @@ def _format(number: int, measured: pd.DataFrame) -> pd.DataFrame:
             if unit(key) == "percent"
         )
         table[column] = [
-            _number(value, key, decimals) for key, value in zip(measured.index, measured[column], strict=True)
+            text if of_others else format_number(value, key, decimals)
+            for key, value, text, of_others in zip(
+                measured.index, measured[column], table[column], others[column], strict=True
+            )
         ]
     return table
 
 
-def _number(value: float, key: Hashable, decimals: int) -> str:
+def format_number(value: float, key: Hashable, decimals: int = 2) -> str:
+    """A cell's number as text, by the unit of its row: percent with `decimals`; "" for NaN."""
     if math.isnan(value):
         return ""
     if unit(key) == "percent":
@@ -93,11 +102,12 @@ def _number(value: float, key: Hashable, decimals: int) -> str:
 def _beside(number: int, ours: pd.DataFrame) -> pd.DataFrame:
     """Each measured cell with the published one in brackets, as text; words as printed."""
     theirs = printed(number)
+    others = literature(number)
     table = theirs.drop(columns="measured_here", errors="ignore")
     for column in published(number).columns:
         table[column] = [
-            f"{own or '-'} ({other or '-'})" if own or other else ""
-            for own, other in zip(ours[column], theirs[column], strict=True)
+            f"{'-' if of_others else own or '-'} ({other or '-'})" if own or other else ""
+            for own, other, of_others in zip(ours[column], theirs[column], others[column], strict=True)
         ]
     return table
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sppnet_cli.tables import paper
-from sppnet_cli.tables.paper import claims, empty_like_published, printed, published, unit
+from sppnet_cli.tables.paper import claims, empty_like_published, literature, printed, published, unit
 
 ALL = range(1, 10)
 FOLDER = Path(paper.__file__).with_name("published")
@@ -68,3 +68,17 @@ def test_claims():
     assert table.loc["T6.5", "table"] == 6
     assert pd.isna(table.loc["T9.3", "paper_better"])
     assert set(table["measure"]) == {"top1_error", "mAP", "accuracy", "seconds", "categories"}
+
+
+def test_whose_numbers_are_never_measured_here():
+    others = literature(1)
+    assert others.loc["a":"d2"].all(axis=None)
+    assert not others.loc["e1":"e5"].any(axis=None)
+    others = literature(5)
+    assert others.loc["Zeiler & Fergus"].to_dict() == {
+        "voc2007_map": False,
+        "caltech101_accuracy": True,
+        "caltech101_std": True,
+    }
+    assert not others.loc["ours"].any()
+    assert not literature(3).any(axis=None)

@@ -9,7 +9,7 @@ import pytest
 
 from sppnet_cli.errors import SppnetError
 from sppnet_cli.tables import paper
-from sppnet_cli.tables.paper import LAYOUTS, empty_like_published, printed, published
+from sppnet_cli.tables.paper import LAYOUTS, empty_like_published, literature, printed, published
 from sppnet_cli.tables.write import write_table
 
 ALL = range(1, 10)
@@ -53,7 +53,10 @@ def test_header_and_labels_are_the_published_text(tmp_path, number):
     words = [*LAYOUTS[number].keys, *LAYOUTS[number].remarks]
     written = pd.read_csv(tmp_path / f"table{number}.csv", dtype=str, keep_default_na=False)
     pd.testing.assert_frame_equal(written[words], printed(number)[words])
-    assert (written[published(number).columns] == "").all(axis=None)
+    numbers = published(number).columns
+    others = literature(number).to_numpy()
+    assert (written[numbers].to_numpy()[~others] == "").all()
+    assert (written[numbers].to_numpy()[others] == printed(number)[numbers].to_numpy()[others]).all()
 
 
 @pytest.mark.parametrize("number", [7, 8, 9])
@@ -64,14 +67,15 @@ def test_published_numbers_written_back_are_the_published_file(tmp_path, number)
 
 @pytest.mark.parametrize("number", ALL)
 def test_pandas_subtracts_the_published_table(tmp_path, number):
-    write_table(tmp_path, number, published(number) + 1, {})
+    write_table(tmp_path, number, (published(number) + 1).mask(literature(number)), {})
     labels = [*LAYOUTS[number].keys, *LAYOUTS[number].remarks]
     ours = pd.read_csv(tmp_path / f"table{number}.csv", index_col=labels)
     theirs = pd.read_csv(PUBLISHED / f"table{number}.csv", index_col=labels)
     difference = ours - theirs
     assert difference.shape == theirs.shape
     percent = [paper.unit(key[0]) == "percent" for key in difference.index.to_frame().to_numpy()]
-    assert ((difference[percent] - 1).abs().fillna(0) < 1e-9).all(axis=None)
+    expected = 1 - literature(number).to_numpy()[percent]  # other groups keep their numbers
+    assert ((difference[percent] - expected).abs().fillna(0) < 1e-9).all(axis=None)
     assert (difference.isna() == theirs.isna()).all(axis=None)
 
 
@@ -104,6 +108,20 @@ def test_a_cell_that_the_paper_lacks(tmp_path):
     measured.loc["conv4", "spp_full224"] = 70.0
     write_table(tmp_path, 4, measured, {})
     assert "70.00 (-)" in (tmp_path / "table4.md").read_text()
+
+
+def test_other_groups_keep_their_numbers_and_are_never_ours(tmp_path):
+    measured = empty_like_published(1)
+    measured.loc["e1"] = [30.0, 10.0]
+    write_table(tmp_path, 1, measured, {})
+    lines = (tmp_path / "table1.csv").read_text().splitlines()
+    assert lines[1] == "a,Krizhevsky et al.,1,10,40.7,18.2,no"
+    assert lines[9] == "e1,our impl of ZF (fast),1,10,30.00,10.00,yes"
+    assert lines[10] == 'e2,"SPP-net4, single-size trained",1,10,,,yes'
+    markdown = (tmp_path / "table1.md").read_text()
+    assert "- (40.7)" in markdown
+    assert "30.00 (35.99)" in markdown
+    assert json.loads((tmp_path / "table1.json").read_text())["values"]["a"]["top1_error"] is None
 
 
 def test_words_stay_and_the_marker_column_goes_from_what_people_read(tmp_path):
@@ -166,7 +184,7 @@ def test_the_folder_is_made_and_nothing_else_is_left(tmp_path):
 
 def test_every_csv_row_has_the_width_of_the_header(tmp_path):
     for number in ALL:
-        write_table(tmp_path, number, published(number), {})
+        write_table(tmp_path, number, published(number).mask(literature(number)), {})
         with (tmp_path / f"table{number}.csv").open(newline="") as file:
             assert len({len(row) for row in csv.reader(file)}) == 1
 
@@ -178,6 +196,8 @@ def test_other_rows_columns_or_infinity_are_refused(tmp_path):
         write_table(tmp_path, 6, empty_like_published(3), {})
     with pytest.raises(ValueError, match="infinite"):
         write_table(tmp_path, 6, empty_like_published(6).fillna(math.inf), {})
+    with pytest.raises(ValueError, match="table 5: a number of another group's was measured here"):
+        write_table(tmp_path, 5, published(5), {})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,209 @@
+"""What the experiments on classification share: their options, seeds, record and files."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+
+from sppnet_cli import console
+from sppnet_cli.cli.options import PATH, option, shared, show_plan
+from sppnet_cli.distributed import world
+from sppnet_cli.errors import UsageError
+from sppnet_cli.evaluation.outcomes import AccuracyOutcome, Outcome
+from sppnet_cli.runs import environment
+from sppnet_cli.stages.plan import Step
+from sppnet_cli.stages.workspace import Workspace
+from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
+from sppnet_cli.tables.paper import empty_like_published
+from sppnet_cli.tables.small import write_small_table
+from sppnet_cli.tables.write import format_number, write_table
+
+Cell = tuple[Any, str]  # row and column of a table
+
+
+@dataclass
+class Measured:
+    """What one seed gives: the outcome on the test images behind each cell, cells that have none, and remarks."""
+
+    outcomes: dict[Cell, Outcome] = field(default_factory=dict)
+    values: dict[Cell, float] = field(default_factory=dict)  # in the units printed (percent)
+    images: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def cells(self) -> dict[Cell, float]:
+        """Every measured cell, in percent."""
+        return {cell: 100 * outcome.value() for cell, outcome in self.outcomes.items()} | self.values
+
+
+def experiment(
+    number: int,
+    title: str,
+    measure: Callable[[Workspace], Measured],
+    plan: Callable[[Workspace], list[Step]],
+) -> click.Command:
+    """The command of a table of the report: `measure` for every seed, the mean written to the table."""
+
+    def write(workspaces: list[Workspace], folder: Path) -> None:
+        run_table(number, workspaces, measure, folder)
+
+    return _command(title, write, plan)
+
+
+def small_table(
+    name: str,
+    title: str,
+    published: Callable[[], pd.DataFrame],
+    measure: Callable[[Workspace], Measured],
+    plan: Callable[[Workspace], list[Step]],
+) -> click.Command:
+    """The command of a table that the report does not number; `published` gives its rows and columns."""
+
+    def write(workspaces: list[Workspace], folder: Path) -> None:
+        by_seed, about = measure_seeds(workspaces, measure)
+        table = mean_table(published(), by_seed)
+        if world().first:
+            write_small_table(folder, name, table, published(), about)
+            show(name, workspaces[0], table)
+            console.status(f"written to {folder}/{name}.csv, .md and .json")
+
+    return _command(title, write, plan)
+
+
+def _command(
+    title: str,
+    write: Callable[[list[Workspace], Path], None],
+    plan: Callable[[Workspace], list[Step]],
+) -> click.Command:
+    @click.command(help=title)
+    @shared
+    @option("--results", type=PATH, default=Path("results"), help="Where tables go.")
+    @option("--imagenet", type=PATH, help="ImageNet, for a profile that trains on it.")
+    @option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
+    @option("--seeds", metavar="0,1,2", help="Measure with each and take the mean.  [default: --seed]")
+    def command(
+        ws: Workspace,
+        *,
+        results: Path,
+        imagenet: Path | None,
+        caltech: Path | None,
+        seeds: str | None,
+        out: Path | None,
+        dry_run: bool,
+        as_json: bool,
+    ) -> None:
+        ws = replace(ws, imagenet=imagenet, caltech=caltech)
+        workspaces = [replace(ws, seed=seed) for seed in parse_seeds(seeds, ws.seed)]
+        if dry_run:
+            steps = {step.out: step for each in workspaces for step in plan(each)}
+            show_plan(list(steps.values()), ws, as_json)
+            return
+        write(workspaces, out or results / ws.profile.name)
+
+    return command
+
+
+def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
+    """`0,1,2` as numbers.  Raises `UsageError` for anything else."""
+    if text is None:
+        return (default,)
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f"--seeds {text}: write different whole numbers: 0,1,2")
+    return tuple(map(int, parts))
+
+
+def run_table(
+    number: int, workspaces: list[Workspace], measure: Callable[[Workspace], Measured], folder: Path
+) -> pd.DataFrame:
+    """Measure a table with every workspace (one per seed), write it to `folder`, print and return it."""
+    by_seed, about = measure_seeds(workspaces, measure)
+    table = mean_table(empty_like_published(number), by_seed)
+    if world().first:
+        shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
+        for seed, measured in by_seed.items():
+            write_outcomes(folder, number, seed, measured.outcomes)
+        write_table(folder, number, table, about)
+        show(f"Table {number}", workspaces[0], table)
+        console.status(f"written to {folder}/table{number}.csv, .md, .tex and .json")
+    return table
+
+
+def measure_seeds(
+    workspaces: list[Workspace], measure: Callable[[Workspace], Measured]
+) -> tuple[dict[int, Measured], dict[str, Any]]:
+    """What every seed gives, and the record of how it came about."""
+    by_seed: dict[int, Measured] = {}
+    seconds: dict[str, float] = {}
+    for ws in workspaces:
+        start = time.perf_counter()
+        by_seed[ws.seed] = measure(ws)
+        seconds[f"seed {ws.seed}"] = round(time.perf_counter() - start, 2)
+    return by_seed, record(workspaces, by_seed, seconds)
+
+
+def mean_table(empty: pd.DataFrame, by_seed: Mapping[int, Measured]) -> pd.DataFrame:
+    """The rows and columns of `empty`, each measured cell the mean over the seeds, in percent."""
+    table = empty.copy() * float("nan")
+    cells = [measured.cells() for measured in by_seed.values()]
+    for row, column in cells[0]:
+        table.loc[row, column] = np.mean([each[row, column] for each in cells])
+    return table
+
+
+def show(title: str, ws: Workspace, table: pd.DataFrame) -> None:
+    """Print a measured table."""
+    rows = [(_label(key), *(format_number(v, key) for v in row)) for key, *row in table.itertuples()]
+    console.table(f"{title} ({ws.profile.name})", ["row", *map(str, table.columns)], rows)
+
+
+def record(
+    workspaces: list[Workspace], by_seed: dict[int, Measured], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """How the numbers came about."""
+    ws = workspaces[0]
+    measured = by_seed[ws.seed]
+    notes = [f"Profile {ws.profile.name}: {ws.profile.about}.", *measured.notes]
+    if len(workspaces) > 1:
+        notes.append(f"Mean over {len(workspaces)} seeds of the networks.")
+    if ws.limit is not None:
+        notes.append(f"A quick look: the first {ws.limit} images of each set.")
+    return {
+        "profile": ws.profile.name,
+        "arch": ws.profile.arch,
+        "seeds": list(by_seed),
+        "limit": ws.limit,
+        "images": measured.images,
+        "by_seed": {
+            str(seed): {
+                _label((*_parts(row), column)): value for (row, column), value in each.cells().items()
+            }
+            for seed, each in by_seed.items()
+        },
+        "device": ws.device,
+        "threads": torch.get_num_threads(),
+        "processes": world().size,
+        "seconds": seconds,
+        "environment": environment(),
+        "notes": notes,
+    }
+
+
+def deviation(outcome: AccuracyOutcome) -> float:
+    """Sample deviation over the splits of the mean accuracy of the classes, a fraction."""
+    accuracies = [AccuracyOutcome(split[None], outcome.labels).value() for split in outcome.right]
+    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else float("nan")
+
+
+def _parts(row: Any) -> tuple[Any, ...]:
+    return row if isinstance(row, tuple) else (row,)
+
+
+def _label(key: Any) -> str:
+    return ", ".join(map(str, _parts(key)))

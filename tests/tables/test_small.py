@@ -1,0 +1,49 @@
+import json
+
+import pandas as pd
+import pytest
+
+from sppnet_cli.tables.small import write_small_table
+
+NAN = float("nan")
+ROWS = pd.MultiIndex.from_tuples([("zf5", "no SPP"), ("zf5", "SPP")], names=["arch", "training"])
+
+
+def table(values):
+    return pd.DataFrame(values, index=ROWS, columns=["top1_error", "top5_error"])
+
+
+def test_the_files(tmp_path):
+    ours, theirs = table([[35.126, NAN], [34.0, 14.5]]), table([[35.99, 14.76], [NAN, NAN]])
+    write_small_table(tmp_path / "results", "nets", ours, theirs, {"seeds": [0], "notes": ["Mini."]})
+    folder = tmp_path / "results"
+    assert (folder / "nets.csv").read_text() == (
+        "arch,training,top1_error,top5_error\nzf5,no SPP,35.13,\nzf5,SPP,34.0,14.5\n"
+    )
+    assert (folder / "nets.md").read_text() == (
+        "| arch | training | top1_error | top5_error |\n"
+        "|---|---|---|---|\n"
+        "| zf5 | no SPP | 35.13 (35.99) | - (14.76) |\n"
+        "| zf5 | SPP | 34.00 | 14.50 |\n"
+        "\n"
+        "Percent; in brackets what was published.\n"
+        "\n"
+        "- Mini.\n"
+    )
+    record = json.loads((folder / "nets.json").read_text())
+    assert (record["table"], record["seeds"]) == ("nets", [0])
+    first = {"arch": "zf5", "training": "no SPP", "top1_error": 0.35126, "top5_error": None}
+    assert record["values"][0] == first
+
+
+def test_a_single_key(tmp_path):
+    ours = pd.DataFrame({"mAP": [50.0]}, index=pd.Index([224], name="short_side"))
+    write_small_table(tmp_path, "scale", ours, ours * NAN, {})
+    assert "| 224 | 50.00 |" in (tmp_path / "scale.md").read_text()
+
+
+def test_other_rows_are_refused(tmp_path):
+    ours = table([[1.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match="differ in rows or columns"):
+        write_small_table(tmp_path, "nets", ours, ours.iloc[:1], {})
+    assert list(tmp_path.iterdir()) == []
