@@ -1,5 +1,6 @@
 """The published numbers: Tables 1-9 of the technical report and the claims made of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
@@ -20,7 +21,10 @@ class Layout:
     caption: str
     keys: tuple[str, ...]  # columns that together name a row
     remarks: tuple[str, ...] = ()  # further columns of words
+    others: tuple[str, ...] = ()  # rows of other groups, where no column marks them
 
+
+PER_CLASS = (7, 8, 9)  # tables with a column for every class
 
 _PER_CLASS = "Detection AP (%) of every class and their mean (mAP): "
 
@@ -43,9 +47,22 @@ LAYOUTS = {
         ("row",),
     ),
     7: Layout(_PER_CLASS + "SPP-net by number of scales and layer.", ("scales", "layer")),
-    8: Layout(_PER_CLASS + "SPP-net and other methods.", ("method",)),
+    8: Layout(
+        _PER_CLASS + "SPP-net and other methods.",
+        ("method",),
+        others=("DPM", "SS", "Regionlet", "DetNet"),
+    ),
     9: Layout(_PER_CLASS + "two SPP-nets and their combination.", ("method",)),
 }
+
+# VOC's classes in the devkit's order, under the paper's short names.
+_VOC = {
+    "aeroplane": "aero", "bicycle": "bike", "bird": "bird", "boat": "boat", "bottle": "bottle", "bus": "bus",
+    "car": "car", "cat": "cat", "chair": "chair", "cow": "cow", "diningtable": "table", "dog": "dog",
+    "horse": "horse", "motorbike": "mbike", "person": "person", "pottedplant": "plant", "sheep": "sheep",
+    "sofa": "sofa", "train": "train", "tvmonitor": "tv",
+}  # fmt: skip
+VOC_CLASSES = tuple(_VOC.values())
 
 _UNITS: dict[str, Unit] = {
     "conv time (s)": "seconds",
@@ -60,12 +77,24 @@ def _text(name: str) -> str:
     return (_FOLDER / f"{name}.csv").read_text(encoding="utf-8")
 
 
-def printed(number: int) -> pd.DataFrame:
-    """Table `number` as its file has it: every column, every cell as text, "" for an empty one."""
-    return pd.read_csv(StringIO(_text(f"table{number}")), dtype=str, keep_default_na=False)
+def class_columns(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of Tables 7 to 9 for a data set's classes: the paper's short names for VOC's, else the names."""
+    return VOC_CLASSES if tuple(class_names) == tuple(_VOC) else tuple(class_names)
 
 
-def published(number: int) -> pd.DataFrame:
+def printed(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
+    """Table `number` as its file has it: every column, every cell as text, "" for an empty one.
+
+    Tables 7 to 9 for other `classes` than VOC's have a column for each of these, which is empty.
+    """
+    table = pd.read_csv(StringIO(_text(f"table{number}")), dtype=str, keep_default_na=False)
+    if number in PER_CLASS and tuple(classes) != VOC_CLASSES:
+        table = table.drop(columns=list(VOC_CLASSES))
+        table[list(classes)] = ""
+    return table
+
+
+def published(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
     """The numbers of table `number`, float64, NaN where the paper has none, in the units printed (percent).
 
     Rows are indexed by the table's key columns (`LAYOUTS`): `published(6).loc["pool5", "spp_1scale"]`,
@@ -73,20 +102,22 @@ def published(number: int) -> pd.DataFrame:
     """
     layout = LAYOUTS[number]
     table = pd.read_csv(StringIO(_text(f"table{number}")), index_col=list(layout.keys))
-    return table.drop(columns=list(layout.remarks)).astype(float)
+    columns = [name for name in printed(number, classes) if name not in layout.keys + layout.remarks]
+    return table.reindex(columns=columns).astype(float)
 
 
-def empty_like_published(number: int) -> pd.DataFrame:
+def empty_like_published(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
     """The rows and columns of `published(number)`, every cell NaN: what an experiment fills in."""
-    table = published(number)
+    table = published(number, classes)
     return pd.DataFrame(float("nan"), index=table.index, columns=table.columns)
 
 
-def literature(number: int) -> pd.DataFrame:
+def literature(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
     """Which cells of `published(number)` are other groups' numbers, never measured here: bool, the same shape."""
     marks = printed(number)
-    table = published(number)
+    table = published(number, classes)
     flags = pd.DataFrame(False, index=table.index, columns=table.columns)
+    flags.loc[list(LAYOUTS[number].others)] = True
     if "measured_here" in marks:
         # "voc only": of such a row, what was measured on VOC alone is the authors' own.
         for row, mark in enumerate(marks["measured_here"]):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.tables.paper import LAYOUTS, literature, printed, published, unit
+from sppnet_cli.tables.paper import LAYOUTS, PER_CLASS, VOC_CLASSES, literature, printed, published, unit
 
 _LEGEND = "Each cell: ours (published); a dash: not measured, or not published."
 _WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
@@ -23,17 +23,18 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
     """Write `table<number>.csv`, `.md`, `.tex` and `.json` into `results_dir`, each file whole or not at all.
 
     - CSV: the published header and row labels to the letter, measured numbers alone, empty where nothing was
-      measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent with the decimals of the published column, seconds with 4 significant digits,
-      speed-ups with 3.
+      measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent
+      with the decimals of the published column, seconds with 4 significant digits, speed-ups with 3.
     - Markdown and LaTeX: each measured cell beside the published one, a caption, `record["notes"]` beneath.
     - JSON: the record, and under "values" the measured numbers unrounded, by row and column: fractions,
-      seconds or ratios, null where nothing was measured.
+      seconds or ratios, null where nothing was measured; under "published" the rows that hold no number of ours.
 
     Args:
         results_dir: made where it does not exist.
         number: 1 to 9.
-        measured: as `paper.empty_like_published(number)`, filled in the published units (percent), but for
-            the cells of other groups.
+        measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent),
+            but for the cells of other groups.  Of Tables 7 to 9 its columns name the classes; where they are
+            not VOC's, the numbers of other groups are their overall ones alone.
         record: how the numbers came about, of JSON types: images, windows, seed, device, versions, seconds.
             "notes", a list of sentences, is optional; "table" and "values" are taken.
 
@@ -42,21 +43,22 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
             a cell of other groups.
         SppnetError: a file cannot be written.
     """
-    expected = published(number)
+    classes = tuple(map(str, measured.columns[1:])) if number in PER_CLASS else VOC_CLASSES
+    expected = published(number, classes)
     if not (measured.index.equals(expected.index) and measured.columns.equals(expected.columns)):
         raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
     if measured.isin([math.inf, -math.inf]).to_numpy().any():
         raise ValueError(f"table {number} holds an infinite value")
-    if (measured.notna() & literature(number)).to_numpy().any():
+    if (measured.notna() & literature(number, classes)).to_numpy().any():
         raise ValueError(f"table {number}: a number of another group's was measured here")
     notes = list(record.get("notes", ()))
-    ours = _format(number, measured)
-    beside = _beside(number, ours)
+    ours = _format(number, measured, classes)
+    beside = _beside(number, ours, classes)
     files = {
         "csv": _csv(ours),
         "md": _markdown(number, beside, notes),
         "tex": _latex(number, beside, notes),
-        "json": _json(number, measured, record),
+        "json": _json(number, measured, classes, record),
     }
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
@@ -69,16 +71,17 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
             temporary.write_text(text, encoding="utf-8")
 
 
-def _format(number: int, measured: pd.DataFrame) -> pd.DataFrame:
+def _format(number: int, measured: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """The printed table with the measured numbers, as text, in place of the published ones."""
-    table = printed(number)
-    others = literature(number)
+    table = printed(number, classes)
+    others = literature(number, classes)
+    decimals = 1
     for column in measured.columns:
-        decimals = max(
-            len(text.partition(".")[2])
-            for key, text in zip(measured.index, table[column], strict=True)
-            if unit(key) == "percent"
-        )
+        percent = [
+            text for key, text in zip(measured.index, table[column], strict=True) if unit(key) == "percent"
+        ]
+        if any(percent):  # else those of the column before, mAP's
+            decimals = max(len(text.partition(".")[2]) for text in percent)
         table[column] = [
             text if of_others else format_number(value, key, decimals)
             for key, value, text, of_others in zip(
@@ -99,12 +102,15 @@ def format_number(value: float, key: Hashable, decimals: int = 2) -> str:
     return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
-def _beside(number: int, ours: pd.DataFrame) -> pd.DataFrame:
+def _beside(number: int, ours: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Each measured cell with the published one in brackets, as text; words as printed."""
-    theirs = printed(number)
-    others = literature(number)
+    theirs = printed(number, classes)
+    others = literature(number, classes)
     table = theirs.drop(columns="measured_here", errors="ignore")
-    for column in published(number).columns:
+    for column in published(number, classes).columns:
+        if not any(theirs[column]):
+            table[column] = ours[column]
+            continue
         table[column] = [
             f"{'-' if of_others else own or '-'} ({other or '-'})" if own or other else ""
             for own, other, of_others in zip(ours[column], theirs[column], others[column], strict=True)
@@ -119,7 +125,7 @@ def _csv(table: pd.DataFrame) -> str:
 
 
 def _markdown(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    numeric = set(published(number).columns)
+    numeric = set(table.columns) - set(LAYOUTS[number].keys + LAYOUTS[number].remarks)
     widths = [max(3, len(name), *table[name].map(len)) for name in table.columns]
 
     def line(cells: Sequence[str]) -> str:
@@ -142,7 +148,7 @@ def _markdown(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
 
 
 def _latex(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    numeric = set(published(number).columns)
+    numeric = set(table.columns) - set(LAYOUTS[number].keys + LAYOUTS[number].remarks)
     rows = [
         " & ".join(map(_escape, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]
     ]
@@ -174,14 +180,24 @@ def _escape(text: str) -> str:
     return re.sub(r"[\\~^%&$#_{}]", lambda found: _LATEX.get(found[0], "\\" + found[0]), text)
 
 
-def _json(number: int, measured: pd.DataFrame, record: Mapping[str, Any]) -> str:
+def _json(number: int, measured: pd.DataFrame, classes: Sequence[str], record: Mapping[str, Any]) -> str:
     values: dict[str, Any] = {}
     for key, row in measured.iterrows():
         inner = values
-        for part in key if isinstance(key, tuple) else (key,):
-            inner = inner.setdefault(str(part), {})
+        for part in _parts(key):
+            inner = inner.setdefault(part, {})
         inner.update({str(column): _fraction(float(value), key) for column, value in row.items()})
-    return json.dumps({"table": number, **record, "values": values}, indent=2, allow_nan=False) + "\n"
+    others = [", ".join(_parts(key)) for key, row in literature(number, classes).iterrows() if row.all()]
+    return (
+        json.dumps(
+            {"table": number, **record, "published": others, "values": values}, indent=2, allow_nan=False
+        )
+        + "\n"
+    )
+
+
+def _parts(key: Hashable) -> tuple[str, ...]:
+    return tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
 
 
 def _fraction(value: float, key: Hashable) -> float | None:

@@ -61,8 +61,23 @@ def test_header_and_labels_are_the_published_text(tmp_path, number):
 
 @pytest.mark.parametrize("number", [7, 8, 9])
 def test_published_numbers_written_back_are_the_published_file(tmp_path, number):
-    write_table(tmp_path, number, published(number), {})
+    write_table(tmp_path, number, published(number).mask(literature(number)), {})
     assert (tmp_path / f"table{number}.csv").read_bytes() == (PUBLISHED / f"table{number}.csv").read_bytes()
+
+
+def test_other_classes_have_their_own_columns(tmp_path):
+    table = empty_like_published(8, ("disk", "star"))
+    assert list(table.columns) == ["mAP", "disk", "star"]
+    table.loc["SPP ftfc7"] = [41.26, 50.0, 32.52]
+    write_table(tmp_path, 8, table, {})
+    lines = (tmp_path / "table8.csv").read_text().splitlines()
+    assert lines[0] == "method,mAP,disk,star"
+    assert lines[1] == "DPM,33.7,,"  # its overall number alone
+    assert lines[6] == "SPP ftfc7,41.3,50.0,32.5"
+    beside = (tmp_path / "table8.md").read_text().splitlines()
+    assert [cell.strip() for cell in beside[4].split("|")] == ["", "DPM", "- (33.7)", "", "", ""]
+    assert [cell.strip() for cell in beside[9].split("|")] == ["", "SPP ftfc7", "41.3 (55.2)", "50.0", "32.5", ""]
+    assert json.loads((tmp_path / "table8.json").read_text())["published"] == ["DPM", "SS", "Regionlet", "DetNet"]
 
 
 @pytest.mark.parametrize("number", ALL)
