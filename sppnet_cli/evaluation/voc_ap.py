@@ -10,6 +10,21 @@ from sppnet_cli.data.voc import Annotation
 
 
 @dataclass(frozen=True)
+class Matches:
+    """The detections of one class over all images in descending order of score, and what each of them is.
+
+    right and ignored exclude each other; a detection that is neither is a false positive.
+    """
+
+    scores: np.ndarray  # (K,) float64
+    image: np.ndarray  # (K,) int64, index of the image
+    row: np.ndarray  # (K,) int64, among the detections of its image
+    right: np.ndarray  # (K,) bool
+    ignored: np.ndarray  # (K,) bool: matched to a difficult box
+    n_positive: int  # ground-truth boxes that are not difficult
+
+
+@dataclass(frozen=True)
 class PrecisionRecall:
     """One class over all images; entry k counts the detections 0..k in descending order of score.
 
@@ -23,12 +38,12 @@ class PrecisionRecall:
     n_positive: int  # ground-truth boxes that are not difficult
 
 
-def precision_recall(
+def match_detections(
     detections: Sequence[np.ndarray],
     boxes: Sequence[np.ndarray],
     difficult: Sequence[np.ndarray],
     iou: float = 0.5,
-) -> PrecisionRecall:
+) -> Matches:
     """Match the detections of one class to its ground truth, as VOC 2007's `VOCevaldet`.
 
     A detection belongs to the box of its image that it overlaps most (the first of equals).  It is right
@@ -62,7 +77,6 @@ def precision_recall(
     order = np.argsort(-scores, kind="stable")
     match = np.concatenate(match_parts)[order]
     is_difficult = np.concatenate([np.empty(0, bool), *(np.asarray(flags, bool) for flags in difficult)])
-    n_positive = int((~is_difficult).sum())
 
     taken, first = np.unique(match, return_index=True)
     right = np.zeros(len(match), bool)
@@ -70,10 +84,28 @@ def precision_recall(
     matched = match >= 0
     ignored = np.zeros(len(match), bool)
     ignored[matched] = is_difficult[match[matched]]
-    n_right = np.cumsum(right & ~ignored)
-    n_counted = np.cumsum(~ignored)
+    counts = [len(found) for found in detections]
+    image = np.repeat(np.arange(len(counts)), counts)
+    row = np.concatenate([np.empty(0, np.int64), *(np.arange(count) for count in counts)])
+    return Matches(
+        scores[order], image[order], row[order], right & ~ignored, ignored, int((~is_difficult).sum())
+    )
+
+
+def precision_recall(
+    detections: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    difficult: Sequence[np.ndarray],
+    iou: float = 0.5,
+) -> PrecisionRecall:
+    """Precision and recall of one class's detections; arguments and errors as `match_detections`."""
+    found = match_detections(detections, boxes, difficult, iou)
+    n_right = np.cumsum(found.right)
+    n_counted = np.cumsum(~found.ignored)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return PrecisionRecall(n_right / n_counted, n_right / n_positive, scores[order], n_positive)
+        return PrecisionRecall(
+            n_right / n_counted, n_right / found.n_positive, found.scores, found.n_positive
+        )
 
 
 def average_precision_11(curve: PrecisionRecall) -> float:
