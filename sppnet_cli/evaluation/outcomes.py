@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,12 +107,146 @@ class AccuracyOutcome:
         return _mean_known(np.array(splits))
 
 
-Outcome = ErrorOutcome | MapOutcome | AccuracyOutcome
+@dataclass(frozen=True)
+class DetectionOutcome:
+    """Detection of K classes: what each of the D detections is, by descending score within its class."""
+
+    image: NDArray[np.int32]  # (D,)
+    label: NDArray[np.int16]  # (D,) class
+    right: NDArray[np.int8]  # (D,) 1 right, 0 wrong, -1 ignored (a difficult object)
+    positives: NDArray[np.int32]  # (n, K) objects of each image that are not difficult
+
+    def __post_init__(self) -> None:
+        if self.positives.ndim != 2 or self.positives.size == 0 or (self.positives < 0).any():
+            raise ValueError("positives must be counts by image and class")
+        if not (self.image.shape == self.label.shape == self.right.shape == (len(self.image),)):
+            raise ValueError("image, label and right must be of one length")
+        limits = ((self.image, self.images), (self.label, self.positives.shape[1]))
+        if any(len(of) and (of.min() < 0 or of.max() >= end) for of, end in limits):
+            raise ValueError("a detection of an unknown image or class")
+        if not np.isin(self.right, (-1, 0, 1)).all():
+            raise ValueError("right must hold -1, 0 and 1 only")
+
+    @property
+    def images(self) -> int:
+        """How many images were tested."""
+        return len(self.positives)
+
+    def value(self) -> float:
+        """Mean over the classes that have a positive of VOC's 11-point AP."""
+        return float(self.resampled(np.ones((1, self.images), np.int64))[0])
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The value of the images with image i there `weights[b, i]` times; weights (B, n), result (B,)."""
+        return _mean_known(self.resampled_aps(weights))
+
+    def resampled_aps(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The AP of each class, NaN without positives: (K, B)."""
+        aps = np.empty((self.positives.shape[1], len(weights)))
+        for label in range(len(aps)):
+            own = (self.label == label) & (self.right >= 0)
+            image, right = self.image[own], self.right[own] > 0
+            n_positive = weights @ self.positives[:, label]
+            rows = max(1, _CHUNK // max(1, len(image)))
+            for start in range(0, len(weights), rows):
+                part = slice(start, start + rows)
+                aps[label, part] = _curve_ap(weights[part][:, image], right, n_positive[part])
+        return aps
+
+
+@dataclass(frozen=True)
+class SecondsOutcome:
+    """Time taken for each of several images."""
+
+    seconds: NDArray[np.float64]  # (n,)
+
+    def __post_init__(self) -> None:
+        if self.seconds.ndim != 1 or self.seconds.size == 0 or not (self.seconds >= 0).all():
+            raise ValueError("seconds must be times of images")
+
+    @property
+    def images(self) -> int:
+        """How many images were timed."""
+        return len(self.seconds)
+
+    def value(self) -> float:
+        """Mean seconds an image."""
+        return float(self.seconds.mean())
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The value of the images with image i there `weights[b, i]` times; weights (B, n), result (B,)."""
+        return (weights @ self.seconds) / weights.sum(axis=1)
+
+
+Outcome = ErrorOutcome | MapOutcome | AccuracyOutcome | DetectionOutcome | SecondsOutcome
 
 _KINDS: dict[frozenset[str], type[Outcome]] = {
     frozenset(field.name for field in fields(kind)): kind
-    for kind in (ErrorOutcome, MapOutcome, AccuracyOutcome)
+    for kind in (ErrorOutcome, MapOutcome, AccuracyOutcome, DetectionOutcome, SecondsOutcome)
 }
+
+
+class Resampled(Protocol):
+    """A number that depends on the test images: an outcome, or one made of several."""
+
+    @property
+    def images(self) -> int:
+        """How many images were tested."""
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The number with image i there `weights[b, i]` times; weights (B, n), result (B,)."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The highest value of several outcomes of one test set."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images were tested."""
+        return self.outcomes[0].images
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """As `Outcome.resampled`."""
+        return np.max([outcome.resampled(weights) for outcome in self.outcomes], axis=0)
+
+
+@dataclass(frozen=True)
+class Wins:
+    """The number of classes in which one detector's AP is above those of all others."""
+
+    winner: tuple[DetectionOutcome, ...]  # the best of these in each class
+    others: tuple[DetectionOutcome, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images were tested."""
+        return self.winner[0].images
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """As `Outcome.resampled`."""
+        sides = (self.winner, self.others)
+        first, second = (np.max([o.resampled_aps(weights) for o in side], axis=0) for side in sides)
+        return np.asarray((first > second).sum(axis=0), np.float64)
+
+
+@dataclass(frozen=True)
+class Times:
+    """An outcome, so many times."""
+
+    factor: float
+    outcome: "Outcome | Best"
+
+    @property
+    def images(self) -> int:
+        """How many images were tested."""
+        return self.outcome.images
+
+    def resampled(self, weights: NDArray[np.integer]) -> NDArray[np.float64]:
+        """As `Outcome.resampled`."""
+        return self.factor * self.outcome.resampled(weights)
 
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
@@ -134,8 +269,8 @@ def load_outcome(path: Path) -> Outcome:
 
 
 def paired_interval(
-    better: Sequence[Outcome],
-    worse: Sequence[Outcome],
+    better: Sequence[Resampled],
+    worse: Sequence[Resampled],
     *,
     higher_is_better: bool,
     samples: int = 1000,
@@ -164,7 +299,8 @@ def paired_interval(
     outcomes = [*better, *worse]
     if not better or len(better) != len(worse):
         raise ValueError(f"{len(better)} and {len(worse)} outcomes: one of each seed is needed on both sides")
-    if len({type(outcome) for outcome in outcomes}) > 1:
+    kinds = {type(outcome) for outcome in outcomes} - {Best, Wins, Times}
+    if len(kinds) > 1:
         raise ValueError("outcomes of different kinds cannot be compared")
     if len({outcome.images for outcome in outcomes}) > 1:
         raise ValueError(f"outcomes of {sorted({outcome.images for outcome in outcomes})} images")
@@ -187,7 +323,7 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _strata(outcome: Outcome) -> NDArray[np.integer]:
+def _strata(outcome: Resampled) -> NDArray[np.integer]:
     """(n,) which images are drawn among each other."""
     return outcome.labels if isinstance(outcome, AccuracyOutcome) else np.zeros(outcome.images, np.int64)
 
@@ -210,10 +346,16 @@ def _resampled_ap(
     order = np.argsort(-scores, kind="stable")
     order = order[labels[order] != 0]
     positive = labels[order] > 0
-    # The best precisions lie behind a positive and all its copies: only there is the curve needed.
-    n_right = np.cumsum(weights[:, order[positive]], axis=1)  # (B, positives)
-    n_counted = np.cumsum(weights[:, order], axis=1)[:, positive]
-    n_positive = weights[:, order[positive]].sum(axis=1)
+    return _curve_ap(weights[:, order], positive, weights[:, order[positive]].sum(axis=1))
+
+
+def _curve_ap(
+    weights: NDArray[np.integer], right: NDArray[np.bool_], n_positive: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """(B,) AP of a ranking whose entries are there `weights[b, k]` times; NaN without positives."""
+    # The best precisions lie behind a right entry and all its copies: only there is the curve needed.
+    n_right = np.cumsum(weights[:, right], axis=1)  # (B, right)
+    n_counted = np.cumsum(weights, axis=1)[:, right]
     recall = np.nan_to_num(_ratio(n_right, n_positive[:, None]))
     ap = best_precision_11(np.nan_to_num(_ratio(n_right, n_counted)), recall)
     return np.where(n_positive > 0, ap, np.nan)

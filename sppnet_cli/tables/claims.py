@@ -1,12 +1,9 @@
 """The paper's claims against measured tables: both numbers, the interval of their difference, and a verdict."""
 
-import json
 import math
-import re
 import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +11,19 @@ import pandas as pd
 from sppnet_cli import console
 from sppnet_cli.atomic import write_text
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.evaluation.outcomes import Outcome, load_outcome, paired_interval, save_outcome
+from sppnet_cli.evaluation.outcomes import (
+    Best,
+    DetectionOutcome,
+    Outcome,
+    Resampled,
+    Times,
+    Wins,
+    load_outcome,
+    paired_interval,
+    save_outcome,
+)
+from sppnet_cli.tables.claimed import CONTROL, TABLES, Cell, cell_name, claimed_cells, read_table
 from sppnet_cli.tables.paper import claims, published
-
-Cell = tuple[Hashable, str]  # row key, a tuple where a table has several key columns, and column
 
 COLUMNS = (
     "id", "table", "claim", "better", "worse", "ours_better", "ours_worse", "low", "high", "verdict",
@@ -25,46 +31,9 @@ COLUMNS = (
 VERDICTS = ("holds", "fails", "not measured")
 
 _LOWER_IS_BETTER = ("top1_error", "seconds")
+_FRACTIONS = ("top1_error", "mAP", "accuracy")
+_TIES_HOLD = ("T6.9", "T8.1", "T9.3")  # no worse than, in at least half of the categories, no gain
 _SAME = 1e-6  # as a fraction, between a table's value and that of its outcomes
-
-
-def _cell_1(text: str) -> Cell:
-    return text, "top1_error"
-
-
-def _cell_2(text: str) -> Cell:
-    net, training, view = text.split(" ", 2)
-    row = (f"{net}, {training}-size trained", view)
-    # The paper prints this row as SPP-net4; it is SPP-net6's, as in the journal edition.
-    misprints = {("SPP-net6, single-size trained", "1 crop"): ("SPP-net4, single-size trained", "1 crop")}
-    return misprints.get(row, row), "top1_error"
-
-
-def _cell_3_4(text: str) -> Cell:
-    column, layer = text.split(" ", 1)
-    return "pool5 (6x6)" if layer == "pool5" else layer, column
-
-
-def _cell_6(text: str) -> Cell:
-    method, row = text.split(" ", 1)
-    columns = {"1-scale": "spp_1scale", "5-scale": "spp_5scale", "R-CNN": "rcnn"}
-    return f"{row} (s)" if row.endswith("time") else row, columns[method]
-
-
-# Tables 8 and 9 are not here: their claims count categories or take the better of two rows, not two cells.
-_CELLS: dict[int, Callable[[str], Cell]] = {1: _cell_1, 2: _cell_2, 3: _cell_3_4, 4: _cell_3_4, 6: _cell_6}
-
-
-def claimed_cell(number: int, text: str) -> Cell | None:
-    """The cell of `published(number)` that a claim's `better` or `worse` names; None for Tables 8 and 9."""
-    find = _CELLS.get(number)
-    return find(text) if find else None
-
-
-def cell_name(row: Hashable, column: str) -> str:
-    """A cell's name in files, unlike those of all other cells of its table: `pool5-6x6.spp_full224`."""
-    parts = (*row, column) if isinstance(row, tuple) else (row, column)
-    return ".".join(re.sub(r"[^a-z0-9_]+", "-", str(part).lower()).strip("-") for part in parts)
 
 
 def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell, Outcome]) -> None:
@@ -83,8 +52,9 @@ def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell
         SppnetError: a file cannot be written.
     """
     table = published(number)
+    known = [*table.index, *(CONTROL if number == 9 else ())]
     for row, column in outcomes:
-        if row not in table.index or column not in table.columns:
+        if row not in known or column not in table.columns:
             raise ValueError(f"table {number} has no cell {row}, {column}")
     folder = outcomes_folder(results, number) / f"seed{seed}"
     try:
@@ -100,29 +70,30 @@ def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell
 def evaluate_claims(results: Path) -> pd.DataFrame:
     """Every claim of the paper against the tables in `results`, in the order of `claims()`.
 
-    Columns: id, table, claim, better, worse as in `claims()`; ours_better and ours_worse, percent or seconds, NaN
-    where not measured; low and high, the 95% interval of how much better (`paired_interval`), percentage
-    points, NaN where there are no outcomes that belong to the table; verdict by the numbers alone: `holds` where
-    the one is strictly better, or at least `factor` times, `fails`, or `not measured`.
+    Columns: id, table, claim, better, worse as in `claims()`; ours_better and ours_worse, percent, seconds or
+    categories, NaN where not measured; low and high, the 95% interval of how much better (`paired_interval`): in
+    percentage points, seconds saved beyond the claimed factor, or categories, NaN where there are no outcomes
+    that belong to the table; verdict by the numbers alone: `holds` where the one is strictly better, or at least
+    `factor` times (of categories: in most of them), `fails`, or `not measured`.
 
     Raises:
         DataError: no such folder, or a file in it is damaged.
     """
     if not results.is_dir():
         raise DataError(f"{results}: no tables there; measure one first: python -m experiments.table6")
-    tables = {number: _read_table(results, number) for number in _CELLS}
+    tables = {number: read_table(results, number) for number in TABLES}
     rows = []
     for claim_id, claim in zip(claims().index, claims().to_dict("records"), strict=True):
-        number = claim["table"]
-        cells = [claimed_cell(number, claim[side]) for side in ("better", "worse")]
-        values = {cell: tables[number][cell] for cell in cells if cell is not None}
-        better, worse = list(values.values()) or (math.nan, math.nan)
+        number, measure = claim["table"], claim["measure"]
+        sides = [claimed_cells(number, claim[side]) for side in ("better", "worse")]
+        better, worse, classes = _values(tables[number], sides, measure)
         interval, verdict = (math.nan, math.nan), "not measured"
         if not (math.isnan(better) or math.isnan(worse)):
-            higher = claim["measure"] not in _LOWER_IS_BETTER
-            verdict = "holds" if _holds(better, worse, higher, claim["factor"]) else "fails"
-            interval = _interval(results, number, values, higher)
-        scale = 1 if claim["measure"] == "seconds" else 100
+            least = classes / 2 if classes else math.nan
+            holds = _holds(better, worse, measure, claim["factor"], least, ties=claim_id in _TIES_HOLD)
+            verdict = "holds" if holds else "fails"
+            interval = _interval(results, number, tables[number], sides, measure, claim["factor"])
+        scale = 100 if measure in _FRACTIONS else 1
         numbers = (round(scale * value, 10) + 0.0 for value in (better, worse, *interval))  # + 0.0: no -0.0
         rows.append((claim_id, number, claim["claim"], claim["better"], claim["worse"], *numbers, verdict))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -162,72 +133,91 @@ def outcomes_folder(results: Path, number: int) -> Path:
     return results / "outcomes" / f"table{number}"
 
 
-def _read_table(results: Path, number: int) -> dict[Cell, float]:
-    """The cells of `table<number>.json`: fractions or seconds, NaN where not measured."""
-    path = results / f"table{number}.json"
-    table = published(number)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))["values"]
-        rows = {key: _row(values, key) for key in table.index}
-        return {(key, name): _number(row[name]) for key, row in rows.items() for name in table.columns}
-    except FileNotFoundError:
-        return {(key, name): math.nan for key in table.index for name in table.columns}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: not a table that sppnet wrote; measure it again") from None
+def _values(
+    table: Mapping[Cell, float], sides: Sequence[Sequence[Cell]], measure: str
+) -> tuple[float, float, int]:
+    """What a claim compares, and of how many categories; NaN where not measured."""
+    # Python's max would pass over a NaN that is not the first.
+    better, worse = (float(np.max([table.get(cell, math.nan) for cell in side])) for side in sides)
+    if measure != "categories":
+        return better, worse, 0
+    if math.isnan(better) or math.isnan(worse):
+        return math.nan, math.nan, 0
+    classes = [name for row, name in table if row == sides[0][0][0] and name != "mAP"]
+    aps = [[max(table[row, name] for row, _ in side) for name in classes] for side in sides]
+    won = sum(a > b for a, b in zip(*aps, strict=True))
+    lost = sum(a < b for a, b in zip(*aps, strict=True))
+    return won, lost, len(classes)
 
 
-def _row(values: Any, key: Hashable) -> Any:
-    for part in key if isinstance(key, tuple) else (key,):
-        values = values[str(part)]
-    return values
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _holds(better: float, worse: float, higher_is_better: bool, factor: float) -> bool:
-    larger, smaller = (better, worse) if higher_is_better else (worse, better)
-    return larger > smaller if math.isnan(factor) else larger >= factor * smaller
+def _holds(better: float, worse: float, measure: str, factor: float, least: float, *, ties: bool) -> bool:
+    if not math.isnan(least):
+        return better >= least if ties else better > least
+    larger, smaller = (worse, better) if measure in _LOWER_IS_BETTER else (better, worse)
+    if not math.isnan(factor):
+        return larger >= factor * smaller
+    return larger >= smaller if ties else larger > smaller
 
 
 def _interval(
-    results: Path, number: int, values: Mapping[Cell, float], higher_is_better: bool
+    results: Path,
+    number: int,
+    table: Mapping[Cell, float],
+    sides: Sequence[Sequence[Cell]],
+    measure: str,
+    factor: float,
 ) -> tuple[float, float]:
-    """The interval of the difference of two cells, whose values in the table are given; NaN without outcomes.
+    """The interval of the difference of the two sides of a claim; NaN without outcomes.
 
     Outcomes that are not those of the table, being older or of other seeds, are passed over with a warning.
     """
     folder = outcomes_folder(results, number)
-    by_cell = [
-        {
+    cells = [cell for side in sides for cell in side]
+    by_cell = {
+        cell: {
             path.parent.name: load_outcome(path)
             for path in sorted(folder.glob(f"seed*/{cell_name(*cell)}.npz"))
         }
-        for cell in values
-    ]
-    if not any(by_cell):
+        for cell in cells
+    }
+    if not any(by_cell.values()):
         return math.nan, math.nan
     try:
-        _require_of_table(by_cell, values)
-        better, worse = ([*own.values()] for own in by_cell)
-        return paired_interval(better, worse, higher_is_better=higher_is_better)
+        _require_of_table(by_cell, table)
+        seeds = list(by_cell[cells[0]])
+        pairs = [
+            _compared([[by_cell[cell][seed] for cell in side] for side in sides], measure, factor)
+            for seed in seeds
+        ]
+        better, worse = ([*own] for own in zip(*pairs, strict=True))
+        return paired_interval(better, worse, higher_is_better=measure not in _LOWER_IS_BETTER)
     except ValueError as error:
-        names = " and ".join(cell_name(*cell) for cell in values)
+        names = " and ".join(cell_name(*cell) for cell in cells)
         console.warn(
             f"{folder}: no interval between {names} ({error}); remove the folder and measure table {number} again"
         )
         return math.nan, math.nan
 
 
-def _require_of_table(by_cell: Sequence[Mapping[str, Outcome]], values: Mapping[Cell, float]) -> None:
+def _compared(sides: Sequence[Sequence[Outcome]], measure: str, factor: float) -> tuple[Resampled, Resampled]:
+    """The two numbers of one seed whose difference a claim is about."""
+    if measure == "categories":
+        detections = [tuple(o for o in side if isinstance(o, DetectionOutcome)) for side in sides]
+        return Wins(detections[0], detections[1]), Wins(detections[1], detections[0])
+    better, worse = (side[0] if len(side) == 1 else Best(tuple(side)) for side in sides)
+    return (better, worse) if math.isnan(factor) else (Times(factor, better), worse)
+
+
+def _require_of_table(by_cell: Mapping[Cell, Mapping[str, Outcome]], table: Mapping[Cell, float]) -> None:
     """Raise `ValueError` unless the cells have outcomes of the same seeds, which give the table's values."""
-    if len({frozenset(by_seed) for by_seed in by_cell}) > 1:
+    if len({frozenset(by_seed) for by_seed in by_cell.values()}) > 1:
         raise ValueError("they were measured with different seeds")
-    for by_seed, (cell, value) in zip(by_cell, values.items(), strict=True):
+    for cell, by_seed in by_cell.items():
         mean = np.mean([outcome.value() for outcome in by_seed.values()])
-        if not abs(mean - value) <= _SAME:
-            raise ValueError(f"{cell_name(*cell)} is {mean:.6f} by its outcomes and {value:.6f} in the table")
+        if not abs(mean - table[cell]) <= _SAME:
+            raise ValueError(
+                f"{cell_name(*cell)} is {mean:.6f} by its outcomes and {table[cell]:.6f} in the table"
+            )
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -8,12 +8,17 @@ from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.evaluation import outcomes
 from sppnet_cli.evaluation.outcomes import (
     AccuracyOutcome,
+    Best,
+    DetectionOutcome,
     ErrorOutcome,
     MapOutcome,
+    Times,
+    Wins,
     load_outcome,
     paired_interval,
     save_outcome,
 )
+from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11
 
 
 def errors(*wrong):
@@ -284,3 +289,67 @@ def test_what_cannot_be_compared_is_refused():
         paired_interval([errors(1)], [ranking([[1.0]], [[1]])], higher_is_better=True)
     with pytest.raises(ValueError, match="different classes"):
         paired_interval([splits([[1, 0]], [0, 1])], [splits([[1, 0]], [0, 0])], higher_is_better=True)
+
+
+def random_detections(rng, images=12, classes=3, count=150):
+    order = np.sort(rng.integers(classes, size=count))
+    return DetectionOutcome(
+        rng.integers(images, size=count).astype(np.int32),
+        order.astype(np.int16),
+        rng.choice([-1, 0, 1], p=[0.1, 0.6, 0.3], size=count).astype(np.int8),
+        rng.integers(4, size=(images, classes)).astype(np.int32) + 3,
+    )
+
+
+def test_detections_give_the_average_precision_of_their_curve():
+    outcome = random_detections(np.random.default_rng(0))
+    aps = []
+    for label in range(3):
+        right = outcome.right[outcome.label == label]
+        n_right, n_counted = np.cumsum(right == 1), np.cumsum(right >= 0)
+        n_positive = outcome.positives[:, label].sum()
+        with np.errstate(invalid="ignore"):
+            curve = PrecisionRecall(
+                n_right / n_counted, n_right / n_positive, -np.arange(len(right)), n_positive
+            )
+        aps.append(average_precision_11(curve))
+    assert outcome.value() == pytest.approx(np.mean(aps))
+
+
+def test_resampled_detections_are_those_of_a_repeated_image():
+    rng = np.random.default_rng(1)
+    outcome = random_detections(rng)
+    weights = rng.multinomial(12, np.full(12, 1 / 12), size=5)
+    for counts, value in zip(weights, outcome.resampled(weights), strict=True):
+        rows = np.repeat(np.arange(150), counts[outcome.image])  # copies stand side by side
+        again = DetectionOutcome(
+            *(getattr(outcome, name)[rows] for name in ("image", "label", "right")),
+            positives=outcome.positives * counts[:, None],
+        )
+        assert again.value() == pytest.approx(value)
+
+
+def test_wins_count_classes_and_best_takes_the_highest():
+    rng = np.random.default_rng(2)
+    a, b, c = (random_detections(rng) for _ in range(3))
+    weights = rng.multinomial(12, np.full(12, 1 / 12), size=4)
+    aps = [outcome.resampled_aps(weights) for outcome in (a, b, c)]
+    np.testing.assert_array_equal(
+        Wins((a,), (b, c)).resampled(weights), (aps[0] > np.maximum(aps[1], aps[2])).sum(axis=0)
+    )
+    best = Best((a, b)).resampled(weights)
+    np.testing.assert_array_equal(best, np.maximum(a.resampled(weights), b.resampled(weights)))
+    np.testing.assert_array_equal(Times(3.0, a).resampled(weights), 3 * a.resampled(weights))
+
+
+def test_detections_of_an_unknown_image_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown image or class"):
+        DetectionOutcome(
+            np.array([4], np.int32),
+            np.array([0], np.int16),
+            np.array([1], np.int8),
+            np.ones((4, 1), np.int32),
+        )
+    outcome = random_detections(np.random.default_rng(3))
+    save_outcome(outcome, tmp_path / "a.npz")
+    assert load_outcome(tmp_path / "a.npz").value() == outcome.value()

@@ -76,8 +76,20 @@ def test_other_classes_have_their_own_columns(tmp_path):
     assert lines[6] == "SPP ftfc7,41.3,50.0,32.5"
     beside = (tmp_path / "table8.md").read_text().splitlines()
     assert [cell.strip() for cell in beside[4].split("|")] == ["", "DPM", "- (33.7)", "", "", ""]
-    assert [cell.strip() for cell in beside[9].split("|")] == ["", "SPP ftfc7", "41.3 (55.2)", "50.0", "32.5", ""]
-    assert json.loads((tmp_path / "table8.json").read_text())["published"] == ["DPM", "SS", "Regionlet", "DetNet"]
+    assert [cell.strip() for cell in beside[9].split("|")] == [
+        "",
+        "SPP ftfc7",
+        "41.3 (55.2)",
+        "50.0",
+        "32.5",
+        "",
+    ]
+    assert json.loads((tmp_path / "table8.json").read_text())["published"] == [
+        "DPM",
+        "SS",
+        "Regionlet",
+        "DetNet",
+    ]
 
 
 @pytest.mark.parametrize("number", ALL)

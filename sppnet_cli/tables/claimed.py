@@ -1,0 +1,106 @@
+"""Which cells of the measured tables the paper's claims compare, and what those hold."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from sppnet_cli.errors import DataError
+from sppnet_cli.tables.paper import PER_CLASS, published
+
+Cell = tuple[Hashable, str]  # row key, a tuple where a table has several key columns, and column
+
+# Table 9's record, not the printed table, holds two fine-tunings of one network and their combination.
+CONTROL = ("control (1)", "control (2)", "control combination")
+
+
+def _cell_1(text: str) -> Cell:
+    return text, "top1_error"
+
+
+def _cell_2(text: str) -> Cell:
+    net, training, view = text.split(" ", 2)
+    row = (f"{net}, {training}-size trained", view)
+    # The paper prints this row as SPP-net4; it is SPP-net6's, as in the journal edition.
+    misprints = {("SPP-net6, single-size trained", "1 crop"): ("SPP-net4, single-size trained", "1 crop")}
+    return misprints.get(row, row), "top1_error"
+
+
+def _cell_3_4(text: str) -> Cell:
+    column, layer = text.split(" ", 1)
+    return "pool5 (6x6)" if layer == "pool5" else layer, column
+
+
+def _cell_6(text: str) -> Cell:
+    method, row = text.split(" ", 1)
+    columns = {"1-scale": "spp_1scale", "5-scale": "spp_5scale", "R-CNN": "rcnn"}
+    return f"{row} (s)" if row.endswith("time") else row, columns[method]
+
+
+def _cells_8_9(text: str) -> tuple[Cell, ...]:
+    rows = {"max of the two": CONTROL[:2], "their combination": CONTROL[2:]}.get(text)
+    if rows is None:
+        rows = (
+            tuple(text.removeprefix("max(").removesuffix(")").split("; ")) if text[:4] == "max(" else (text,)
+        )
+    return tuple((row, "mAP") for row in rows)
+
+
+_CELLS: dict[int, Callable[[str], tuple[Cell, ...]]] = {
+    1: lambda text: (_cell_1(text),),
+    2: lambda text: (_cell_2(text),),
+    3: lambda text: (_cell_3_4(text),),
+    4: lambda text: (_cell_3_4(text),),
+    6: lambda text: (_cell_6(text),),
+    8: _cells_8_9,
+    9: _cells_8_9,
+}
+TABLES = tuple(_CELLS)  # that claims are made of
+
+
+def claimed_cells(number: int, text: str) -> tuple[Cell, ...]:
+    """The cells of table `number` that a claim's `better` or `worse` names; the best of them counts.
+
+    Those of Tables 8 and 9 are mAPs; a claim about categories means the APs of the same rows.
+    """
+    return _CELLS[number](text)
+
+
+def cell_name(row: Hashable, column: str) -> str:
+    """A cell's name in files, unlike those of all other cells of its table: `pool5-6x6.spp_full224`."""
+    parts = (*row, column) if isinstance(row, tuple) else (row, column)
+    return ".".join(re.sub(r"[^a-z0-9_]+", "-", str(part).lower()).strip("-") for part in parts)
+
+
+def read_table(results: Path, number: int) -> dict[Cell, float]:
+    """The cells of `table<number>.json`: fractions or seconds, NaN where not measured, with Table 9's control.
+
+    Where the table was not measured at all, those that the paper printed, NaN.  Raises `DataError` for a file
+    that is no such table.
+    """
+    path = results / f"table{number}.json"
+    table = published(number)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = {key: _row(record["values"], key) for key in table.index}
+        if number in PER_CLASS:
+            rows |= record.get("control", {})
+        else:
+            rows = {key: {name: row[name] for name in table.columns} for key, row in rows.items()}
+        return {(key, name): _number(value) for key, row in rows.items() for name, value in row.items()}
+    except FileNotFoundError:
+        return {(key, name): math.nan for key in table.index for name in table.columns}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path}: not a table that sppnet wrote; measure it again") from None
+
+
+def _row(values: Any, key: Hashable) -> Any:
+    for part in key if isinstance(key, tuple) else (key,):
+        values = values[str(part)]
+    return values
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
