@@ -9,9 +9,10 @@ from torchvision import models
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.network.journal_nets import convnet5_trunk, overfeat5_trunk, overfeat7_trunk
-from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION, Preprocessing
+from sppnet_cli.network.preprocessing import CAFFE, FAST_RCNN, TORCHVISION, Preprocessing
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import zf5_trunk
+from sppnet_cli.network.zf_frcnn import zf_frcnn_trunk
 
 _RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
@@ -20,7 +21,8 @@ class OwnNet(NamedTuple):
     """A network that this toolkit defines itself, and trains."""
 
     trunk: Callable[[float], nn.Sequential]  # of a width
-    last_pool: Callable[[], nn.MaxPool2d]  # of the plain net: 6x6 cells of the map at 224 px
+    last_pool: Callable[[], nn.Module]  # of the plain net: 6x6 cells of the map at 224 px
+    preprocessing: Preprocessing = CAFFE
 
 
 OWN = {
@@ -28,6 +30,7 @@ OWN = {
     "convnet5": OwnNet(convnet5_trunk, lambda: nn.MaxPool2d(3, stride=2)),
     "overfeat5": OwnNet(overfeat5_trunk, lambda: nn.MaxPool2d(3, stride=3)),
     "overfeat7": OwnNet(overfeat7_trunk, lambda: nn.MaxPool2d(3, stride=3)),
+    "zf5-frcnn": OwnNet(zf_frcnn_trunk, lambda: nn.AdaptiveMaxPool2d(6), FAST_RCNN),
 }
 
 
@@ -46,7 +49,7 @@ def build_trunk(arch: str, width: float = 1.0) -> tuple[nn.Sequential, Preproces
     """
     require_known(arch)
     if is_own(arch):
-        return OWN[arch].trunk(width), CAFFE
+        return OWN[arch].trunk(width), OWN[arch].preprocessing
     if width != 1:
         raise UsageError(f"--width goes with {', '.join(OWN)}, not with {arch}")
     trunk = _torchvision_trunk(arch)

@@ -1,5 +1,6 @@
 """The whole network: trunk, pooling and fully connected head, with its preprocessing and geometry."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,7 +41,8 @@ class Head(nn.Module):
         super().__init__()
         self.fc6 = nn.Linear(inputs, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
-        self.fc8 = nn.Linear(hidden, outputs)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # some heads have no classes
+            self.fc8 = nn.Linear(hidden, outputs)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(0.5)
         self.register_buffer("input_scale", torch.tensor(input_scale))

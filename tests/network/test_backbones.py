@@ -50,7 +50,7 @@ def test_zf5_is_fed_as_in_caffe():
     [
         (
             "zf6",
-            "unknown architecture 'zf6': zf5, convnet5, overfeat5, overfeat7 or a torchvision classifier",
+            "unknown architecture 'zf6': zf5, convnet5, overfeat5, overfeat7, zf5-frcnn or a torchvision classifier",
         ),
         ("fasterrcnn_resnet50_fpn", "unknown architecture"),
         ("mnasnet0_5", "mnasnet0_5 has no trunk"),
@@ -65,7 +65,9 @@ def test_other_architectures_are_errors_of_one_line(arch, message):
 
 
 def test_a_width_is_for_our_own_nets_alone():
-    with pytest.raises(UsageError, match=r"--width goes with zf5, .*overfeat7, not with squeezenet1_1"):
+    with pytest.raises(
+        UsageError, match=r"--width goes with zf5, .*overfeat7, zf5-frcnn, not with squeezenet1_1"
+    ):
         build_trunk("squeezenet1_1", 0.5)
 
 
@@ -78,7 +80,8 @@ def test_a_trunk_of_another_stride_will_do(monkeypatch):
 
 
 def test_our_own_nets_are_known_by_name():
-    assert [arch for arch in ("zf5", "convnet5", "overfeat5", "overfeat7") if is_own(arch)] == list(OWN)
+    names = ("zf5", "convnet5", "overfeat5", "overfeat7", "zf5-frcnn")
+    assert [arch for arch in names if is_own(arch)] == list(OWN)
     assert not is_own("squeezenet1_1")
     assert not is_own("zf6")
 

@@ -1,0 +1,68 @@
+"""`sppnet import-weights`."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from sppnet_cli import console
+from sppnet_cli.cli.options import PATH, option, say
+
+# The names of `caffe_zf.KINDS` and `caffe_zf.DROPOUT_SCALINGS`, which load torch.
+KINDS = ("zeiler-conv5", "py-faster-rcnn-zf")
+DROPOUT_SCALINGS = ("testing", "training")
+
+
+@click.command("import-weights", short_help="Take over a Caffe model of the ZF kind.")
+@click.argument("file", metavar="FILE.caffemodel", type=PATH)
+@option(
+    "--kind",
+    type=click.Choice(KINDS),
+    help="The net that the weights are of, which their shapes do not tell.  "
+    "[default: py-faster-rcnn-zf where the layers are named as in Faster R-CNN, else zeiler-conv5]",
+)
+@option(
+    "--dropout-scaling",
+    type=click.Choice(DROPOUT_SCALINGS),
+    default="training",
+    help="When the Caffe that trained it made up for dropout.  training: the weights as they are, like the "
+    "released test code; testing: fc7 and fc8 halved, as both nets' forks of Caffe do.",
+)
+@option("--out", type=PATH, help="Run directory to make.  [default: FILE's name under runs]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None, as_json: bool) -> None:
+    """Make a network of the weights of a Caffe model, for --network of the other commands.
+
+    \b
+      sppnet import-weights Zeiler_conv5.caffemodel
+      sppnet import-weights ZF_faster_rcnn_final.caffemodel --out runs/frcnn
+      sppnet train-svm --network runs/frcnn
+
+    zeiler-conv5 is the net of the authors' SPP_net: ZF-5, fed 128 below the pixels.  py-faster-rcnn-zf has other
+    pads, 6x6 bins, and its own mean.  Layers other than conv1 to conv5, fc6, fc7 and fc8 are left out.
+    """
+    from sppnet_cli.network.backbones import OWN
+    from sppnet_cli.network.weights import load_spec
+    from sppnet_cli.stages.import_weights import ImportConfig, import_stage, read_import
+
+    console.configure(json=as_json)
+    folder = import_stage(ImportConfig(kind, dropout_scaling), file, out or Path("runs") / file.stem)
+    spec, found = load_spec(folder), read_import(folder)
+    expects = OWN[spec.arch].preprocessing
+    assert spec.levels is not None
+    head = f"fc6 and fc7 of {spec.fc}, {spec.classes or 'no'} classes" if spec.fc else "no fc layers"
+    result = {
+        "network": folder,
+        "kind": found.kind,
+        "spec": dataclasses.asdict(spec),
+        "preprocessing": dataclasses.asdict(expects),
+        "left_out": found.left_out,
+    }
+    say(
+        as_json,
+        result,
+        f"network: {folder}",
+        f"{found.kind}: {spec.arch}, width {spec.width:g}, bins {{{','.join(map(str, spec.levels[::-1]))}}}, {head}",
+        f"it is fed {expects.order} pixels in 0..255 minus {', '.join(f'{mean:.7g}' for mean in expects.mean)}",
+        *([f"left out: {', '.join(found.left_out)}"] if found.left_out else []),
+    )
