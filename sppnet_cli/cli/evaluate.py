@@ -21,7 +21,12 @@ VIEWS = ("10", "10central", "1crop", "1full", "8+2full", "maps:10", "maps:96", "
 
 
 @click.command("evaluate", short_help="Score detections, or a network's classification.")
-@option("--detections", type=PATH, help="detections.csv of `sppnet detect`, or its run.")
+@option(
+    "--detections",
+    type=PATH,
+    help="detections.csv of `sppnet detect`, its run, or a folder of comp4_det_<split>_<class>.txt of any detector.",
+)
+@option("--report", type=PATH, metavar="DIR", help="Write precision-recall curves of --detections there.")
 @option("--classifier", type=PATH, help="Run of `sppnet train-svm --task classification`.")
 @option(
     "--network",
@@ -40,6 +45,7 @@ def command(
     ws: "Workspace",
     *,
     detections: Path | None,
+    report: Path | None,
     classifier: Path | None,
     network: Path | None,
     views: str,
@@ -50,6 +56,8 @@ def command(
 ) -> None:
     """Average precision of --detections (VOC 2007, 11-point), or the top-1 and top-5 error of a --network.
 
+    Detections are scored on the lists and annotations of --data; its images need not be there.
+
     Of a --classifier: average precision of ranking images (VOC 2007), or accuracy over the splits (Caltech101).
 
     --arch and --weights without a --network: the error of that classifier of torchvision.
@@ -57,16 +65,19 @@ def command(
     given = [source for source in (detections, classifier or network) if source is not None]
     if len(given) > 1 or (not given and ws.weights is None):
         raise UsageError("give --detections, --classifier or --network, one of them, or --arch and --weights")
+    if report is not None and detections is None:
+        raise UsageError("--report is about detections: give --detections with it")
     if detections is not None:
         from sppnet_cli.stages.evaluate import evaluate_detections
 
         if dry_run:
-            console.status(
-                f"would score {detections} on {split} of {ws.voc_data()}, in seconds; writes nothing else"
-            )
+            writes = "writes nothing else" if report is None else f"writes a report to {report}"
+            console.status(f"would score {detections} on {split} of {ws.voc_data()}, in seconds; {writes}")
             return
-        score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split))
+        score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split), report)
         show_detection_score(score)
+        if report is not None:
+            console.status(f"written to {report}: ap.csv, precision_recall.csv and precision_recall.png")
         result = score.as_dict()
     elif classifier is not None:
         from sppnet_cli.stages import transfer

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet_cli.atomic import atomic_path
+from sppnet_cli.data.voc import Annotation
 from sppnet_cli.errors import DataError
-from sppnet_cli.evaluation.voc_ap import best_precision_11, image_average_precision, mean_ap
+from sppnet_cli.evaluation.voc_ap import best_precision_11, image_average_precision, match_class, mean_ap
 
 _CHUNK = 4_000_000  # weights in memory at once
 
@@ -152,6 +153,24 @@ class DetectionOutcome:
                 part = slice(start, start + rows)
                 aps[label, part] = _curve_ap(weights[part][:, image], right, n_positive[part])
         return aps
+
+
+def detection_outcome(
+    detections: Sequence[Sequence[NDArray[np.floating]]], annotations: Sequence[Annotation]
+) -> DetectionOutcome:
+    """The outcome of detections `[class][image]` `(N, 5)`, as `average_precisions` takes them, on those images."""
+    matches = [match_class(of_class, annotations, label) for label, of_class in enumerate(detections)]
+    label = np.repeat(np.arange(len(matches)), [len(found.image) for found in matches])
+    right = np.concatenate([np.where(found.ignored, -1, found.right) for found in matches])
+    positives = np.array(
+        [np.bincount(item.labels[~item.difficult], minlength=len(matches)) for item in annotations]
+    )
+    return DetectionOutcome(
+        np.concatenate([found.image for found in matches]).astype(np.int32),
+        label.astype(np.int16),
+        right.astype(np.int8),
+        positives.astype(np.int32),
+    )
 
 
 @dataclass(frozen=True)

@@ -92,14 +92,18 @@ def match_detections(
     )
 
 
-def precision_recall(
-    detections: Sequence[np.ndarray],
-    boxes: Sequence[np.ndarray],
-    difficult: Sequence[np.ndarray],
-    iou: float = 0.5,
-) -> PrecisionRecall:
-    """Precision and recall of one class's detections; arguments and errors as `match_detections`."""
-    found = match_detections(detections, boxes, difficult, iou)
+def match_class(detections: Sequence[np.ndarray], annotations: Sequence[Annotation], label: int) -> Matches:
+    """The detections of class `label`, per image as in `match_detections`, against the objects of each image."""
+    of_class = [item.labels == label for item in annotations]
+    return match_detections(
+        detections,
+        [item.boxes[keep] for item, keep in zip(annotations, of_class, strict=True)],
+        [item.difficult[keep] for item, keep in zip(annotations, of_class, strict=True)],
+    )
+
+
+def precision_recall(found: Matches) -> PrecisionRecall:
+    """Precision and recall of one class's detections."""
     n_right = np.cumsum(found.right)
     n_counted = np.cumsum(~found.ignored)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -172,13 +176,10 @@ def average_precisions(
         KeyError: a class has no entry in `detections`.
         ValueError: a class has another number of images than `annotations`.
     """
-    result = {}
-    for label, name in enumerate(class_names):
-        of_class = [item.labels == label for item in annotations]
-        boxes = [item.boxes[keep] for item, keep in zip(annotations, of_class, strict=True)]
-        difficult = [item.difficult[keep] for item, keep in zip(annotations, of_class, strict=True)]
-        result[name] = average_precision_11(precision_recall(detections[name], boxes, difficult))
-    return result
+    return {
+        name: average_precision_11(precision_recall(match_class(detections[name], annotations, label)))
+        for label, name in enumerate(class_names)
+    }
 
 
 def mean_ap(aps: Iterable[float]) -> float:

@@ -8,24 +8,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sppnet_cli.console import warn
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError, classification_error
+from sppnet_cli.evaluation.comp4 import read_comp4
+from sppnet_cli.evaluation.curves import ranked_detections
+from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
 from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.detect import COLUMNS, DETECTIONS_FILE
 from sppnet_cli.stages.pretrain import CLASSES_FILE
+from sppnet_cli.stages.report import write_report
 
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """VOC 2007 11-point APs, fractions; NaN for a class without positives."""
+    """VOC 2007 11-point APs, fractions; NaN for a class without positives or whose detections were not given."""
 
     mean_ap: float
     ap: dict[str, float]
     images: int
+    outcome: DetectionOutcome
 
     def as_dict(self) -> dict[str, Any]:
         """`mAP`, `AP` by class and `n`; None where there is nothing to measure."""
@@ -33,38 +39,63 @@ class DetectionScore:
         return {"mAP": None if np.isnan(self.mean_ap) else self.mean_ap, "AP": plain, "n": self.images}
 
 
-def evaluate_detections(detections: Path, data: Path, split: str, limit: int | None = None) -> DetectionScore:
-    """Score a `detections.csv` (or the run directory that holds it) on a VOC split."""
+def evaluate_detections(
+    detections: Path, data: Path, split: str, limit: int | None = None, report: Path | None = None
+) -> DetectionScore:
+    """Score detections on a VOC split, of which the images themselves are not needed.
+
+    `detections` is a `detections.csv`, the run directory that holds it, or a folder of the devkit's result files
+    (`read_comp4`) of any detector.  A class whose result file is missing is warned of; its AP and the mean are
+    NaN.  With a `report` folder the curves are written there too (`write_report`).
+    """
     dataset = load_voc(data, split, limit)
-    path = detections / DETECTIONS_FILE if detections.is_dir() else detections
-    try:
-        frame = pd.read_csv(path, dtype={"image": str, "class": str})
-        if tuple(frame.columns) != COLUMNS:
-            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not detections ({error}); make them with `sppnet detect`") from None
-    strangers = sorted(set(frame["image"]) - set(dataset.ids))
-    if strangers:
+    frame, missing = _read_detections(detections, dataset)
+    if missing:
+        names = ", ".join(name for name in dataset.class_names if name in missing)
+        warn(f"{detections}: no result file of {names}: no AP of these and no mAP")
+    if report is not None:
+        write_report(frame, dataset, report, missing)
+    return score_frame(frame, dataset, missing)
+
+
+def _read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:
+    """A frame of `COLUMNS`, all of the data set's images and classes; and the classes without a result file."""
+    missing: frozenset[str] = frozenset()
+    if path.is_dir() and not (path / DETECTIONS_FILE).is_file():
+        frame, missing = read_comp4(path, dataset.split, dataset.class_names)
+    else:
+        path = path / DETECTIONS_FILE if path.is_dir() else path
+        try:
+            frame = pd.read_csv(path, dtype={"image": str, "class": str})
+            if tuple(frame.columns) != COLUMNS:
+                raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+            if not np.isfinite(frame[list(COLUMNS[2:])].to_numpy(float)).all():
+                raise ValueError("a score or coordinate is not a number")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not detections ({error}); make them with `sppnet detect`") from None
+    strangers = frame[~frame["image"].isin(dataset.ids)]
+    if len(strangers):
+        first = strangers.iloc[0]
         raise DataError(
-            f"{path}: detections in {strangers[0]}, which is not in {dataset.split} of {dataset.root}"
+            f"{path}: detections in {first['image']} ({first['class']}), which is not in {dataset.split} of "
+            f"{dataset.root}; name the --data and --split that they were made on"
         )
     unknown = sorted(set(frame["class"]) - set(dataset.class_names))
     if unknown:
         raise DataError(f"{path}: class {unknown[0]!r} is not one of {', '.join(dataset.class_names)}")
-    return score_frame(frame, dataset)
+    return frame, missing
 
 
-def score_frame(frame: pd.DataFrame, dataset: VocDetection) -> DetectionScore:
-    """Score detections given as a frame of `COLUMNS`."""
-    place = {image_id: index for index, image_id in enumerate(dataset.ids)}
-    by_class: dict[str, list[np.ndarray]] = {
-        name: [np.empty((0, 5))] * len(dataset) for name in dataset.class_names
-    }
-    for (name, image_id), rows in frame.groupby(["class", "image"], sort=False):
-        by_class[str(name)][place[str(image_id)]] = rows[["x1", "y1", "x2", "y2", "score"]].to_numpy(float)
+def score_frame(
+    frame: pd.DataFrame, dataset: VocDetection, missing: frozenset[str] = frozenset()
+) -> DetectionScore:
+    """Score detections given as a frame of `COLUMNS`; NaN for the classes `missing` there, and for the mean then."""
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
-    ap = average_precisions(by_class, annotations, dataset.class_names)
-    return DetectionScore(mean_ap(ap.values()), ap, len(dataset))
+    detections = ranked_detections(frame, dataset)
+    ap = average_precisions(detections, annotations, dataset.class_names)
+    ap |= dict.fromkeys(missing, float("nan"))
+    outcome = detection_outcome([detections[name] for name in dataset.class_names], annotations)
+    return DetectionScore(float("nan") if missing else mean_ap(ap.values()), ap, len(dataset), outcome)
 
 
 def evaluate_network(

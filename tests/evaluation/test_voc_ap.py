@@ -10,6 +10,7 @@ from sppnet_cli.evaluation.voc_ap import (
     average_precisions,
     best_precision_11,
     image_average_precision,
+    match_detections,
     mean_ap,
     precision_recall,
 )
@@ -32,11 +33,11 @@ def easy(n):
 
 
 def ap(detections, boxes, difficult):
-    return average_precision_11(precision_recall(detections, boxes, difficult))
+    return average_precision_11(precision_recall(match_detections(detections, boxes, difficult)))
 
 
 def test_one_right_detection_is_perfect():
-    curve = precision_recall([found((*TRUTH, 0.9))], [truth(TRUTH)], [easy(1)])
+    curve = precision_recall(match_detections([found((*TRUTH, 0.9))], [truth(TRUTH)], [easy(1)]))
     assert curve.precision.tolist() == [1.0]
     assert curve.recall.tolist() == [1.0]
     assert curve.scores.tolist() == [0.9]
@@ -56,7 +57,7 @@ def test_half_of_the_boxes_found():
 
 def test_second_match_of_a_box_is_wrong():
     detections = [found((*TRUTH, 0.9), (0, 0, 9, 8, 0.8), (*FAR, 0.7))]
-    curve = precision_recall(detections, [truth(TRUTH, FAR)], [easy(2)])
+    curve = precision_recall(match_detections(detections, [truth(TRUTH, FAR)], [easy(2)]))
     np.testing.assert_allclose(curve.precision, [1, 1 / 2, 2 / 3])
     np.testing.assert_allclose(curve.recall, [0.5, 0.5, 1])
     # Levels 0 to .5: precision 1; .6 to 1: 2/3.
@@ -67,7 +68,7 @@ def test_second_match_does_not_fall_to_the_next_best_box():
     # Both detections overlap the first box most; the second one would also match the other box at .5 or more.
     boxes = truth((0, 0, 9, 9), (0, 0, 9, 11))
     detections = [found((0, 0, 9, 9, 0.9), (0, 0, 9, 8, 0.8))]
-    curve = precision_recall(detections, [boxes], [easy(2)])
+    curve = precision_recall(match_detections(detections, [boxes], [easy(2)]))
     np.testing.assert_allclose(curve.recall, [0.5, 0.5])
 
 
@@ -79,7 +80,7 @@ def test_iou_of_exactly_a_half_is_right_and_less_is_wrong():
 
 def test_match_with_a_difficult_box_is_ignored_each_time():
     detections = [found((*TRUTH, 0.9), (*TRUTH, 0.8), (*FAR, 0.7))]
-    curve = precision_recall(detections, [truth(TRUTH, FAR)], [np.array([True, False])])
+    curve = precision_recall(match_detections(detections, [truth(TRUTH, FAR)], [np.array([True, False])]))
     assert curve.n_positive == 1
     np.testing.assert_array_equal(curve.precision, [np.nan, np.nan, 1.0])
     np.testing.assert_array_equal(curve.recall, [0, 0, 1])
@@ -130,9 +131,9 @@ def test_recall_on_a_level_reaches_it(n_right):
 
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="zip"):
-        precision_recall([found()], [truth(), truth()], [easy(0), easy(0)])
+        precision_recall(match_detections([found()], [truth(), truth()], [easy(0), easy(0)]))
     with pytest.raises(ValueError, match="1 boxes, but 2 flags"):
-        precision_recall([found()], [truth(TRUTH)], [easy(2)])
+        precision_recall(match_detections([found()], [truth(TRUTH)], [easy(2)]))
 
 
 def test_curve_is_taken_as_it_is():

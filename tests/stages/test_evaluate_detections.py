@@ -1,5 +1,6 @@
 """Scoring of a detections.csv against a VOC split."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,6 +29,20 @@ def test_the_ground_truth_scores_one(tiny_data, tmp_path):
     assert score.as_dict()["n"] == 20
 
 
+def test_the_outcome_has_the_same_value(tiny_data, tmp_path):
+    data = tiny_data / "VOCdevkit"
+    frame = perfect(load_voc(data, "test"))
+    rng = np.random.default_rng(0)
+    frame["score"] = rng.random(len(frame))
+    frame.loc[rng.random(len(frame)) < 0.5, "class"] = "disk"
+    frame.to_csv(tmp_path / "detections.csv", index=False)
+    score = evaluate_detections(tmp_path, data, "test")
+    assert 0 < score.mean_ap < 1
+    assert score.outcome.value() == pytest.approx(score.mean_ap)
+    aps = score.outcome.resampled_aps(np.ones((1, 20), np.int64))[:, 0]
+    np.testing.assert_allclose(aps, list(score.ap.values()))
+
+
 def test_no_detection_scores_nothing(tiny_data, tmp_path):
     data = tiny_data / "VOCdevkit"
     pd.DataFrame(columns=list(COLUMNS)).to_csv(tmp_path / "none.csv", index=False)
@@ -48,6 +63,8 @@ def test_numeric_image_names_keep_their_zeros(tiny_data, tmp_path):
         (lambda f: f.rename(columns={"x1": "left"}), "its columns are not"),
         (lambda f: f.assign(image="stranger"), "detections in stranger"),
         (lambda f: f.assign(**{"class": "unicorn"}), "class 'unicorn'"),
+        (lambda f: f.assign(score=float("nan")), "a score or coordinate is not a number"),
+        (lambda f: f.assign(x1="left"), r"detections\.csv: not detections .*'left'"),
     ],
 )
 def test_detections_that_do_not_fit_are_refused(tiny_data, tmp_path, change, message):

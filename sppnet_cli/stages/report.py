@@ -1,0 +1,64 @@
+"""Stage: what lies behind the mAP of detections, as tables and pictures."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from sppnet_cli.atomic import write_text
+from sppnet_cli.data.voc import VocDetection
+from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves
+from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
+
+AP_FILE = "ap.csv"
+CURVES_FILE = "precision_recall.csv"
+CURVES_PICTURE = "precision_recall.png"
+
+
+def write_report(
+    frame: pd.DataFrame, dataset: VocDetection, folder: Path, missing: frozenset[str] = frozenset()
+) -> None:
+    """Write into `folder`, which is made where it does not exist; numbers are fractions.
+
+    - `ap.csv`: class, ap, positives, detections; ap empty where there is nothing to measure.
+    - `precision_recall.csv`: class, score, recall, precision; a row per detection.
+    - `precision_recall.png`: the same as a panel per class.
+
+    Args:
+        frame: detections as in `detections.csv`, of images and classes of `dataset`.
+        dataset: the split that they are measured on.
+        folder: files of an earlier report in it are replaced.
+        missing: classes of which the detections were not given; they have no AP and no curve.
+
+    Raises:
+        SppnetError: a file cannot be written.
+        DataError: an annotation cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = class_curves(frame, dataset)
+    given = {name: curve for name, curve in curves.items() if name not in missing}
+    write_text(folder / AP_FILE, _csv(_ap_table(curves, missing)))
+    write_text(folder / CURVES_FILE, _csv(curve_table(given)))
+    draw_curves(
+        given,
+        f"{dataset.split} of {dataset.root.name}: {_mean_text(given, missing)}",
+        folder / CURVES_PICTURE,
+    )
+
+
+def _ap_table(curves: Mapping[str, PrecisionRecall], missing: frozenset[str]) -> pd.DataFrame:
+    rows = [
+        (name, math.nan if name in missing else average_precision_11(c), c.n_positive, len(c.scores))
+        for name, c in curves.items()
+    ]
+    return pd.DataFrame(rows, columns=["class", "ap", "positives", "detections"])
+
+
+def _mean_text(curves: Mapping[str, PrecisionRecall], missing: frozenset[str]) -> str:
+    mean = float("nan") if missing else mean_ap(map(average_precision_11, curves.values()))
+    return "no mAP" if math.isnan(mean) else f"mAP {100 * mean:.1f}%"
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return str(table.to_csv(index=False, lineterminator="\n"))
