@@ -2,16 +2,25 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import Detector
 from sppnet_cli.distributed import World, barrier, from_first, gather, local_device, local_share, world
 from sppnet_cli.errors import UsageError
+from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.weights import load_network, save_network
+from sppnet_cli.protocols import PAPER
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -36,6 +45,33 @@ extract_stage(ExtractConfig(("conv5", "SPP pool5"), "crop", 224), network, image
 leave()
 """
 
+DETECTION = """
+import sys
+from pathlib import Path
+from sppnet_cli import console
+from sppnet_cli.distributed import leave, world
+from sppnet_cli.learning.finetune import Schedule
+from sppnet_cli.stages.detect import DetectConfig, detect_stage
+from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
+from sppnet_cli.stages.propose import ProposeConfig, propose_stage
+from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+
+data, network, detector, out = (Path(argument) for argument in sys.argv[1:5])
+console.configure(silent=not world().first)
+for name, gigabytes in (("all", 1.0), ("some", 5e-5), ("none", 0.0)):
+    inputs = {}
+    for split in ("trainval", "test"):
+        proposals = propose_stage(
+            ProposeConfig(split, "ss-fast", 0, 5, 150), data, out / f"proposals-{split}", workers=1
+        )
+        inputs[split] = WindowInputs(data, proposals, out / f"cache-{name}", gigabytes)
+    trainval, test = (WindowConfig(split, "spp", (120, 240), "paper", 1000, 5) for split in inputs)
+    config = FinetuneConfig(trainval, Schedule(((1e-3, 4),)), 8, flip=True, seed=0)
+    finetune_stage(config, network, inputs["trainval"], out / f"head-{name}", device="cpu", max_gib=5e-4)
+    detect_stage(DetectConfig(test), (detector,), inputs["test"], out / f"detections-{name}", device="cpu")
+leave()
+"""
+
 DEATH = """
 import os, sys
 from sppnet_cli.cli import run
@@ -47,10 +83,10 @@ run(lambda **_: barrier())
 """
 
 
-def torchrun(script, *arguments, processes=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def start(script, *arguments, processes):
+    several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     return subprocess.run(
-        [*command, str(script), *map(str, arguments)],
+        [sys.executable, *(several if processes > 1 else ()), str(script), *map(str, arguments)],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -63,16 +99,9 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     script = tmp_path / "work.py"
     script.write_text(WORK)
     network = tmp_path / "one" / "net"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tiny_data), str(tmp_path / "one"), str(network)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    done = torchrun(script, tiny_data, tmp_path / "two", network)
-    assert done.returncode == 0, done.stderr
+    for name, processes in (("one", 1), ("two", 2)):
+        done = start(script, tiny_data, tmp_path / name, network, processes=processes)
+        assert done.returncode == 0, done.stderr
     # Training: the same samples and steps, but for the rounding of sums.
     one, two = (load_file(tmp_path / name / "net" / "network.safetensors") for name in ("one", "two"))
     for name, value in one.items():
@@ -95,13 +124,70 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     assert {path.name for path in (tmp_path / "two").iterdir()} == {"net", "errors", "features"}
 
 
+@pytest.fixture
+def network(tmp_path):
+    torch.manual_seed(0)
+    net = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6)))
+    net.initialise("he")
+    (tmp_path / "network").mkdir()
+    save_network(net, tmp_path / "network")
+    return tmp_path / "network"
+
+
+@pytest.fixture
+def detector(tmp_path, tiny_data, network):
+    """One that has learnt nothing."""
+    names = load_voc(tiny_data / "VOCdevkit", "test").class_names
+    extractor = SppWindows(load_network(network), PAPER, (120, 240))
+    weights = np.random.default_rng(0).normal(size=(len(names), extractor.network.pooled_size))
+    svms = Svms(weights.astype(np.float32), np.full(len(names), -1, np.float32), 0.01)
+    (tmp_path / "detector").mkdir()
+    Detector(extractor, "pool5", names, svms).save(tmp_path / "detector")
+    return tmp_path / "detector"
+
+
+def test_two_processes_detect_what_one_detects(tiny_data, tmp_path, network, detector):
+    """Proposals, fine-tuned layers and detections to the byte, whatever of the maps is cached."""
+    data = shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
+    unreadable = load_voc(data, "test").image_path(load_voc(data, "test").ids[3])
+    unreadable.write_bytes(b"")
+    script = tmp_path / "work.py"
+    script.write_text(DETECTION)
+    for name, processes in (("one", 1), ("two", 2)):
+        done = start(script, data, network, detector, tmp_path / name, processes=processes)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(f"warning: no proposals: {unreadable}") == 1
+        assert done.stderr.count(f"warning: skipped: {unreadable}") == 3
+        assert done.stderr.count("1 of 5 images were skipped") == 3
+    one, two = (
+        {
+            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            for folder in (tmp_path / name).iterdir()
+            if not folder.name.startswith("cache")
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        }
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert sum(name.endswith(".npy") for name in one) == 10
+    for file in ("head-{}/head.safetensors", "detections-{}/detections.csv", "detections-{}/skipped.csv"):
+        assert one[file.format("all")] == one[file.format("some")] == one[file.format("none")]
+    assert len(one["detections-all/detections.csv"].splitlines()) > 20
+    for name in ("one", "two"):
+        cached = [list((tmp_path / name).glob(f"cache-{kind}/**/*.npy")) for kind in ("all", "some", "none")]
+        assert len(cached[0]) == 5 * 2 * 2 + 4 * 2  # trainval and its mirror images at two scales; test
+        assert 0 < len(cached[1]) < len(cached[0])
+        assert not cached[2]
+
+
 def test_a_process_that_dies_ends_the_others(tmp_path):
     script = tmp_path / "death.py"
     script.write_text(DEATH)
-    start = time.monotonic()
-    done = torchrun(script)
+    begin = time.monotonic()
+    done = start(script, processes=2)
     assert done.returncode != 0
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - begin < 120
 
 
 def test_one_process_needs_nothing(monkeypatch):

@@ -22,7 +22,11 @@ _MAKE_ONE = (
 @click.command("detect", short_help="Detect objects in image files or a data set.")
 @click.argument("images", nargs=-1, type=PATH)
 @option(
-    "--detector", type=PATH, help="Run of train-svm or train-bbox.  [default: the mini one, trained first]"
+    "--detector",
+    "detectors",
+    multiple=True,
+    type=PATH,
+    help="Run of train-svm or train-bbox; several: their combination.  [default: the mini one, trained first]",
 )
 @option(
     "--scales", metavar="480..1200|688|480,688", help="Short sides of the image.  [default: the detector's]"
@@ -40,7 +44,7 @@ def command(
     ws: "Workspace",
     *,
     images: tuple[Path, ...],
-    detector: Path | None,
+    detectors: tuple[Path, ...],
     scales: str | None,
     split: str,
     proposal_side: int,
@@ -51,30 +55,33 @@ def command(
 ) -> None:
     """Detect objects in IMAGES (files or folders) or, without any, in the images of a VOC split.
 
-    Writes detections.csv, for IMAGES annotated pictures too, and prints a table.
+    Writes detections.csv and prints a table; for IMAGES annotated pictures too; for a data set the devkit's
+    result files, the proposals' recall and a report (curves, kinds of errors).
 
     \b
       sppnet detect --scales 480..1200
       sppnet detect --detector RUN street.jpg
       sppnet detect --detector RUN --data VOCdevkit
+      sppnet detect --detector RUN --detector ANOTHER --data VOCdevkit
     """
-    if detector is None and (images or ws.data is not None):
+    if not detectors and (images or ws.data is not None):
         raise DataError(f"no detector for your own images: {_MAKE_ONE}")
-    if detector is not None:
+    if images and len(detectors) > 1:
+        raise UsageError("detectors are combined on a data set; give one --detector for image files")
+    if detectors:
         from sppnet_cli.detection.detector import read_description
         from sppnet_cli.stages.workspace import find_protocol
 
-        about = read_description(detector)
+        about = read_description(detectors[0])
         ws = replace(ws, protocol=find_protocol(about.protocol))
         method, own_scales, row = about.method, about.scales, about.row
     else:
         method, own_scales, row = "spp", ws.protocol.scales, "ftfc7 bb"
     sides = scales_of(scales, ws) if scales and method == "spp" else own_scales
     if images:
-        assert detector is not None
-        _photos(ws, detector, sides, images, proposal_side, min_score, out, dry_run, as_json)
+        _photos(ws, detectors[0], sides, images, proposal_side, min_score, out, dry_run, as_json)
     else:
-        _data_set(ws, detector, method, sides, row, split, out, dry_run, as_json)
+        _data_set(ws, detectors, method, sides, row, split, out, dry_run, as_json)
 
 
 def _photos(
@@ -135,7 +142,7 @@ def _photos(
 
 def _data_set(
     ws: "Workspace",
-    detector: Path | None,
+    detectors: tuple[Path, ...],
     method: str,
     scales: tuple[int, ...],
     row: str,
@@ -148,8 +155,8 @@ def _data_set(
     from sppnet_cli.stages.evaluate import evaluate_detections
     from sppnet_cli.stages.plan import detection_steps
 
-    if dry_run or detector is None:
-        steps = detection_steps(ws, method, scales, row, "detect", out, detector)
+    if dry_run or not detectors:
+        steps = detection_steps(ws, method, scales, row, "detect", out, detectors)
         if dry_run:
             show_plan(steps, ws, as_json)
             return
@@ -159,13 +166,15 @@ def _data_set(
                 f"no detector yet: making the {ws.profile.name} one first ({', '.join(s.name for s in missing)}), "
                 f"about {clock(sum(s.seconds for s in missing))}"
             )
-        detector = ws.detector(method, scales, row)
-    target = out or ws.runs / f"detections-{detector.name}-{'-'.join(map(str, scales))}-{split}"
-    folder = ws.detect_with(detector, method, scales, target, split)
-    score = evaluate_detections(folder, ws.voc_data(), split, ws.detection_limit(split))
+        detectors = (ws.detector(method, scales, row),)
+    names = "+".join(detector.name for detector in detectors)
+    target = out or ws.runs / f"detections-{names}-{'-'.join(map(str, scales))}-{split}"
+    folder = ws.detect_with(detectors, target, split, scales)
+    report = folder / "report"
+    score = evaluate_detections(folder, ws.voc_data(), split, ws.detection_limit(split), report)
     show_detection_score(score)
     say(
         as_json,
         {"detections": folder / "detections.csv"} | score.as_dict(),
-        f"written to {folder}/detections.csv",
+        f"written to {folder}: detections.csv, comp4/, proposal_recall.csv and report/",
     )

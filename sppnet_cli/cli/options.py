@@ -79,6 +79,13 @@ def shared(command: Command) -> Command:
             help="Bound of feature buffers and SVM rows.",
         ),
         option(
+            "--cache-gb",
+            type=click.FloatRange(min=0),
+            default=50.0,
+            metavar="GB",
+            help="Disk for cached feature maps; what does not fit is computed each time.",
+        ),
+        option(
             "--resume/--no-resume", default=True, help="Go on with what a cut-off run left, or start over."
         ),
         click.option(
@@ -129,6 +136,7 @@ def make_workspace(
     proposals: str,
     limit: int | None,
     max_memory: float,
+    cache_gb: float,
     resume: bool,
 ) -> "Workspace":
     """The workspace that the shared options describe."""
@@ -157,6 +165,7 @@ def make_workspace(
         device=chosen,
         workers=local_share(workers),
         max_memory=max_memory,
+        cache_gb=cache_gb,
         resume=resume,
     )
 

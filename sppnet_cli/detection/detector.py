@@ -1,6 +1,7 @@
 """A detector is one thing: network, protocol, scales, SVMs, box regressors and class names in one folder."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -141,27 +142,7 @@ class Detector:
 
         Score threshold, NMS, the best 100 of each class; then regression and NMS once more (released code).
         """
-        protocol = self.protocol
-        scores = self.score_pooled(pooled)
-        selected = select_per_class(
-            boxes,
-            scores,
-            score_threshold=protocol.score_threshold,
-            iou=protocol.nms_iou,
-            max_per_image=protocol.max_per_image,
-        )
-        found = []
-        for label, rows in enumerate(selected):
-            moved = boxes[rows].astype(np.float64)
-            if self.bbox is not None and len(rows):
-                moved = self.bbox(pooled[torch.from_numpy(rows)].cpu().numpy(), moved, label, size)
-                kept = nms(moved, scores[rows, label], protocol.nms_iou)
-                moved, rows = moved[kept], rows[kept]
-            found += [
-                Detection(label, float(scores[row, label]), tuple(box))
-                for row, box in zip(rows, moved.tolist(), strict=True)
-            ]
-        return sorted(found, key=lambda d: -d.score)
+        return detect_together([self], [pooled], boxes, size)
 
     def save(self, folder: Path) -> None:
         """Write the whole detector into an existing folder."""
@@ -211,6 +192,52 @@ class Detector:
         if about.regressed:
             bbox = BoxRegressors(*_read_linear(folder / BBOX_FILE, (classes, network.pooled_size, 4)))
         return cls(extractor, about.layer, about.class_names, svms, head=head, bbox=bbox)
+
+
+def detect_together(
+    detectors: Sequence[Detector],
+    pooled: Sequence[Tensor],
+    boxes: NDArray[np.floating],
+    size: tuple[int, int],
+) -> list[Detection]:
+    """Detections of one or several detectors of the same classes and protocol, best first.
+
+    All windows as each of the detectors scores them compete in one NMS (paper section 4.4); each is then moved by
+    the regressors of the detector whose score it has, and NMS once more.
+
+    Args:
+        detectors: one or several.
+        pooled: their pyramid vectors `(N, D)` of the windows.
+        boxes: `(N, 4)` windows, the same for all.
+        size: of the image, (H, W).
+    """
+    protocol = detectors[0].protocol
+    scores = np.concatenate([d.score_pooled(vectors) for d, vectors in zip(detectors, pooled, strict=True)])
+    windows = np.tile(boxes.astype(np.float64), (len(detectors), 1))
+    selected = select_per_class(
+        windows,
+        scores,
+        score_threshold=protocol.score_threshold,
+        iou=protocol.nms_iou,
+        max_per_image=protocol.max_per_image,
+    )
+    regressed = any(detector.bbox is not None for detector in detectors)
+    found = []
+    for label, rows in enumerate(selected):
+        moved = windows[rows]
+        if regressed and len(rows):
+            for number, (detector, vectors) in enumerate(zip(detectors, pooled, strict=True)):
+                own = np.flatnonzero(rows // len(boxes) == number)
+                if detector.bbox is not None and len(own):
+                    of_windows = vectors[torch.from_numpy(rows[own] % len(boxes))].cpu().numpy()
+                    moved[own] = detector.bbox(of_windows, moved[own], label, size)
+            kept = nms(moved, scores[rows, label], protocol.nms_iou)
+            moved, rows = moved[kept], rows[kept]
+        found += [
+            Detection(label, float(scores[row, label]), tuple(box))
+            for row, box in zip(rows, moved.tolist(), strict=True)
+        ]
+    return sorted(found, key=lambda d: -d.score)
 
 
 def _read_linear(

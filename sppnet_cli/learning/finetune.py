@@ -1,6 +1,5 @@
 """Fine-tuning of the fully connected layers on pooled windows; the trunk is frozen (paper section 4.1)."""
 
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sppnet_cli.console import status, track
+from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.windows import WindowSource
+from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
 
 _INIT_STD = 0.01
 _INPUT_NORM = 1 / _INIT_STD  # mean norm of a new head's inputs that gives fc6 unit variance
-_CHECKPOINT = "checkpoint.pt"
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -81,25 +82,31 @@ def head_for_detection(
 
 
 def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Windows, Windows]:
-    """(positives, negatives) by IoU with the best box: [.5, 1] and [.1, .5); R-CNN's negatives: [0, .5)."""
-    lowest = 0.0 if isinstance(source.extractor, RcnnWindows) else protocol.finetune_negative_iou
+    """(positives, negatives) by IoU with the best box: [.5, 1] and [.1, .5); R-CNN's negatives: [0, .5).
+
+    Difficult boxes count as any other: P is silent, and R's `roidb_from_voc` leaves them out only where
+    `with_hard_samples` is set, which its fine-tuning and its experiments do not.
+    """
     parts: tuple[list[tuple[NDArray[np.int64], ...]], ...] = ([], [])
     for index in range(len(source)):
-        windows = source.windows(index)
-        if not len(windows.truth.boxes):
-            best = np.zeros(len(windows.boxes), np.intp)
-            overlap = np.zeros(len(windows.boxes))
-            labels = np.zeros(len(windows.boxes), np.int64)
-        else:
-            best, overlap = windows.iou.argmax(axis=1), windows.iou.max(axis=1)
-            labels = windows.truth.labels[best] + 1
-        positive = overlap >= protocol.finetune_positive_iou
-        negative = ~positive & (overlap >= lowest)
+        positive, negative, labels = _choice(source, index, protocol)
         for part, mask in zip(parts, (positive, negative), strict=True):
             rows = np.flatnonzero(mask)
             label = labels[rows] if mask is positive else np.zeros(len(rows), np.int64)
             part.append((np.full(len(rows), index), rows, label))
     return _join(parts[0], flip), _join(parts[1], flip)
+
+
+def keep_features(source: WindowSource, protocol: Protocol, *, flip: bool) -> None:
+    """Put what `finetune` draws from into the cache of `source`: this process's share, as long as there is room."""
+    here = world()
+    share = range(here.rank, len(source), here.size)
+    for index in track(share, "features to fine-tune on"):
+        positive, negative, _ = _choice(source, index, protocol)
+        if (positive | negative).any():
+            for mirrored in (False, True)[: 1 + flip]:
+                if not source.keep(index, flip=mirrored):
+                    return
 
 
 def finetune(
@@ -116,7 +123,7 @@ def finetune(
     """Train `head` and return it; batches are drawn uniformly over windows, a quarter of them positive.
 
     Batches are drawn many at a time (as many as `max_gib` holds) so that each image is visited once for all of
-    them; after each such chunk the state is saved in `folder`, and a later call goes on from it.
+    them; after each such chunk the state is saved in `folder`, as `CHECKPOINT`, and a later call goes on from it.
     """
     positives, negatives = candidates(source, protocol, flip)
     if not len(positives) or not len(negatives):
@@ -158,8 +165,22 @@ def finetune(
 
     for _ in track(steps(), "fine-tuning", schedule.batches - done):
         pass
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
     return head.eval()
+
+
+def _choice(
+    source: WindowSource, index: int, protocol: Protocol
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Which windows `(N,)` of an image are positives, which negatives; labels of the boxes that they overlap most."""
+    windows = source.windows(index)
+    if not len(windows.truth.boxes):
+        overlap, labels = np.zeros(len(windows.boxes)), np.zeros(len(windows.boxes), np.int64)
+    else:
+        overlap = windows.iou.max(axis=1)
+        labels = windows.truth.labels[windows.iou.argmax(axis=1)] + 1
+    lowest = 0.0 if isinstance(source.extractor, RcnnWindows) else protocol.finetune_negative_iou
+    positive = overlap >= protocol.finetune_positive_iou
+    return positive, ~positive & (overlap >= lowest), labels
 
 
 def _step(
@@ -228,21 +249,14 @@ def _join(parts: list[tuple[NDArray[np.int64], ...]], flip: bool) -> Windows:
 
 
 def _resume(folder: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:
-    path = folder / _CHECKPOINT
-    if not path.is_file():
+    state = load_checkpoint(folder / CHECKPOINT)
+    if state is None:
         return 0
-    try:
-        state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: broken checkpoint ({error}); remove it to start over") from None
     head.load_state_dict(state["head"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["batches"])
 
 
 def _save(folder: Path, head: Head, optimizer: torch.optim.Optimizer, batches: int) -> None:
-    temporary = folder / f"{_CHECKPOINT}.new"
-    torch.save(
-        {"head": head.state_dict(), "optimizer": optimizer.state_dict(), "batches": batches}, temporary
-    )
-    temporary.replace(folder / _CHECKPOINT)
+    state = {"head": head.state_dict(), "optimizer": optimizer.state_dict(), "batches": batches}
+    save_checkpoint(folder / CHECKPOINT, state)

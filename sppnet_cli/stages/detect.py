@@ -1,19 +1,29 @@
 """Stage: detections of a VOC split by a detector."""
 
-from dataclasses import dataclass
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from sppnet_cli.atomic import atomic_path, write_text
 from sppnet_cli.console import track, warn
-from sppnet_cli.detection.detector import Detection, Detector
+from sppnet_cli.detection.detector import Detection, Detector, detect_together
+from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.evaluation.comp4 import write_comp4
+from sppnet_cli.evaluation.proposal_recall import proposal_recall
+from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
 
 DETECTIONS_FILE = "detections.csv"
+RECALL_FILE = "proposal_recall.csv"
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
+_PARTS = "parts"  # folder: what was found in each image, until the run is whole
 
 
 @dataclass(frozen=True)
@@ -24,48 +34,124 @@ class DetectConfig:
 
 
 def detect_stage(
-    config: DetectConfig, detector: Path, inputs: WindowInputs, out: Path, *, device: str
+    config: DetectConfig, detectors: Sequence[Path], inputs: WindowInputs, out: Path, *, device: str
 ) -> Path:
     """`detections.csv`: a row per detection; boxes in 0-based inclusive pixels of the original image.
 
-    An image that cannot be read is warned of, counted in `skipped.csv` and left out.
+    The same as the devkit's result files, 1-based: `comp4/comp4_det_<split>_<class>.txt`; and how well the
+    proposals cover the objects: `proposal_recall.csv`.  Several detectors are combined (`detect_together`).
+
+    Several processes share the images; what one finds is on disk at once, so that a call that was cut off goes on
+    with the image that it had in hand.  An image that cannot be read is warned of, counted in `skipped.csv` and
+    left out.
     """
-    sources = inputs.fingerprints() | {"detector": fingerprint(detector)}
+    names = ["detector", *(f"detector {k}" for k in range(2, len(detectors) + 1))]
+    sources = inputs.fingerprints() | {
+        name: fingerprint(detector) for name, detector in zip(names, detectors, strict=True)
+    }
 
     def build(folder: Path) -> None:
-        model = Detector.load(detector, device, config.windows.scales or None)
-        source = window_source(
-            config.windows,
-            inputs,
-            model.extractor,
-            fingerprint(detector / WEIGHTS_FILE),
-            device=device,
-            truth=False,
-        )
-        if source.dataset.class_names != model.class_names:
+        models = _load(config, detectors, device)
+        windows = [
+            replace(config.windows, method=m.extractor.method, scales=m.extractor.scales) for m in models
+        ]
+        pooled = [
+            window_source(
+                each,
+                inputs,
+                model.extractor,
+                fingerprint(detector / WEIGHTS_FILE),
+                device=device,
+                truth=False,
+            )
+            for each, model, detector in zip(windows, models, detectors, strict=True)
+        ]
+        source = pooled[0]
+        if source.dataset.class_names != models[0].class_names:
             raise UsageError(
-                f"{detector}: detects {', '.join(model.class_names[:3])}, ..., which are not the classes of "
+                f"{detectors[0]}: detects {', '.join(models[0].class_names[:3])}, ..., which are not the classes of "
                 f"{source.dataset.root}"
             )
-        frames, skipped = [], []
-        for index in track(range(len(source)), f"detecting with {model.layer.name}"):
-            image_id = source.dataset.ids[index]
-            try:
-                windows = source.windows(index)
-                found = model.detect_pooled(source.pooled(index), windows.boxes, windows.size)
-            except DataError as error:
-                warn(f"skipped: {error}")
-                skipped.append((image_id, str(error)))
-                continue
-            frames.append(as_frame(image_id, found, model.class_names))
+        parts = folder / _PARTS
+        parts.mkdir(exist_ok=True)
+        found = gather(_detect_share(models, pooled, parts))
+        skipped = sorted(itertools.chain.from_iterable(found))
         if len(skipped) == len(source):
-            raise DataError(f"{source.dataset.root}: none of its {len(source)} images could be read")
+            raise DataError(
+                f"{source.dataset.root}: none of its {len(source)} images could be used: {skipped[0][2]}"
+            )
+        if not world().first:
+            return
+        for _, _, reason in itertools.chain.from_iterable(found[1:]):
+            warn(f"skipped: {reason}")
         if skipped:
             warn(f"{len(skipped)} of {len(source)} images were skipped")
-            pd.DataFrame(skipped, columns=["image", "reason"]).to_csv(folder / "skipped.csv", index=False)
-        pd.concat(frames).to_csv(folder / DETECTIONS_FILE, index=False, lineterminator="\n")
+            frame = pd.DataFrame(skipped, columns=["index", "image", "reason"])
+            frame[["image", "reason"]].to_csv(folder / "skipped.csv", index=False)
+        left_out = {image_id for _, image_id, _ in skipped}
+        with (
+            atomic_path(folder / DETECTIONS_FILE) as temporary,
+            temporary.open("w", encoding="utf-8") as file,
+        ):
+            file.write(",".join(COLUMNS) + "\n")
+            for image_id in source.dataset.ids:
+                if image_id not in left_out:
+                    file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
+        rows = pd.read_csv(
+            folder / DETECTIONS_FILE,
+            dtype={"image": str, "class": str},
+            keep_default_na=False,
+        )
+        write_comp4(folder / "comp4", rows, config.windows.split, source.dataset.class_names)
+        seen = [
+            source.windows(index)
+            for index, image_id in enumerate(source.dataset.ids)
+            if image_id not in left_out
+        ]
+        recall = proposal_recall(
+            [each.boxes for each in seen], [each.truth for each in seen], source.dataset.class_names
+        )
+        write_text(folder / RECALL_FILE, recall.table().to_csv(index=False, lineterminator="\n"))
 
-    return run_stage(out, "detect", config, sources, build)
+    run_stage(out, "detect", config, sources, build, together=True)
+    if world().first:
+        shutil.rmtree(out / _PARTS, ignore_errors=True)  # now that the run is whole
+    return out
+
+
+def _load(config: DetectConfig, detectors: Sequence[Path], device: str) -> list[Detector]:
+    """The detectors, the first at the config's scales where it names some; `UsageError` where they do not fit together."""
+    own = [config.windows.scales or None] + [None] * (len(detectors) - 1)
+    models = [Detector.load(path, device, scales) for path, scales in zip(detectors, own, strict=True)]
+    for path, model in zip(detectors, models, strict=True):
+        if (model.class_names, model.protocol) != (models[0].class_names, models[0].protocol):
+            raise UsageError(
+                f"{path}: is of other classes or another protocol than {detectors[0]}: cannot be combined"
+            )
+    return models
+
+
+def _detect_share(
+    models: Sequence[Detector], sources: Sequence[WindowSource], parts: Path
+) -> list[tuple[int, str, str]]:
+    """Write a file of rows for each image of this process's share; returns (index, image, reason) of those skipped."""
+    here, ids = world(), sources[0].dataset.ids
+    share = range(here.rank, len(ids), here.size)
+    missing = [index for index in share if not (parts / f"{ids[index]}.csv").is_file()]
+    skipped = []
+    for index in track(missing, f"detecting with {' and '.join(model.layer.name for model in models)}"):
+        try:
+            windows = sources[0].windows(index)
+            pooled = [source.pooled(index) for source in sources]
+            found = detect_together(models, pooled, windows.boxes, windows.size)
+        except DataError as error:
+            warn(f"skipped: {error}")
+            skipped.append((index, ids[index], str(error)))
+            continue
+        rows = as_frame(ids[index], found, models[0].class_names)
+        text = rows.to_csv(header=False, index=False, lineterminator="\n")
+        write_text(parts / f"{ids[index]}.csv", text)
+    return skipped
 
 
 def as_frame(image: str, detections: list[Detection], class_names: tuple[str, ...]) -> pd.DataFrame:

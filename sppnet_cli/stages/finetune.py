@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from sppnet_cli.distributed import barrier, world
 from sppnet_cli.features.layers import Layer
-from sppnet_cli.learning.finetune import Schedule, finetune, head_for_detection
+from sppnet_cli.learning.finetune import CHECKPOINT, Schedule, finetune, head_for_detection, keep_features
 from sppnet_cli.learning.svm import feature_scale
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_network, save_head
 from sppnet_cli.runs import fingerprint, run_stage
@@ -27,7 +28,10 @@ class FinetuneConfig:
 def finetune_stage(
     config: FinetuneConfig, network: Path, inputs: WindowInputs, out: Path, *, device: str, max_gib: float
 ) -> Path:
-    """`head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after fine-tuning.  The last state is kept."""
+    """`head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after fine-tuning.  The last state is kept.
+
+    Several processes share the images while they fill the cache with features; then the first trains alone.
+    """
     sources = inputs.fingerprints() | {"network": fingerprint(network)}
 
     def build(folder: Path) -> None:
@@ -36,6 +40,12 @@ def finetune_stage(
             config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
         )
         protocol = source.extractor.protocol
+        here = world()
+        if here.size > 1:
+            keep_features(source, protocol, flip=config.flip)
+            barrier()
+        if not here.first:
+            return
         torch.manual_seed(config.seed)
         mean_norm = 1.0
         if net.head is None:
@@ -54,4 +64,7 @@ def finetune_stage(
         )
         save_head(head, folder)
 
-    return run_stage(out, "finetune", config, sources, build)
+    run_stage(out, "finetune", config, sources, build, together=True)
+    if world().first:
+        (out / CHECKPOINT).unlink(missing_ok=True)  # now that the run is whole
+    return out

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sppnet_cli.atomic import atomic_path
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.images import read_image
 from sppnet_cli.data.proposals import image_seed, propose, read_boxes, start_worker, write_boxes
 from sppnet_cli.data.voc import load_voc
+from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
 from sppnet_cli.runs import fingerprint, run_stage
 
@@ -31,14 +33,16 @@ class ProposeConfig:
 def propose_stage(config: ProposeConfig, data: Path, out: Path, *, workers: int) -> Path:
     """`boxes/<id>.npy` (see `data.proposals`) and `index.csv` with the count of each image.
 
-    Images are shared among processes and the result does not depend on how many; a stage that was cut off goes
-    on with the images that are missing.  An unreadable image is warned of and gets no windows.
+    Images are shared among processes (of torchrun, and `workers` of each) and the result does not depend on how
+    many; a stage that was cut off goes on with the images that are missing.  An unreadable image is warned of and
+    gets no windows.
     """
     dataset = load_voc(data, config.split, config.limit)
 
     def build(folder: Path) -> None:
         boxes = folder / "boxes"
         boxes.mkdir(exist_ok=True)
+        here = world()
         jobs = [
             (
                 dataset.image_path(i),
@@ -47,18 +51,25 @@ def propose_stage(config: ProposeConfig, data: Path, out: Path, *, workers: int)
                 image_seed(config.seed, i),
                 config.max_side,
             )
-            for i in dataset.ids
+            for i in dataset.ids[here.rank :: here.size]
             if not (boxes / f"{i}.npy").is_file()
         ]
+        problems = []
         for problem in track(_run(jobs, workers), f"proposals of {config.split}", len(jobs)):
             if problem:
                 warn(problem)
-        with (folder / "index.csv").open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("image", "windows"))
-            writer.writerows((i, len(read_boxes(boxes / f"{i}.npy"))) for i in dataset.ids)
+                problems.append(problem)
+        for others in gather(problems)[1:]:
+            for problem in others:
+                warn(problem)
+        if here.first:
+            with atomic_path(folder / "index.csv") as temporary, temporary.open("w", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(("image", "windows"))
+                writer.writerows((i, len(read_boxes(boxes / f"{i}.npy"))) for i in dataset.ids)
 
-    return run_stage(out, "propose", config, {"data": fingerprint(dataset.root)}, build)
+    inputs = {"data": fingerprint(dataset.root)}
+    return run_stage(out, "propose", config, inputs, build, together=True)
 
 
 _Job = tuple[Path, Path, str, int, int | None]

@@ -8,12 +8,14 @@ import pandas as pd
 
 from sppnet_cli.atomic import write_text
 from sppnet_cli.data.voc import VocDetection
-from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves
+from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves, ranked_detections
+from sppnet_cli.evaluation.diagnosis import diagnose
 from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
 
 AP_FILE = "ap.csv"
 CURVES_FILE = "precision_recall.csv"
 CURVES_PICTURE = "precision_recall.png"
+ERRORS_FILE = "errors.csv"
 
 
 def write_report(
@@ -24,6 +26,7 @@ def write_report(
     - `ap.csv`: class, ap, positives, detections; ap empty where there is nothing to measure.
     - `precision_recall.csv`: class, score, recall, precision; a row per detection.
     - `precision_recall.png`: the same as a panel per class.
+    - `errors.csv`: what the surest detections of each class are (`evaluation.diagnosis.diagnose`).
 
     Args:
         frame: detections as in `detections.csv`, of images and classes of `dataset`.
@@ -37,9 +40,12 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     curves = class_curves(frame, dataset)
+    annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
+    errors = diagnose(ranked_detections(frame, dataset), annotations, dataset.class_names)
     given = {name: curve for name, curve in curves.items() if name not in missing}
     write_text(folder / AP_FILE, _csv(_ap_table(curves, missing)))
     write_text(folder / CURVES_FILE, _csv(curve_table(given)))
+    write_text(folder / ERRORS_FILE, _csv(errors))
     draw_curves(
         given,
         f"{dataset.split} of {dataset.root.name}: {_mean_text(given, missing)}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.windows import Extractor, WindowSource
+from sppnet_cli.features.windows import Extractor, FeatureCache, WindowSource
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import PROTOCOLS
 from sppnet_cli.runs import fingerprint
@@ -32,6 +32,7 @@ class WindowInputs:
     data: Path  # devkit or VOC2007 folder
     proposals: Path  # run of `sppnet propose`
     cache: Path  # of maps and pooled vectors; may be shared by all runs
+    cache_gb: float  # what it may hold; 0: nothing more
 
     def fingerprints(self) -> dict[str, str]:
         """For the manifest."""
@@ -64,6 +65,6 @@ def window_source(
     if config.method == "rcnn":
         key += f" {fingerprint(inputs.proposals)} {config.max_windows} {truth}"
     folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    return WindowSource(
-        dataset, inputs.proposals, extractor, inputs.cache / folder, config.max_windows, with_truth=truth
-    )
+    # R-CNN's vectors take so long that reading them back is always quicker.
+    cache = FeatureCache(inputs.cache / folder, inputs.cache_gb, weighed=config.method == "spp")
+    return WindowSource(dataset, inputs.proposals, extractor, cache, config.max_windows, with_truth=truth)

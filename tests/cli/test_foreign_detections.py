@@ -123,9 +123,9 @@ def test_a_report(sppnet, tmp_path, voc):
     assert not (tmp_path / "new").exists()
     code, out, err = sppnet(*given)
     assert code == 0
-    assert "written to new/report: ap.csv, precision_recall.csv and precision_recall.png" in err
+    assert "written to new/report: ap.csv, errors.csv, precision_recall.csv and precision_recall.png" in err
     names = {path.name for path in (tmp_path / "new" / "report").iterdir()}
-    assert names == {"ap.csv", "precision_recall.csv", "precision_recall.png"}
+    assert names == {"ap.csv", "errors.csv", "precision_recall.csv", "precision_recall.png"}
     table = pd.read_csv(tmp_path / "new" / "report" / "ap.csv", index_col="class")
     assert table.loc["cat"].tolist() == pytest.approx([4 / 11, 3, 1])
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sppnet_cli.detection.detector import Detection, Detector, make_extractor, read_description
+from sppnet_cli.detection.detector import (
+    Detection,
+    Detector,
+    detect_together,
+    make_extractor,
+    read_description,
+)
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
@@ -50,6 +56,19 @@ def test_suppression_is_by_class_and_at_three_tenths():
     boxes = np.array([[0, 0, 9, 0], [0, 0, 2, 0], [0, 0, 3, 0]], dtype=np.float32)
     found = on_scores().detect_pooled(pooled((3, -9), (2, 5), (1, 4)), boxes, (50, 100))
     assert [(d.label, d.score, d.box[2]) for d in found] == [(1, 5, 2), (0, 3, 9), (0, 2, 2)]
+
+
+def test_windows_of_two_detectors_compete_and_move_by_their_own_regressors():
+    # Weights on the last feature, which is 1 here: the second detector moves its windows to the right by half.
+    weights = np.zeros((2, 3, 4), np.float32)
+    weights[:, 2, 0] = 0.5
+    mover = on_scores(bbox=BoxRegressors(weights, np.zeros((2, 4), np.float32), 1.0))
+    still = on_scores()
+    boxes = apart(2)
+    vectors = [pooled((3, -9), (1, -9)), pooled((2, -9), (4, -9), last=1.0)]
+    found = detect_together([still, mover], vectors, boxes, (50, 100))
+    # Window 0 as the first detector scores it, window 1 as the second does; their other copies are suppressed.
+    assert found == [Detection(0, 4, (24.5, 0.0, 33.5, 9.0)), Detection(0, 3, (0.0, 0.0, 9.0, 9.0))]
 
 
 def test_the_best_100_of_every_class():

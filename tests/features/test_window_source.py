@@ -1,12 +1,16 @@
+import errno
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.features import windows as module
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
-from sppnet_cli.features.windows import WindowSource
+from sppnet_cli.features.windows import FeatureCache, WindowSource
 from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER, RELEASED
@@ -44,10 +48,9 @@ def proposals(tmp_path, dataset):
 
 @pytest.fixture
 def source_of(tmp_path, dataset, proposals):
-    def make(extractor, with_truth=False, max_windows=WINDOWS, cache="cache"):
-        return WindowSource(
-            dataset, proposals, extractor, tmp_path / cache, max_windows, with_truth=with_truth
-        )
+    def make(extractor, with_truth=False, max_windows=WINDOWS, cache="cache", gigabytes=1.0):
+        kept = FeatureCache(tmp_path / cache / "spp", gigabytes, weighed=False)
+        return WindowSource(dataset, proposals, extractor, kept, max_windows, with_truth=with_truth)
 
     return make
 
@@ -105,6 +108,17 @@ def test_proposals_of_another_image_set(network, source_of, dataset, side):
     box = {"left": [0, 0, 30, 30], "right": [0, 0, width - 1, 30], "below": [0, 0, 30, height - 1]}[side]
     np.save(path, np.array([box], np.float32))
     assert len(source.windows(0).boxes) == 1
+
+
+@pytest.mark.parametrize("bad", [[9, 0, 8, 9], [0, 9, 9, 8], [0, 0, np.nan, 9], [0, -np.inf, 9, 9]], ids=str)
+def test_boxes_without_an_area(network, source_of, dataset, bad):
+    source = source_of(spp(network))
+    path = source.proposals / "boxes" / f"{dataset.ids[0]}.npy"
+    np.save(path, np.array([[0, 0, 9, 9], [3, 3, 3, 3], bad], np.float32))
+    with pytest.raises(DataError, match=r"row 2 .* make the proposals anew with `sppnet propose`") as caught:
+        source.windows(0)
+    assert str(path) in str(caught.value)
+    assert len(source_of(spp(network), max_windows=2).windows(0).boxes) == 2  # a pixel has an area
 
 
 def halved(maps):
@@ -192,6 +206,165 @@ def test_an_image_without_windows(network, source_of, dataset):
         assert source.windows(0).boxes.shape == (0, 4)
         assert source.pooled(0).shape == (0, 800)
         assert source.pooled(0).shape == (0, 800)
+
+
+class Counted:
+    """Calls `conv5` of an extractor and counts."""
+
+    def __init__(self, extractor):
+        self.conv5 = extractor.conv5
+        self.count = 0
+        extractor.conv5 = self
+
+    def __call__(self, network_input):
+        self.count += 1
+        return self.conv5(network_input)
+
+
+def files_below(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def bytes_below(folder):
+    return sum(path.stat().st_size for path in files_below(folder))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_any_budget_gives_the_same_features(network, source_of, tmp_path, capsys, flip):
+    extractor = spp(network)
+    expected = [source_of(extractor, cache="large").pooled(index, flip=flip) for index in (0, 1)]
+    large = bytes_below(tmp_path / "large")
+    assert len(files_below(tmp_path / "large")) == 4
+    computed = {}
+    for name, gigabytes in (("none", 0.0), ("some", 0.6 * large / 1e9), ("all", 1.1 * large / 1e9)):
+        capsys.readouterr()
+        for _ in range(2):
+            counted = Counted(spp(network))
+            source = source_of(spp(network), cache=name, gigabytes=gigabytes)
+            source.extractor.conv5 = counted
+            for index in (0, 1):
+                assert torch.equal(source.pooled(index, flip=flip), expected[index])
+        computed[name] = counted.count  # in the second pass
+        told = capsys.readouterr().err.count("no room for more cached features")
+        assert told == {"none": 0, "some": 2, "all": 0}[name]  # once a source
+        assert bytes_below(tmp_path / name) <= 1e9 * gigabytes
+    assert not (tmp_path / "none").exists()
+    assert computed["none"] == 4
+    assert 0 < computed["some"] < 4
+    assert computed["all"] == 0
+
+
+def test_what_other_caches_hold_counts(tmp_path):
+    array = torch.ones(1000)  # 2,000 bytes and a header of 128
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.npy").write_bytes(bytes(6000))
+    cache = FeatureCache(tmp_path / "mine", 1e-5, weighed=False)
+    for name in "abc":
+        assert torch.equal(cache(name, lambda: array), array.half())
+    assert [path.name for path in files_below(tmp_path / "mine")] == ["a"]
+    assert not cache.keeps
+
+
+def test_several_processes_share_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    both = [FeatureCache(tmp_path / "mine", 1e-4, weighed=False) for _ in range(2)]
+    for name in range(60):
+        both[0](f"alone{name}", lambda: torch.ones(1000))
+    assert 0.9e5 < bytes_below(tmp_path) <= 1e5
+    for name in range(60):
+        for k, cache in enumerate(both):
+            cache(f"{name}-{k}", lambda: torch.ones(1000))
+    assert bytes_below(tmp_path) <= 1e5
+
+
+def test_the_last_of_a_disk_is_left_to_results(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage(int(2e9) + 1000 - bytes_below(tmp_path)))
+    cache = FeatureCache(tmp_path / "mine", 50, weighed=False)
+    for name in "ab":
+        cache(name, lambda: torch.ones(200))
+    assert [path.name for path in files_below(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("written", [b"", b"half"])
+def test_a_disk_that_fills(network, source_of, tmp_path, monkeypatch, capsys, written):
+    extractor = spp(network)
+    expected = [source_of(extractor, cache="whole").pooled(index) for index in (0, 1)]
+    source = source_of(extractor, cache="full")
+    save, calls = np.save, []
+
+    def full(file, array, **options):
+        calls.append(file)
+        if len(calls) < 3:
+            return save(file, array, **options)
+        file.write(written)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    for _ in range(2):
+        for index in (0, 1):
+            assert torch.equal(source.pooled(index), expected[index])
+    assert len(calls) == 3  # not tried again
+    assert len(files_below(tmp_path / "full")) == 2
+    told = capsys.readouterr().err
+    assert told.count("warning: features are no longer cached but computed each time") == 1
+    assert "No space left on device" in told
+
+
+def test_a_cache_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    cache = FeatureCache(tmp_path / "file" / "mine" / "deep", 1, weighed=False)
+    assert cache("a", lambda: torch.ones(3)).tolist() == [1, 1, 1]
+    assert "warning: features are no longer cached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", [lambda b: b[:-7], lambda b: b[:20], lambda b: b"", lambda b: b"x" * 300])
+def test_a_broken_file_is_made_anew(network, source_of, tmp_path, broken):
+    extractor = spp(network)
+    expected = source_of(extractor).pooled(0)
+    files = {path: path.read_bytes() for path in files_below(tmp_path / "cache")}
+    for path, content in files.items():
+        path.write_bytes(broken(content))
+    assert torch.equal(source_of(extractor).pooled(0), expected)
+    assert {path: path.read_bytes() for path in files_below(tmp_path / "cache")} == files
+
+
+@pytest.mark.parametrize(("to_read", "kept"), [(0.0, True), (1e6, False)])
+def test_what_is_quicker_computed_than_read_is_not_cached(tmp_path, monkeypatch, capsys, to_read, kept):
+    monkeypatch.setattr(module, "_seconds_to_read", lambda _: to_read)
+    computed = []
+
+    def compute():
+        computed.append(None)
+        return torch.ones(5)
+
+    cache = FeatureCache(tmp_path / "mine", 1, weighed=True)
+    for name in [*range(15), *range(15)]:
+        assert cache(str(name), compute).tolist() == [1.0] * 5
+    assert len(files_below(tmp_path)) == (15 if kept else 10)
+    assert len(computed) == (15 if kept else 30)
+    assert cache.keeps == kept
+    assert capsys.readouterr().err.count("conv5 maps are not cached") == (not kept)
+
+
+def test_the_time_to_read_is_measured(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(1000))
+    assert 0 < module._seconds_to_read(tmp_path / "a.npy") < 5
+
+
+def test_features_are_kept_ahead(network, source_of):
+    counted = Counted(extractor := spp(network))
+    source = source_of(extractor)
+    assert source.keep(0)
+    assert source.keep(0, flip=True)
+    assert counted.count == 4
+    assert source.keep(0)
+    for flip in (False, True):
+        assert torch.equal(source.pooled(0, flip=flip), source_of(extractor).pooled(0, flip=flip))
+    assert counted.count == 4
+    full = source_of(extractor, cache="none", gigabytes=0.0)
+    assert not full.keep(0)
+    assert counted.count == 4
 
 
 @pytest.mark.gpu

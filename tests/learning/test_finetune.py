@@ -8,7 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.learning.finetune import Schedule, candidates, finetune, head_for_detection
+from sppnet_cli.learning.finetune import (
+    CHECKPOINT,
+    Schedule,
+    candidates,
+    finetune,
+    head_for_detection,
+    keep_features,
+)
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import PAPER, RELEASED
 
@@ -87,7 +94,9 @@ def run(source, tmp_path, *, head=None, batches=6, chunk=2, seed=5, protocol=PAP
     schedule = Schedule(((rate, batches),))
     max_gib = BATCH_GIB * (chunk + 0.5)
     head = head or new_head()
-    return finetune(head, source, protocol, schedule, flip=flip, seed=seed, max_gib=max_gib, folder=tmp_path)
+    tuned = finetune(head, source, protocol, schedule, flip=flip, seed=seed, max_gib=max_gib, folder=tmp_path)
+    (tmp_path / CHECKPOINT).unlink()
+    return tuned
 
 
 @pytest.fixture
@@ -196,7 +205,6 @@ def test_the_same_seed_gives_the_same_head(source, tmp_path):
 @pytest.mark.parametrize("stop", [0, 1, 3, 4, 5])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_head(source, tmp_path, stop):
     whole = run(source, tmp_path)
-    assert list(tmp_path.iterdir()) == []
     head, batches = new_head(), []
 
     def interrupt(*_):
@@ -212,7 +220,15 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_head(source, tmp_path, stop)
     resumed.register_forward_pre_hook(lambda *_: rest.append(None))
     assert same(run(source, tmp_path, head=resumed), whole)
     assert len(rest) == 6 - stop // 2 * 2  # whole chunks are not done again
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_cut_off_after_its_last_batch_trains_no_more(source, tmp_path):
+    schedule = Schedule(((0.01, 3),))
+    settings = {"flip": False, "seed": 0, "max_gib": 0.1, "folder": tmp_path}
+    whole = finetune(new_head(), source, PAPER, schedule, **settings)
+    head = new_head(seed=99)
+    head.register_forward_pre_hook(lambda *_: pytest.fail("trained again"))
+    assert same(finetune(head, source, PAPER, schedule, **settings), whole)
 
 
 def test_the_head_is_returned_ready_for_use(source, tmp_path):
@@ -291,3 +307,60 @@ def test_a_new_head_starts_with_unit_variance():
     pooled *= 37 / pooled.norm(dim=1).mean()
     before_relu = head.fc6(pooled * head.input_scale).detach()
     assert float(before_relu.std()) == pytest.approx(1, rel=0.05)
+
+
+def test_difficult_boxes_count_as_any_other(source_of, windows_of):
+    image = windows_of(OVERLAPPING, [TRUTH], [1], [True], with_truth=False)
+    positives, negatives = candidates(source_of([image], [np.ones((6, 2))]), PAPER, flip=False)
+    assert picks(positives) == [(0, 0, 2), (0, 1, 2)]
+    assert picks(negatives) == [(0, 2, 0), (0, 3, 0)]
+
+
+def test_images_without_windows_or_objects(source_of, windows_of):
+    images = [windows_of(), windows_of([], [TRUTH], with_truth=False), windows_of([TRUTH])]
+    images.append(windows_of(OVERLAPPING, [TRUTH], [1], with_truth=False))
+    positives, negatives = candidates(source_of(images, [np.ones((6, 2))] * 4), PAPER, flip=False)
+    assert picks(positives) == [(3, 0, 2), (3, 1, 2)]
+    assert picks(negatives) == [(3, 2, 0), (3, 3, 0)]
+
+
+@pytest.fixture
+def kept(source, windows_of, monkeypatch):
+    """What is put into the cache of five images, the second of which has nothing to draw; `kept.room` ends it."""
+
+    class Kept(list):
+        room = 99
+
+    kept = Kept()
+    source.images[1:1] = [windows_of([[50, 50, 59, 59]], [TRUTH], with_truth=False)]
+    source.images.append(source.images[0])
+
+    def keep(index, *, flip):
+        kept.append((index, flip))
+        return len(kept) < kept.room
+
+    monkeypatch.setattr(source, "keep", keep, raising=False)
+    return kept
+
+
+def test_features_of_all_that_is_drawn_are_kept_ahead(source, kept):
+    keep_features(source, PAPER, flip=False)
+    assert kept == [(0, False), (2, False), (3, False), (4, False)]
+    kept.clear()
+    keep_features(source, PAPER, flip=True)
+    assert kept == [(k, flip) for k in (0, 2, 3, 4) for flip in (False, True)]
+
+
+def test_every_process_keeps_its_share(source, kept, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, expected in (("0", [0, 2, 4]), ("1", [3])):
+        monkeypatch.setenv("RANK", rank)
+        kept.clear()
+        keep_features(source, PAPER, flip=False)
+        assert [index for index, _ in kept] == expected
+
+
+def test_nothing_is_kept_ahead_once_there_is_no_room(source, kept):
+    kept.room = 3
+    keep_features(source, PAPER, flip=True)
+    assert len(kept) == 3

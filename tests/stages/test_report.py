@@ -83,7 +83,7 @@ def test_a_run_of_detect_has_both_forms(tiny_data, random_detector, random_propo
     data = tiny_data / "VOCdevkit"
     config = DetectConfig(WindowConfig("test", "spp", (120, 240), "paper", 1000, 3))
     inputs = WindowInputs(data, random_proposals, tmp_path / "cache", 1.0)
-    run = detect_stage(config, random_detector, inputs, tmp_path / "run", device="cpu")
+    run = detect_stage(config, (random_detector,), inputs, tmp_path / "run", device="cpu")
     names = {path.name for path in (run / "comp4").iterdir()}
     assert names == {f"comp4_det_test_{name}.txt" for name in load_voc(data, "test").class_names}
     expected = evaluate_detections(run, data, "test", 3).as_dict()

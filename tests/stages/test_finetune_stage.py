@@ -1,0 +1,114 @@
+"""Fine-tuning as a run directory, and the stages after it on images that lack something."""
+
+import shutil
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.errors import DataError
+from sppnet_cli.learning.finetune import Schedule
+from sppnet_cli.network.weights import load_head
+from sppnet_cli.stages import finetune as module
+from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
+from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
+from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+
+WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 4)
+CONFIG = FinetuneConfig(WINDOWS, Schedule(((1e-3, 6),)), 8, flip=True, seed=0)
+CHUNK = 5e-4  # GiB: two batches
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path):
+    """A copy of the tiny VOC, to be spoilt."""
+    return shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
+
+
+@pytest.fixture
+def proposals(random_proposals, tmp_path):
+    return shutil.copytree(random_proposals, tmp_path / "proposals")
+
+
+@pytest.fixture
+def inputs_of(data, proposals, tmp_path):
+    return lambda gigabytes=1.0: WindowInputs(data, proposals, tmp_path / "cache", gigabytes)
+
+
+@pytest.fixture
+def finetune(window_network, inputs_of, tmp_path):
+    def run(name="run", gigabytes=1.0):
+        inputs = inputs_of(gigabytes)
+        return finetune_stage(CONFIG, window_network, inputs, tmp_path / name, device="cpu", max_gib=CHUNK)
+
+    return run
+
+
+def test_any_cache_gives_the_same_bytes(finetune, tmp_path):
+    runs = []
+    for name, gigabytes in (("none", 0.0), ("little", 1e-4), ("all", 1.0), ("read", 1.0)):
+        runs.append(finetune(name, gigabytes))
+    assert len({(run / "head.safetensors").read_bytes() for run in runs}) == 1
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 4 * 2 * 2
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, capsys):
+    whole = finetune("whole")
+    assert sorted(path.name for path in whole.iterdir()) == ["head.safetensors", "manifest.json"]
+    capsys.readouterr()
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    save_head = module.save_head
+    monkeypatch.setattr(module, "save_head", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        finetune()
+    monkeypatch.setattr(module, "save_head", save_head)
+    run = finetune()
+    assert capsys.readouterr().err.count("mean loss") == 3  # no chunk twice
+    assert (run / "head.safetensors").read_bytes() == (whole / "head.safetensors").read_bytes()
+    assert sorted(path.name for path in run.iterdir()) == ["head.safetensors", "manifest.json"]
+
+
+def test_images_that_lack_proposals_or_objects(
+    finetune, window_network, inputs_of, data, proposals, tmp_path
+):
+    """Of four images one has no proposals, one no object and one neither; every stage takes them as they are."""
+    dataset = load_voc(data, "trainval", 4)
+    for image_id in (dataset.ids[0], dataset.ids[2]):
+        np.save(proposals / "boxes" / f"{image_id}.npy", np.empty((0, 4), np.float32))
+    for image_id in (dataset.ids[1], dataset.ids[2]):
+        path = dataset.root / "Annotations" / f"{image_id}.xml"
+        tree = ElementTree.parse(path)
+        for item in tree.getroot().findall("object"):
+            tree.getroot().remove(item)
+        tree.write(path)
+    head = finetune()
+    assert all(value.isfinite().all() for value in load_head(head).state_dict().values())
+    for layer in ("pool5", "fc7"):
+        svms = svm_stage(
+            SvmConfig(WINDOWS, layer, 0),
+            window_network,
+            None if layer == "pool5" else head,
+            inputs_of(),
+            tmp_path / layer,
+            device="cpu",
+            max_gib=0.1,
+        )
+        found = bbox_stage(BboxConfig(WINDOWS, 0), svms, inputs_of(), tmp_path / f"{layer}-bb", device="cpu")
+        detector = Detector.load(found).set_image(dataset.image(dataset.ids[0]))
+        assert detector.detect(np.empty((0, 4), np.float32)) == []
+        assert np.isfinite(detector.svms.weights).all()
+        assert torch.isfinite(torch.from_numpy(detector.bbox.weights)).all()
+
+
+def test_proposals_without_an_area_are_named(finetune, data, proposals):
+    path = proposals / "boxes" / f"{load_voc(data, 'trainval', 4).ids[3]}.npy"
+    np.save(path, np.array([[10, 10, 9, 30]], np.float32))
+    with pytest.raises(DataError, match=r"no box of x1, y1, x2, y2 with an area") as caught:
+        finetune()
+    assert str(path) in str(caught.value)
