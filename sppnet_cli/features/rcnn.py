@@ -1,7 +1,8 @@
 """R-CNN's window features on SPP-net's weights: every window warped to the crop and sent through the network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,10 +61,15 @@ class RcnnWindows:
         return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size)
 
 
-def warp_window(pixels: NDArray[np.float32], box: NDArray[np.floating]) -> NDArray[np.float32]:
+def warp_window(
+    pixels: NDArray[Any],
+    box: NDArray[np.floating],
+    preprocess: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
+) -> NDArray[np.float32]:
     """Warp one window, with its context, to `(224, 224, 3)`; each axis has its own factor, bilinear.
 
-    `pixels` is the preprocessed image `(H, W, 3)`, `box` is x1, y1, x2, y2 inclusive.
+    `pixels` is the preprocessed image `(H, W, 3)`, or with `preprocess` the image itself, of which only the
+    window and its context are then preprocessed.  `box` is x1, y1, x2, y2 inclusive.
     """
     height, width = pixels.shape[:2]
     grow = CROP / (CROP - 2 * CONTEXT)
@@ -76,9 +82,10 @@ def warp_window(pixels: NDArray[np.float32], box: NDArray[np.floating]) -> NDArr
     x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
     inside_x = max(1, min(round((x2 - x1 + 1) * scale_x), CROP - left))
     inside_y = max(1, min(round((y2 - y1 + 1) * scale_y), CROP - top))
-    warped = cv2.resize(
-        pixels[y1 : y2 + 1, x1 : x2 + 1], (inside_x, inside_y), interpolation=cv2.INTER_LINEAR
-    )
+    region = pixels[y1 : y2 + 1, x1 : x2 + 1]
+    if preprocess is not None:
+        region = preprocess(region)
+    warped = cv2.resize(region, (inside_x, inside_y), interpolation=cv2.INTER_LINEAR)
     if (inside_x, inside_y) == (CROP, CROP):
         return warped
     crop = np.zeros((CROP, CROP, 3), dtype=np.float32)

@@ -105,11 +105,11 @@ def detection_steps(
     row: str,
     until: str,
     out: Path | None = None,
-    detector: Path | None = None,
+    detectors: Sequence[Path] = (),
 ) -> list[Step]:
     """All stages up to `until` (finetune, train-svm, train-bbox or detect), which goes to `out`.
 
-    With a `detector` those before `detect` are left out.
+    With `detectors` those before `detect` are left out.
     """
     profile = ws.profile
     cost, pooled_size = _feature_seconds(ws, method, scales)
@@ -123,11 +123,16 @@ def detection_steps(
     files = {**network[-1].files, "svm.safetensors": 4 * 21 * dimension, "detector.json": 500}
     if layer.startswith("ft"):
         batches = profile.schedule(ws.protocol).batches
-        seconds = trainval * (1 + profile.flip) * per_image + batches * 2e-9 * head_bytes
-        files["head.safetensors"] = head_bytes
-        steps.append(
-            Step("finetune", ws.head_folder(method, scales), {"head.safetensors": head_bytes}, seconds)
-        )
+        tuned = {"head.safetensors": head_bytes}
+        if method == "rcnn" and profile.rcnn_finetune == "all":
+            net = SPPNet(NetworkSpec(profile.arch, profile.width, fc=profile.fc, classes=21))
+            share = ws.protocol.finetune_batch / profile.recipe.batch
+            seconds = batches * share * _training_seconds(ws, net, 224)
+            tuned |= {"network.json": 150, "network.safetensors": _bytes(net.trunk)}
+        else:
+            seconds = trainval * (1 + profile.flip) * per_image + batches * 2e-9 * head_bytes
+        files |= tuned
+        steps.append(Step("finetune", ws.head_folder(method, scales), tuned, seconds))
     if until != "finetune":
         steps.append(
             Step("train-svm", ws.detector_folder(method, scales, layer), files, 2 * trainval * per_image)
@@ -137,7 +142,7 @@ def detection_steps(
         steps.append(Step("train-bbox", ws.detector_folder(method, scales, row), files, trainval * per_image))
     if until == "detect":
         test = _voc_images(ws, "test")
-        steps = ([] if detector else steps) + [propose_step(ws, "test")]
+        steps = ([] if detectors else steps) + [propose_step(ws, "test")]
         folder = ws.detections_folder(method, scales, row)
         steps.append(Step("detect", folder, {"detections.csv": test * 18_000}, test * per_image))
     return [*steps[:-1], steps[-1]._replace(out=out or steps[-1].out)]

@@ -30,6 +30,7 @@ class Profile:
     timing_images: int
     timing_windows: int
     rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
+    rcnn_finetune: str = "fc"  # layers that R-CNN fine-tunes: the fc layers, on pooled features, or "all"
 
     def schedule(self, protocol: Protocol) -> Schedule:
         """The fine-tuning schedule."""
@@ -124,6 +125,7 @@ PROFILES = {
             timing_images=100,
             timing_windows=2000,
             rcnn_map=True,
+            rcnn_finetune="all",
         ),
     )
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sppnet_cli.console import status
 from sppnet_cli.data.mini import is_mini, make_mini
-from sppnet_cli.detection.detector import make_extractor
+from sppnet_cli.detection.detector import make_extractor, read_description
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError
@@ -19,6 +19,7 @@ from sppnet_cli.stages.detect import DetectConfig, detect_stage
 from sppnet_cli.stages.errors import ErrorsConfig, errors_stage, read_errors
 from sppnet_cli.stages.evaluate import DetectionScore, evaluate_detections
 from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
+from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
 from sppnet_cli.stages.pretrain import BackboneConfig, PretrainConfig, backbone_stage, pretrain_stage
 from sppnet_cli.stages.profiles import PROFILES, Profile
 from sppnet_cli.stages.propose import ProposeConfig, propose_stage
@@ -49,9 +50,12 @@ class Workspace:
     device: str = "cpu"
     workers: int = 1
     max_memory: float = 8.0  # GiB: fine-tuning chunks, SVM rows
+    cache_gb: float = 50.0  # GB of disk: conv5 maps, R-CNN's vectors
     resume: bool = True  # go on with what a cut-off stage left
     tensorboard: bool = False  # pre-training writes its events too
 
+    rcnn_map: bool | None = None  # whether R-CNN's mAP is measured; None: as the profile says
+    tuning: int | None = None  # seed of fine-tuning, where it is not the network's
     network_run: Path | None = None  # in place of the chain's own network
     head_run: Path | None = None  # in place of the chain's own fine-tuning
 
@@ -175,6 +179,10 @@ class Workspace:
         """Whether the network brings fc6 and fc7; trunks of torchvision do not."""
         return is_own(self.profile.arch) if self.network_run is None else bool(load_spec(self.network_run).fc)
 
+    def measures_rcnn(self) -> bool:
+        """Whether tables have R-CNN's mAP, or its time alone."""
+        return self.profile.rcnn_map if self.rcnn_map is None else self.rcnn_map
+
     def extractor(self, method: str, scales: tuple[int, ...]) -> Extractor:
         """Window features of the network, uncached."""
         network = load_network(self.network())
@@ -204,14 +212,14 @@ class Workspace:
 
     def inputs(self, split: str) -> WindowInputs:
         """Data, proposals and cache of a split."""
-        return WindowInputs(self.voc_data(), self.proposals(split), self.runs / "cache")
+        return WindowInputs(self.voc_data(), self.proposals(split), self.runs / "cache", self.cache_gb)
 
     def head_folder(self, method: str, scales: tuple[int, ...], out: Path | None = None) -> Path:
         """Where `head` goes."""
-        return out or self.head_run or self.runs / _name("finetune", method, scales)
+        return out or self.head_run or self.runs / (_name("finetune", method, scales) + self._tuned("ft"))
 
     def head(self, method: str, scales: tuple[int, ...], out: Path | None = None) -> Path:
-        """Fine-tuned fc layers."""
+        """Fine-tuned fc layers; of R-CNN with their own trunk, where the profile fine-tunes all layers."""
         folder = self.head_folder(method, scales, out)
         if folder == self.head_run:
             return folder
@@ -220,22 +228,26 @@ class Workspace:
             self.profile.schedule(self.protocol),
             self.profile.fc,
             self.profile.flip,
-            self.seed,
+            self.seed if self.tuning is None else self.tuning,
         )
-        return finetune_stage(
-            config,
-            self.network(),
-            self.inputs("trainval"),
-            self.fresh(folder),
-            device=self.device,
-            max_gib=self.max_memory / 8,
-        )
+        network, inputs, out = self.network(), self.inputs("trainval"), self.fresh(folder)
+        if method == "rcnn" and self.profile.rcnn_finetune == "all":
+            return finetune_rcnn_stage(
+                config,
+                network,
+                inputs,
+                out,
+                device=self.device,
+                workers=self.workers,
+                max_gib=self.max_memory / 2,
+            )
+        return finetune_stage(config, network, inputs, out, device=self.device, max_gib=self.max_memory / 8)
 
     def detector_folder(
         self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None
     ) -> Path:
         """Where `detector` goes."""
-        return out or self.runs / _name("detector", method, scales, row)
+        return out or self.runs / (_name("detector", method, scales, row) + self._tuned(row))
 
     def detector(self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None) -> Path:
         """A detector for a row of Table 6: pool5, fc6, fc7, ftfc6, ftfc7, each also with ` bb`."""
@@ -244,10 +256,11 @@ class Workspace:
             base = self.detector(method, scales, row.removesuffix(" bb"))
             return self.with_bbox(base, method, scales, folder)
         head = self.head(method, scales) if row.startswith("ft") else None
+        network = head if head is not None and brings_network(head) else self.network()
         config = SvmConfig(self.windows("trainval", method, scales), row.removeprefix("ft"), self.seed)
         return svm_stage(
             config,
-            self.network(),
+            network,
             head,
             self.inputs("trainval"),
             self.fresh(folder),
@@ -264,24 +277,37 @@ class Workspace:
         self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None
     ) -> Path:
         """Where `detections` goes."""
-        return out or self.runs / _name("detections", method, scales, row)
+        return out or self.runs / (_name("detections", method, scales, row) + self._tuned(row))
 
     def detections(self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None) -> Path:
         """Detections of the test split by that detector."""
         detector = self.detector(method, scales, row)
-        return self.detect_with(detector, method, scales, self.detections_folder(method, scales, row, out))
+        return self.detect_with((detector,), self.detections_folder(method, scales, row, out))
 
     def detect_with(
-        self, detector: Path, method: str, scales: tuple[int, ...], out: Path, split: str = "test"
+        self,
+        detectors: tuple[Path, ...],
+        out: Path,
+        split: str = "test",
+        scales: tuple[int, ...] | None = None,
     ) -> Path:
-        """Detections of a split by any detector."""
-        config = DetectConfig(self.windows(split, method, scales))
-        return detect_stage(config, detector, self.inputs(split), self.fresh(out), device=self.device)
+        """Detections of a split by any detector or several combined, at their own scales or at others."""
+        about = read_description(detectors[0])
+        config = DetectConfig(self.windows(split, about.method, scales or about.scales))
+        return detect_stage(config, detectors, self.inputs(split), self.fresh(out), device=self.device)
 
     def score(self, method: str, scales: tuple[int, ...], row: str) -> DetectionScore:
         """AP of that detector on the test split."""
         detections = self.detections(method, scales, row)
         return evaluate_detections(detections, self.voc_data(), "test", self.detection_limit("test"))
+
+    def score_together(self, detectors: tuple[Path, ...], name: str) -> DetectionScore:
+        """AP on the test split of any detectors, or of several combined; the detections go to `name`."""
+        out = self.detect_with(detectors, self.runs / name)
+        return evaluate_detections(out, self.voc_data(), "test", self.detection_limit("test"))
+
+    def _tuned(self, row: str) -> str:
+        return f"-tuned{self.tuning}" if self.tuning is not None and row.startswith("ft") else ""
 
     def fresh(self, out: Path) -> Path:
         """`out`, without what a cut-off run left there unless it is to be resumed."""

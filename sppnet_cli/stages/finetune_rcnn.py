@@ -1,0 +1,69 @@
+"""Stage: fine-tune all layers on R-CNN's warped windows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sppnet_cli.features.layers import Layer
+from sppnet_cli.learning.finetune import head_for_detection
+from sppnet_cli.learning.finetune_rcnn import CHECKPOINT, finetune_all
+from sppnet_cli.learning.svm import feature_scale
+from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, load_network, save_head, save_network
+from sppnet_cli.runs import fingerprint, run_stage
+from sppnet_cli.stages.finetune import FinetuneConfig
+from sppnet_cli.stages.windows import WindowInputs, window_source
+
+
+def finetune_rcnn_stage(
+    config: FinetuneConfig,
+    network: Path,
+    inputs: WindowInputs,
+    out: Path,
+    *,
+    device: str,
+    workers: int,
+    max_gib: float,
+) -> Path:
+    """A network folder of the fine-tuned trunk, and `head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs).
+
+    The network has no fc layers of its own: those it was trained with would not fit its trunk any more.  The
+    last state is kept.
+    """
+    sources = inputs.fingerprints() | {"network": fingerprint(network)}
+
+    def build(folder: Path) -> None:
+        net = load_network(network)
+        source = window_source(
+            config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
+        )
+        torch.manual_seed(config.seed)
+        mean_norm = 1.0
+        if net.head is None:
+            mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
+        classes = len(source.dataset.class_names)
+        head = head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)
+        head = finetune_all(
+            head,
+            source,
+            source.extractor.protocol,
+            config.schedule,
+            flip=config.flip,
+            seed=config.seed,
+            workers=workers,
+            max_gib=max_gib,
+            folder=folder,
+        )
+        tuned = SPPNet(replace(net.spec, fc=0, classes=0))
+        tuned.trunk.load_state_dict(net.trunk.state_dict())
+        save_network(tuned, folder)
+        save_head(head, folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+    return run_stage(out, "finetune-rcnn", config, sources, build)
+
+
+def brings_network(head: Path) -> bool:
+    """Whether a fine-tuning changed the trunk too, so that its folder holds the network of its fc layers."""
+    return (head / SPEC_FILE).is_file()
