@@ -14,11 +14,13 @@ ARGUMENTS = --profile $(PROFILE) --results $(RESULTS) $(if $(IMAGENET),--imagene
 	$(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(WORKERS),--workers $(WORKERS))
 
 TABLE_ARGUMENTS = $(ARGUMENTS) $(if $(CALTECH),--caltech "$(CALTECH)") $(if $(SEEDS),--seeds $(SEEDS))
+DETECTION_ARGUMENTS = $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(CACHE_GB),--cache-gb $(CACHE_GB))
 
 .DEFAULT_GOAL := help
 .PHONY: help install test check clean claims convergence ablation-corners ablation-scale reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
-	reproduce-table6
+	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -74,7 +76,18 @@ claims: $(STAMP)  ## the paper's 35 claims against the tables measured so far
 	$(BIN)/python -m experiments.claims --profile $(PROFILE) --results $(RESULTS)
 
 reproduce-table6: $(STAMP)  ## detection: SPP-net at one and five scales, and R-CNN (main job)
-	$(BIN)/python -m experiments.table6 $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN))
+	$(BIN)/python -m experiments.table6 $(DETECTION_ARGUMENTS)
+
+reproduce-table7: $(STAMP)  ## detection AP of every class by layer and scales
+	$(BIN)/python -m experiments.table7 $(DETECTION_ARGUMENTS)
+
+reproduce-table8: $(STAMP)  ## detection AP of every class beside R-CNN and other groups' methods
+	$(BIN)/python -m experiments.table8 $(DETECTION_ARGUMENTS)
+
+reproduce-table9: $(STAMP)  ## the combination of two SPP-nets
+	$(BIN)/python -m experiments.table9 $(DETECTION_ARGUMENTS)
+
+reproduce-detection: reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 claims  ## Tables 6 to 9 and their claims
 
 clean:  ## remove runs and results, not the environment
 	rm -rf runs $(RESULTS)

@@ -1,4 +1,4 @@
-"""What the experiments on classification share: their options, seeds, record and files."""
+"""What the experiments share: their options, seeds, record and files."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ from sppnet_cli.runs import environment
 from sppnet_cli.stages.plan import Step
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
-from sppnet_cli.tables.paper import empty_like_published
+from sppnet_cli.tables.paper import VOC_CLASSES, empty_like_published, unit
 from sppnet_cli.tables.small import write_small_table
 from sppnet_cli.tables.write import format_number, write_table
 
@@ -33,13 +33,17 @@ class Measured:
     """What one seed gives: the outcome on the test images behind each cell, cells that have none, and remarks."""
 
     outcomes: dict[Cell, Outcome] = field(default_factory=dict)
-    values: dict[Cell, float] = field(default_factory=dict)  # in the units printed (percent)
+    values: dict[Cell, float] = field(default_factory=dict)  # in the units printed
     images: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = VOC_CLASSES  # columns of Tables 7 to 9
+    more: dict[str, Any] = field(default_factory=dict)  # for the record
 
     def cells(self) -> dict[Cell, float]:
-        """Every measured cell, in percent."""
-        return {cell: 100 * outcome.value() for cell, outcome in self.outcomes.items()} | self.values
+        """Every measured cell, in the units printed."""
+        scale = {"percent": 100, "seconds": 1}
+        found = {cell: scale[unit(cell[0])] * outcome.value() for cell, outcome in self.outcomes.items()}
+        return found | self.values
 
 
 def experiment(
@@ -47,13 +51,15 @@ def experiment(
     title: str,
     measure: Callable[[Workspace], Measured],
     plan: Callable[[Workspace], list[Step]],
+    *,
+    detection: bool = False,
 ) -> click.Command:
     """The command of a table of the report: `measure` for every seed, the mean written to the table."""
 
     def write(workspaces: list[Workspace], folder: Path) -> None:
         run_table(number, workspaces, measure, folder)
 
-    return _command(title, write, plan)
+    return _command(title, write, plan, detection=detection)
 
 
 def small_table(
@@ -62,6 +68,8 @@ def small_table(
     published: Callable[[], pd.DataFrame],
     measure: Callable[[Workspace], Measured],
     plan: Callable[[Workspace], list[Step]],
+    *,
+    detection: bool = False,
 ) -> click.Command:
     """The command of a table that the report does not number; `published` gives its rows and columns."""
 
@@ -73,32 +81,43 @@ def small_table(
             show(name, workspaces[0], table)
             console.status(f"written to {folder}/{name}.csv, .md and .json")
 
-    return _command(title, write, plan)
+    return _command(title, write, plan, detection=detection)
 
 
 def _command(
     title: str,
     write: Callable[[list[Workspace], Path], None],
     plan: Callable[[Workspace], list[Step]],
+    *,
+    detection: bool,
 ) -> click.Command:
+    """The options that all experiments have, and those of detection or classification alone."""
+    caltech_option = option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
+    rcnn_option = option(
+        "--rcnn",
+        "rcnn_map",
+        type=click.Choice(["timing", "full"]),
+        callback=lambda _context, _option, text: None if text is None else text == "full",
+        help="Whether R-CNN's mAP is measured too, or its time alone.  [default: the profile's]",
+    )
+
     @click.command(help=title)
     @shared
     @option("--results", type=PATH, default=Path("results"), help="Where tables go.")
     @option("--imagenet", type=PATH, help="ImageNet, for a profile that trains on it.")
-    @option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
     @option("--seeds", metavar="0,1,2", help="Measure with each and take the mean.  [default: --seed]")
+    @(rcnn_option if detection else caltech_option)
     def command(
         ws: Workspace,
         *,
         results: Path,
-        imagenet: Path | None,
-        caltech: Path | None,
         seeds: str | None,
         out: Path | None,
         dry_run: bool,
         as_json: bool,
+        **of_workspace: Any,
     ) -> None:
-        ws = replace(ws, imagenet=imagenet, caltech=caltech)
+        ws = replace(ws, **of_workspace)
         workspaces = [replace(ws, seed=seed) for seed in parse_seeds(seeds, ws.seed)]
         if dry_run:
             steps = {step.out: step for each in workspaces for step in plan(each)}
@@ -124,7 +143,12 @@ def run_table(
 ) -> pd.DataFrame:
     """Measure a table with every workspace (one per seed), write it to `folder`, print and return it."""
     by_seed, about = measure_seeds(workspaces, measure)
-    table = mean_table(empty_like_published(number), by_seed)
+    classes = next(iter(by_seed.values())).classes
+    table = mean_table(empty_like_published(number, classes), by_seed)
+    means = mean_cells(by_seed)
+    for row, column in means:  # of a control, which the report does not print
+        if row not in table.index:
+            about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
     if world().first:
         shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
         for seed, measured in by_seed.items():
@@ -149,12 +173,18 @@ def measure_seeds(
 
 
 def mean_table(empty: pd.DataFrame, by_seed: Mapping[int, Measured]) -> pd.DataFrame:
-    """The rows and columns of `empty`, each measured cell the mean over the seeds, in percent."""
+    """The rows and columns of `empty`, each measured cell the mean over the seeds."""
     table = empty.copy() * float("nan")
-    cells = [measured.cells() for measured in by_seed.values()]
-    for row, column in cells[0]:
-        table.loc[row, column] = np.mean([each[row, column] for each in cells])
+    for (row, column), mean in mean_cells(by_seed).items():
+        if row in table.index:
+            table.loc[[row], column] = mean
     return table
+
+
+def mean_cells(by_seed: Mapping[int, Measured]) -> dict[Cell, float]:
+    """Every measured cell, the mean over the seeds."""
+    cells = [measured.cells() for measured in by_seed.values()]
+    return {cell: float(np.mean([each[cell] for each in cells])) for cell in cells[0]}
 
 
 def show(title: str, ws: Workspace, table: pd.DataFrame) -> None:
@@ -180,6 +210,7 @@ def record(
         "seeds": list(by_seed),
         "limit": ws.limit,
         "images": measured.images,
+        **measured.more,
         "by_seed": {
             str(seed): {
                 _label((*_parts(row), column)): value for (row, column), value in each.cells().items()
