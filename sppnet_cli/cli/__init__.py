@@ -32,13 +32,16 @@ def _register() -> None:
     from sppnet_cli.cli.evaluate import command as evaluate
     from sppnet_cli.cli.extract_features import command as extract_features
     from sppnet_cli.cli.finetune import command as finetune
+    from sppnet_cli.cli.import_weights import command as import_weights
     from sppnet_cli.cli.pretrain import command as pretrain
     from sppnet_cli.cli.propose import command as propose
     from sppnet_cli.cli.train_bbox import command as train_bbox
     from sppnet_cli.cli.train_svm import command as train_svm
+    from sppnet_cli.cli.visualize import command as visualize
 
     for command in (
         pretrain,
+        import_weights,
         propose,
         extract_features,
         finetune,
@@ -46,6 +49,7 @@ def _register() -> None:
         train_bbox,
         detect,
         evaluate,
+        visualize,
         data,
     ):
         app.add_command(command)

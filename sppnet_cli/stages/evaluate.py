@@ -49,7 +49,7 @@ def evaluate_detections(
     NaN.  With a `report` folder the curves are written there too (`write_report`).
     """
     dataset = load_voc(data, split, limit)
-    frame, missing = _read_detections(detections, dataset)
+    frame, missing = read_detections(detections, dataset)
     if missing:
         names = ", ".join(name for name in dataset.class_names if name in missing)
         warn(f"{detections}: no result file of {names}: no AP of these and no mAP")
@@ -58,7 +58,7 @@ def evaluate_detections(
     return score_frame(frame, dataset, missing)
 
 
-def _read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:
+def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:
     """A frame of `COLUMNS`, all of the data set's images and classes; and the classes without a result file."""
     missing: frozenset[str] = frozenset()
     if path.is_dir() and not (path / DETECTIONS_FILE).is_file():

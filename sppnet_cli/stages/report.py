@@ -45,7 +45,7 @@ def write_report(
     given = {name: curve for name, curve in curves.items() if name not in missing}
     write_text(folder / AP_FILE, _csv(_ap_table(curves, missing)))
     write_text(folder / CURVES_FILE, _csv(curve_table(given)))
-    write_text(folder / ERRORS_FILE, _csv(errors))
+    write_text(folder / ERRORS_FILE, _csv(errors[~errors["class"].isin(missing)]))
     draw_curves(
         given,
         f"{dataset.split} of {dataset.root.name}: {_mean_text(given, missing)}",

@@ -14,6 +14,8 @@ COMMANDS = (
     "train-bbox",
     "detect",
     "evaluate",
+    "visualize",
+    "import-weights",
     "data",
 )
 

@@ -1,0 +1,158 @@
+"""Stage: pictures of detections (Figure 6) and of the strongest responses of conv5 (Figure 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sppnet_cli.console import track, warn
+from sppnet_cli.data.images import read_image, write_image
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import Detection
+from sppnet_cli.detection.draw import contact_sheet, draw_detections
+from sppnet_cli.detection.draw_responses import Excited, draw_responses
+from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.features.responses import FilterResponses
+from sppnet_cli.network.weights import load_network
+from sppnet_cli.stages.evaluate import read_detections as read_detections
+
+SHEET_FILE = "contact-sheet.jpg"
+_PICTURE_SIDE = 800  # pixels: smaller images are drawn enlarged, their longer side so long
+_SHEET_WIDTH, _SHEET_HEIGHT = 1600, 240  # pixels: of the sheet, and of an image on it
+
+
+@dataclass(frozen=True)
+class DetectionPictures:
+    """`sppnet visualize detections`."""
+
+    split: str = "test"
+    count: int = 24  # images, where none are named
+    min_score: float = 0.0  # of what is drawn: above it
+    truth: bool = False  # draw the ground truth too
+
+
+@dataclass(frozen=True)
+class ResponsePictures:
+    """`sppnet visualize conv5`."""
+
+    size: int = 392  # short side of an image that is sent through the network, in pixels
+    count: int = 4  # images pictured, of those that are searched
+    filters: tuple[int, ...] = ()  # none: the strongest of each image
+    strongest: int = 4  # how many these are
+    excited: int = 5  # images shown beside each filter
+
+
+def picture_detections(
+    config: DetectionPictures, detections: Path, data: Path, ids: Sequence[str], out: Path
+) -> list[Path]:
+    """Draw detections of a VOC split: a JPEG `<id>.jpg` per image and `contact-sheet.jpg`.
+
+    `detections` is what `evaluate_detections` takes.  Without `ids` `config.count` images are drawn, evenly over
+    those with any detection, in the order of the split's list.  Returns the pictures of images; one that cannot be
+    read is warned of and left out.  Raises `UsageError` for an id that is not in the split, `DataError` where the
+    detections are of other images or classes, or there is nothing to draw.
+    """
+    dataset = load_voc(data, config.split)
+    frame, _ = read_detections(detections, dataset)
+    for image_id in ids:
+        if image_id not in dataset.ids:
+            raise UsageError(f"{image_id}: no image of this name in {config.split} of {dataset.root}")
+    with_any = set(frame["image"])
+    detected = [image_id for image_id in dataset.ids if image_id in with_any]
+    chosen = list(dict.fromkeys(ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
+    if not chosen:
+        raise DataError(f"{detections}: holds no detection; name the images to draw")
+    out.mkdir(parents=True, exist_ok=True)
+    pictures: dict[str, Path] = {}
+    thumbnails = []
+    for image_id in track(chosen, "drawing"):
+        try:
+            image, annotation = dataset.image(image_id), dataset.annotation(image_id)
+        except DataError as error:
+            warn(f"skipped: {error}")
+            continue
+        found = _detections(frame[frame["image"] == image_id], dataset.class_names)
+        large = max(1.0, _PICTURE_SIDE / max(annotation.size))
+        small = min(_SHEET_HEIGHT / annotation.size[0], _SHEET_WIDTH / 2 / annotation.size[1])
+        drawn, thumbnail = (
+            draw_detections(
+                image,
+                found,
+                dataset.class_names,
+                config.min_score,
+                truth=annotation if config.truth else None,
+                zoom=zoom,
+            )
+            for zoom in (large, small)
+        )
+        pictures[image_id] = out / f"{image_id}.jpg"
+        write_image(pictures[image_id], drawn)
+        thumbnails.append(thumbnail)
+    if not pictures:
+        raise DataError(f"{dataset.root}: none of the {len(chosen)} images could be read; see above")
+    write_image(out / SHEET_FILE, contact_sheet(thumbnails, list(pictures), _SHEET_WIDTH))
+    return list(pictures.values())
+
+
+def picture_responses(
+    config: ResponsePictures, network: Path, paths: Sequence[Path], out: Path, *, device: str = "cpu"
+) -> list[Path]:
+    """Draw the conv5 responses of `config.count` of the images, evenly over `paths`: a PNG each.
+
+    Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
+    images of `paths` with the strongest ones.  An image that cannot be read is warned of and left out.  Raises
+    `UsageError` for a filter that the network does not have, `DataError` where no image can be read.
+    """
+    net = load_network(network)
+    unknown = [k for k in config.filters if not 0 <= k < net.channels]
+    if unknown:
+        raise UsageError(f"filter {unknown[0]}: conv5 of {network} has the filters 0 to {net.channels - 1}")
+    respond = FilterResponses(net, config.size, device)
+    readable, strongest, fields = [], [], []
+    for path in track(paths, "conv5 responses"):
+        try:
+            found = respond(read_image(path))
+        except DataError as error:
+            warn(f"skipped: {error}")
+            continue
+        readable.append(path)
+        strongest.append(found.strongest)
+        fields.append(found.fields)
+    if not readable:
+        raise DataError(f"none of the {len(paths)} images could be read; see above")
+    table = np.stack(strongest)  # (images, filters)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures: list[Path] = []
+    for k in _evenly(len(readable), config.count):
+        filters = config.filters or tuple(_descending(table[k])[: config.strongest].tolist())
+        others = [[j for j in _descending(table[:, f]) if j != k][: config.excited] for f in filters]
+        excited = [
+            [Excited(read_image(readable[j]), float(table[j, f]), fields[j][f]) for j in row]
+            for f, row in zip(filters, others, strict=True)
+        ]
+        image = read_image(readable[k])
+        title = f"{readable[k].name}: strongest responses of conv5, and in other images"
+        pictures.append(out / f"{len(pictures) + 1}-{readable[k].stem}.png")
+        write_image(pictures[-1], draw_responses(title, image, respond(image), filters, excited))
+    return pictures
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """Places of `count` of `total` items, or of all: the first, the last and evenly between them."""
+    return [round(place) for place in np.linspace(0, total - 1, min(count, total)).tolist()]
+
+
+def _descending(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    return np.argsort(-values, kind="stable")
+
+
+def _detections(rows: pd.DataFrame, class_names: Sequence[str]) -> list[Detection]:
+    names, scores = rows["class"].tolist(), rows["score"].tolist()
+    boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
+    return [
+        Detection(class_names.index(name), score, (box[0], box[1], box[2], box[3]))
+        for name, score, box in zip(names, scores, boxes, strict=True)
+    ]
