@@ -213,7 +213,8 @@ def record(
         **measured.more,
         "by_seed": {
             str(seed): {
-                _label((*_parts(row), column)): value for (row, column), value in each.cells().items()
+                _label((*_parts(row), column)): None if np.isnan(value) else value
+                for (row, column), value in each.cells().items()
             }
             for seed, each in by_seed.items()
         },

@@ -77,7 +77,9 @@ def command(
         score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split), report)
         show_detection_score(score)
         if report is not None:
-            console.status(f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png")
+            console.status(
+                f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png"
+            )
         result = score.as_dict()
     elif classifier is not None:
         from sppnet_cli.stages import transfer

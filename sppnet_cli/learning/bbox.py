@@ -1,18 +1,20 @@
 """Bounding-box regression by ridge on the pooled features (R-CNN's appendix C and code)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from sppnet_cli.console import track
 from sppnet_cli.data.boxes import clip_boxes
+from sppnet_cli.errors import SppnetError
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.windows import ImageWindows, WindowSource
+from sppnet_cli.learning.ridge import Ridge, ridge_memory
 from sppnet_cli.protocols import Protocol
 
-_WHITENING = 0.001
 _RCNN_IOU = 0.6  # R-CNN's own: strictly above
 _RCNN_LAMBDA = 1000.0
 
@@ -49,69 +51,67 @@ def decode(boxes: NDArray[np.floating], deltas: NDArray[np.floating]) -> NDArray
     return np.concatenate([new_centre - new_half, new_centre + new_half], axis=1)
 
 
-def train_bbox(source: WindowSource, protocol: Protocol, scale: float) -> BoxRegressors:
+def train_bbox(source: WindowSource, protocol: Protocol, scale: float, *, max_gib: float) -> BoxRegressors:
     """Ridge regressors of all classes from windows that overlap the ground truth enough (`scale`: see `Svms`).
 
     R-CNN keeps its own thresholds (IoU > .6, lambda 1000).  A class without samples regresses to no change.
+    Classes are fitted in groups that take at most `max_gib`, with a pass over the features for each group.
+    Raises `SppnetError` where a single class takes more.
     """
-    classes = len(source.dataset.class_names)
-    features: list[list[NDArray[np.float16]]] = [[] for _ in range(classes)]
-    targets: list[list[NDArray[np.float64]]] = [[] for _ in range(classes)]
-    for index in track(range(len(source)), "box regression"):
-        windows = source.windows(index)
-        rows, best = _samples(windows, source, protocol)
-        if not len(rows):
-            continue
-        pooled = (source.pooled(index, rows) * scale).half().cpu().numpy()
-        deltas = encode(windows.boxes[rows], windows.truth.boxes[best])
-        for label in np.unique(windows.truth.labels[best]):
-            own = windows.truth.labels[best] == label
-            features[label].append(pooled[own])
-            targets[label].append(deltas[own])
+    samples = [_samples(source.windows(i), source, protocol) for i in track(range(len(source)), "samples")]
+    names = source.dataset.class_names
+    label = np.concatenate([part.labels for part in samples])
+    deltas = np.concatenate([part.deltas for part in samples])
     penalty = _RCNN_LAMBDA if isinstance(source.extractor, RcnnWindows) else protocol.bbox_lambda
     dimension = source.extractor.network.pooled_size
-    weights = np.zeros((classes, dimension, 4), dtype=np.float32)
-    bias = np.zeros((classes, 4), dtype=np.float32)
-    for label in track(range(classes), "ridge"):
-        if features[label]:
-            x = np.concatenate(features[label]).astype(np.float32)
-            features[label].clear()
-            weights[label], bias[label] = fit_whitened_ridge(x, np.concatenate(targets[label]), penalty)
+    weights = np.zeros((len(names), dimension, 4), dtype=np.float32)
+    bias = np.zeros((len(names), 4), dtype=np.float32)
+    for group in _groups(np.bincount(label, minlength=len(names)), dimension, names, max_gib):
+        ridges = {k: Ridge(deltas[label == k], dimension, penalty) for k in group}
+        for index, part in enumerate(track(samples, f"box regression of {len(group)} classes")):
+            own = np.isin(part.labels, group)
+            if not own.any():
+                continue
+            pooled = (source.pooled(index, part.rows[own]) * scale).half().cpu().numpy()
+            for k in np.unique(part.labels[own]):
+                ridges[k].add(pooled[part.labels[own] == k])
+        for k in track(group, "ridge"):
+            weights[k], bias[k] = ridges.pop(k).solve()
     return BoxRegressors(weights, bias, scale)
 
 
-def fit_whitened_ridge(
-    x: NDArray[np.float32], y: NDArray[np.float64], penalty: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights `(D, 4)` and bias `(4,)` of ridge on `x` (N, D) and a constant 1, penalised alike.
-
-    Targets `y` (N, 4) are whitened by the inverse square root of (covariance + .001 I).  Solved in the primal
-    or the dual, whichever system is smaller.
-    """
-    n, dimension = x.shape
-    mean = y.mean(axis=0)
-    centred = y - mean
-    variance, axes = np.linalg.eigh(centred.T @ centred / n)
-    root = np.sqrt(variance + _WHITENING)
-    whitened = centred @ (axes / root) @ axes.T
-    rows = np.concatenate([x, np.ones((n, 1), dtype=np.float32)], axis=1)
-    if n <= dimension:
-        gram = (rows @ rows.T).astype(np.float64)
-        gram[np.diag_indices(n)] += penalty
-        solution = rows.T @ scipy.linalg.solve(gram, whitened, assume_a="pos", overwrite_a=True)
-    else:
-        gram = (rows.T @ rows).astype(np.float64)
-        gram[np.diag_indices(dimension + 1)] += penalty
-        solution = scipy.linalg.solve(gram, rows.T @ whitened, assume_a="pos", overwrite_a=True)
-    coefficients = solution @ (axes * root) @ axes.T
-    return coefficients[:-1], coefficients[-1] + mean
+def _groups(
+    counts: NDArray[np.int64], dimension: int, names: Sequence[str], max_gib: float
+) -> list[list[int]]:
+    """Classes that have samples, in groups whose ridges fit into the bound while one of them is solved."""
+    groups: list[list[int]] = []
+    held = solving = 0
+    for k, count in enumerate(counts.tolist()):
+        if not count:
+            continue
+        own, peak = ridge_memory(count, dimension)
+        if peak > max_gib * 2**30:
+            needed = f"box regression of {names[k]} takes {peak / 2**30:.1f} GiB of {max_gib:g}"
+            raise SppnetError(f"{needed}; allow more with --max-memory")
+        if not groups or held + own + max(solving, peak - own) > max_gib * 2**30:
+            groups.append([])
+            held = solving = 0
+        groups[-1].append(k)
+        held, solving = held + own, max(solving, peak - own)
+    return groups
 
 
-def _samples(
-    windows: ImageWindows, source: WindowSource, protocol: Protocol
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+class _Samples(NamedTuple):
+    """The windows of an image that a regressor learns from."""
+
+    rows: NDArray[np.intp]  # (n,) of the image's windows
+    labels: NDArray[np.int64]  # (n,) class of the best ground-truth box
+    deltas: NDArray[np.float64]  # (n, 4)
+
+
+def _samples(windows: ImageWindows, source: WindowSource, protocol: Protocol) -> _Samples:
     if not windows.iou.shape[1]:
-        return np.empty(0, np.intp), np.empty(0, np.intp)
+        return _Samples(np.empty(0, np.intp), np.empty(0, np.int64), np.empty((0, 4)))
     best = windows.iou.argmax(axis=1)
     overlap = windows.iou.max(axis=1)
     if isinstance(source.extractor, RcnnWindows):
@@ -124,7 +124,9 @@ def _samples(
     extent = windows.boxes[:, 2:] - windows.boxes[:, :2]
     target = (windows.truth.boxes[:, 2:] - windows.truth.boxes[:, :2])[best]
     rows = np.flatnonzero(enough & (extent > 0).all(axis=1) & (target > 0).all(axis=1))
-    return rows, best[rows]
+    truth = best[rows]
+    deltas = encode(windows.boxes[rows], windows.truth.boxes[truth])
+    return _Samples(rows, windows.truth.labels[truth], deltas)
 
 
 def _centre_extent(boxes: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

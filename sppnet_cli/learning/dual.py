@@ -1,58 +1,35 @@
-"""liblinear's dual coordinate descent for the L1-loss linear SVM, on rows kept in 16 bits.
+"""liblinear's dual coordinate descent for the L1-loss linear SVM, on packed rows.
 
 Algorithm 3 of Hsieh et al., "A Dual Coordinate Descent Method for Large-scale Linear SVM" (ICML 2008), with its
 shrinking: the solver behind R-CNN's and SPP-net's detectors (`-s 3`) and `LinearSVC(loss="hinge")`.  Beyond those,
 it starts from the multipliers of an earlier solution and reads a store of rows that several classes share.
+Equal rows give equal bytes, wherever in memory they lie.
 """
-
-from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from sppnet_cli.console import warn
+from sppnet_cli.learning.packed import add, dot, positions
+from sppnet_cli.learning.rows import RowStore
 
 _NOTEWORTHY_GAP = 0.1  # liblinear's own default tolerance for this loss
 
 
-@intrinsic
-def _half(typingctx: Any, bits: Any) -> Any:
-    """float32 from the uint16 bits of an IEEE half; numba has no float16 on the CPU."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-
-    return types.float32(types.uint16), codegen
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _dot(row, w):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for d in range(row.shape[0]):
-        total += _half(row[d]) * w[d]
-    return total
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def _add(row, step, w):  # type: ignore[no-untyped-def]
-    for d in range(row.shape[0]):
-        w[d] += step * _half(row[d])
-
-
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _descend(bits, slots, norms, sign, upper, bias, alpha, w, tolerance, passes, seed):  # type: ignore[no-untyped-def]
+def _descend(words, start, stop, mask, norms, sign, upper, bias, alpha, w, tolerance, passes, seed):  # type: ignore[no-untyped-def]
     """Descend in place on `alpha` (n,) and `w` (D + 1,), whose last entry multiplies the constant `bias`."""
-    n, dimension = slots.shape[0], bits.shape[1]
+    n, dimension = start.shape[0], w.shape[0] - 1
     weights = w[:dimension]
     weights[:] = 0
     offset = 0.0
+    places = np.empty(dimension + 8, np.uint32)
     for i in range(n):
         if alpha[i] != 0:
-            _add(bits[slots[i]], np.float32(sign[i] * alpha[i]), weights)
+            first = start[i] + mask
+            positions(words[start[i] : first], places)
+            add(words[first : stop[i]], places, np.float32(sign[i] * alpha[i]), weights)
             offset += sign[i] * alpha[i] * bias
     order = np.arange(n)
     active = n
@@ -68,7 +45,10 @@ def _descend(bits, slots, norms, sign, upper, bias, alpha, w, tolerance, passes,
         k = 0
         while k < active:
             i = order[k]
-            gradient = sign[i] * (_dot(bits[slots[i]], weights) + offset * bias) - 1
+            first = start[i] + mask
+            halves = words[first : stop[i]]
+            positions(words[start[i] : first], places)
+            gradient = sign[i] * (dot(halves, places, weights) + offset * bias) - 1
             projected = 0.0
             shrink = False
             if alpha[i] == 0:
@@ -88,7 +68,7 @@ def _descend(bits, slots, norms, sign, upper, bias, alpha, w, tolerance, passes,
                 before = alpha[i]
                 alpha[i] = min(max(before - gradient / (norms[i] + bias * bias), 0.0), upper[i])
                 step = sign[i] * (alpha[i] - before)
-                _add(bits[slots[i]], np.float32(step), weights)
+                add(halves, places, np.float32(step), weights)
                 offset += step * bias
             k += 1
         gap = high - low
@@ -105,9 +85,8 @@ def _descend(bits, slots, norms, sign, upper, bias, alpha, w, tolerance, passes,
 
 
 def solve(
-    rows: NDArray[np.float16],
+    store: RowStore,
     slots: NDArray[np.int64],
-    norms: NDArray[np.float32],
     positive: NDArray[np.bool_],
     alpha: NDArray[np.float64],
     *,
@@ -121,9 +100,8 @@ def solve(
     """Train one class on rows of a shared store; returns weights `(D,)` and the offset to add to scores.
 
     Args:
-        rows: `(R, D)` float16, the store.
+        store: Where the rows are.
         slots: `(n,)` rows of this class's examples.
-        norms: `(n,)` squared L2 norms of those rows.
         positive: `(n,)` labels.
         alpha: `(n,)` multipliers to start from, in `[0, c * weight]`; updated in place.
         c, positive_weight, bias: liblinear's `-c`, `-w1` and `-B` (the constant feature, regularised).
@@ -134,24 +112,27 @@ def solve(
     """
     sign = np.where(positive, 1.0, -1.0)
     upper = np.where(positive, c * positive_weight, c)
-    w = np.zeros(rows.shape[1] + 1, dtype=np.float32)
-    bits = rows.view(np.uint16)
-    gap = _descend(bits, slots, norms, sign, upper, bias, alpha, w, tolerance, passes, seed)
+    w = np.zeros(store.dimension + 1, dtype=np.float32)
+    rows = (store.words, store.start[slots], store.stop[slots], store.mask)
+    gap = _descend(*rows, store.norms[slots], sign, upper, bias, alpha, w, tolerance, passes, seed)
     if gap > _NOTEWORTHY_GAP:
         warn(f"an SVM of {len(slots)} examples was solved to {gap:.2g} only, in {passes} passes")
     return w[:-1], float(w[-1]) * bias
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _scores(bits, slots, w, out):  # type: ignore[no-untyped-def]
-    for i in range(slots.shape[0]):
-        out[i] = _dot(bits[slots[i]], w)
+def _scores(words, start, stop, mask, w, out):  # type: ignore[no-untyped-def]
+    places = np.empty(w.shape[0] + 8, np.uint32)
+    for i in range(start.shape[0]):
+        first = start[i] + mask
+        positions(words[start[i] : first], places)
+        out[i] = dot(words[first : stop[i]], places, w)
 
 
 def score_rows(
-    rows: NDArray[np.float16], slots: NDArray[np.int64], weights: NDArray[np.float32], offset: float
+    store: RowStore, slots: NDArray[np.int64], weights: NDArray[np.float32], offset: float
 ) -> NDArray[np.float32]:
     """Scores `(n,)` of some rows of the store."""
     out = np.empty(len(slots), dtype=np.float32)
-    _scores(rows.view(np.uint16), slots, weights, out)
+    _scores(store.words, store.start[slots], store.stop[slots], store.mask, weights, out)
     return out + np.float32(offset)

@@ -1,24 +1,28 @@
 """One linear SVM per class on window features, with one pass of hard negative mining (R-CNN's)."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sppnet_cli.console import track
+from sppnet_cli.console import track, warn
 from sppnet_cli.errors import DataError
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.dual import score_rows, solve
+from sppnet_cli.learning.mining import Examples, Mining
 from sppnet_cli.learning.negatives import negatives
-from sppnet_cli.learning.rows import RowStore
+from sppnet_cli.learning.rows import RowsFull, RowStore
 from sppnet_cli.protocols import Protocol
 
 _TOLERANCE = 1e-3  # of the dual's projected gradients; LinearSVC's scores to 2e-4
 _NORM_IMAGES = _NORM_WINDOWS = 200
+_CHECKPOINT = "mining.pt"
+_SAVE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -30,132 +34,146 @@ class Svms:
     scale: float  # brings the mean norm of the features to the protocol's 20
 
 
-@dataclass
-class _Class:
-    """A class's examples in the shared store and its present classifier."""
-
-    slots: NDArray[np.int64]
-    alpha: NDArray[np.float64]
-    positives: int  # the first of `slots`
-    weights: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    offset: float = 0.0
-    added: int = 0
-
-    def add(self, slots: NDArray[np.int64]) -> None:
-        self.slots = np.concatenate([self.slots, slots])
-        self.alpha = np.concatenate([self.alpha, np.zeros(len(slots))])
-        self.added += len(slots)
-
-
 def feature_scale(source: WindowSource, layer: Layer, norm: float, seed: int) -> float:
-    """`norm` over the mean L2 norm of the layer's features: 200 random images x 200 random windows (R)."""
+    """`norm` over the mean L2 norm of the layer's features: 200 random images x 200 random windows (R).
+
+    Raises `DataError` for features that are not finite.
+    """
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_NORM_IMAGES])
-    norms = []
+    norms = [np.zeros(0, np.float32)]
     for index in track(images.tolist(), f"norm of {layer.name}"):
         windows = source.windows(index)
         rows = np.sort(rng.permutation(len(windows.boxes))[:_NORM_WINDOWS])
-        norms.append(layer(source.pooled(index, rows)).norm(dim=1).cpu())
-    mean = float(torch.cat(norms).mean())
-    return norm / mean if mean > 0 else 1.0
+        norms.append(layer(source.pooled(index, rows)).norm(dim=1).cpu().numpy())
+    total = float(np.concatenate(norms).sum(dtype=np.float64))
+    if not np.isfinite(total):
+        raise DataError(f"features of {layer.name} are not finite: the network that made them has diverged")
+    return norm * sum(map(len, norms)) / total if total > 0 else 1.0
 
 
-def train_svms(source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int, max_gib: float) -> Svms:
+def train_svms(
+    source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int, max_gib: float, folder: Path
+) -> Svms:
     """Train the SVMs of all classes of `source` (whose windows include the ground truth).
 
     Positives are a class's ground-truth windows, difficult ones included.  Negatives start as the first image's;
     each following image adds those scoring above the protocol's threshold; a class is trained anew after more
-    than 2,000 additions and at the end, and then drops its easy ones.  A class without positives never fires:
-    its bias is minus infinity.  Raises `DataError` where no image has an object.
+    than 2,000 additions and after the last image, and then drops its easy ones.  A class without positives never
+    fires: its bias is minus infinity.
+
+    The rows take at most `max_gib`.  At that bound, and only there, all classes are trained early, which drops
+    easy negatives; where that makes too little room, `RowsFull` is raised.  Every ten minutes the state is saved in
+    `folder`, rows and all, and a later call goes on from there to the same bytes.  Raises `DataError` where no
+    image has an object and for features that are not finite.
     """
-    classes = len(source.dataset.class_names)
-    scale = feature_scale(source, layer, protocol.feature_norm, seed)
-
-    def features(index: int, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
-        return (layer(source.pooled(index, rows)) * scale).cpu().numpy()
-
-    store, states = _positives(source, classes, features, max_gib)
-    trainable = [k for k in range(classes) if states[k].positives]
+    checkpoint = folder / _CHECKPOINT
+    mining = Mining.load(checkpoint, max_gib) or _begin(source, layer, protocol, seed, max_gib)
+    store, classes = mining.store, mining.classes
+    trainable = [k for k, examples in enumerate(classes) if examples.positives]
+    last = len(source) - 1
+    saved, early = monotonic(), False
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
 
         def train(group: list[int]) -> None:
             # Release in a fixed order, so that slots are reused alike however the threads ran.
-            for evicted in threads.map(lambda k: _train(store, states[k], protocol, seed), group):
+            for evicted in threads.map(lambda k: _train(store, classes[k], protocol, seed), group):
                 store.release(evicted)
 
-        for index in track(range(len(source)), f"SVMs on {layer.name}"):
-            rows = features(index)
-            hard = negatives(source.windows(index), classes, source.extractor)
-            if index > 0:
-                weights = np.stack([s.weights for s in states])
-                hard &= rows @ weights.T + [s.offset for s in states] > protocol.svm_hard_score
-            hard[:, [k for k in range(classes) if k not in trainable]] = False
-            _collect(store, states, rows, hard)
-            train([k for k in trainable if index == 0 or states[k].added > protocol.svm_retrain_after])
-        train([k for k in trainable if states[k].added])
+        for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}"):
+            if monotonic() - saved > _SAVE_SECONDS:
+                mining.save(checkpoint)
+                saved = monotonic()
+            rows, hard = _hard_negatives(source, layer, mining, protocol, index)
+            try:
+                _collect(mining, rows, hard)
+            except RowsFull:
+                if not early:
+                    warn(f"the SVM rows fill {max_gib:g} GiB: classes are trained early (see --max-memory)")
+                early = True
+                train([k for k in trainable if classes[k].added])
+                _collect(mining, rows, hard)
+            limit = protocol.svm_retrain_after
+            train([k for k in trainable if index in (0, last) or classes[k].added > limit])
+            mining.done = index + 1
 
-    bias = [states[k].offset if k in trainable else -np.inf for k in range(classes)]
-    return Svms(np.stack([s.weights for s in states]), np.array(bias, dtype=np.float32), scale)
+    checkpoint.unlink(missing_ok=True)
+    weights = np.stack([examples.weights for examples in classes])
+    bias = [examples.offset if examples.positives else -np.inf for examples in classes]
+    return Svms(weights, np.array(bias, dtype=np.float32), mining.scale)
 
 
-def _positives(
-    source: WindowSource,
-    classes: int,
-    features: Callable[[int, NDArray[np.intp]], NDArray[np.float32]],
-    max_gib: float,
-) -> tuple[RowStore, list[_Class]]:
-    rows, labels = [], []
+def _features(
+    source: WindowSource, layer: Layer, scale: float, index: int, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float32]:
+    return (layer(source.pooled(index, rows)) * scale).cpu().numpy()
+
+
+def _begin(source: WindowSource, layer: Layer, protocol: Protocol, seed: int, max_gib: float) -> Mining:
+    """The positives of all classes."""
+    scale = feature_scale(source, layer, protocol.feature_norm, seed)
+    store, slots, labels = None, [], []
     for index in track(range(len(source)), "positives"):
         windows = source.windows(index)
         if windows.n_truth:
-            rows.append(features(index, np.arange(windows.n_truth)))
+            rows = _features(source, layer, scale, index, np.arange(windows.n_truth))
+            store = RowStore(rows.shape[1], max_gib) if store is None else store
+            slots.append(store.add(rows))
+            store.retain(slots[-1])
             labels.append(windows.truth.labels)
-    if not rows:
+    if store is None:
         raise DataError(
             f"{source.dataset.root}: no object in the training images; take more of them (--limit)"
         )
-    label = np.concatenate(labels)
-    dimension = rows[0].shape[1]
-    store = RowStore(dimension, max_gib)
-    slots = store.add(np.concatenate(rows))
-    store.retain(slots)
-    states = []
-    for k in range(classes):
-        own = slots[label == k]
-        states.append(_Class(own, np.zeros(len(own)), len(own), np.zeros(dimension, np.float32)))
-    return store, states
+    slot, label = np.concatenate(slots), np.concatenate(labels)
+    classes = []
+    for k in range(len(source.dataset.class_names)):
+        own = slot[label == k]
+        weights = np.zeros(store.dimension, dtype=np.float32)
+        classes.append(Examples(own, np.zeros(len(own)), len(own), weights))
+    return Mining(scale, store, classes)
 
 
-def _collect(
-    store: RowStore, states: list[_Class], rows: NDArray[np.float32], hard: NDArray[np.bool_]
-) -> None:
-    wanted = np.flatnonzero(hard.any(axis=1))
-    slot_of = np.full(len(rows), -1, dtype=np.int64)
-    slot_of[wanted] = store.add(rows[wanted])
-    for k, state in enumerate(states):
-        slots = slot_of[hard[:, k]]
-        store.retain(slots)
-        state.add(slots)
+def _hard_negatives(
+    source: WindowSource, layer: Layer, mining: Mining, protocol: Protocol, index: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Rows `(n, D)` of an image that are to be added to some class, and to which `(n, K)`."""
+    rows = _features(source, layer, mining.scale, index)
+    hard = negatives(source.windows(index), len(mining.classes), source.extractor)
+    hard &= [examples.positives > 0 for examples in mining.classes]
+    if index > 0:
+        weights = np.stack([examples.weights for examples in mining.classes])
+        offsets = [examples.offset for examples in mining.classes]
+        hard &= rows @ weights.T + offsets > protocol.svm_hard_score
+    wanted = hard.any(axis=1)
+    return rows[wanted], hard[wanted]
 
 
-def _train(store: RowStore, state: _Class, protocol: Protocol, seed: int) -> NDArray[np.int64]:
+def _collect(mining: Mining, rows: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
+    slots = mining.store.add(rows)
+    for k, examples in enumerate(mining.classes):
+        own = slots[hard[:, k]]
+        mining.store.retain(own)
+        examples.add(own)
+
+
+def _train(store: RowStore, examples: Examples, protocol: Protocol, seed: int) -> NDArray[np.int64]:
     """Train one class and evict its easy negatives; returns their slots, still to be released."""
-    positive = np.arange(len(state.slots)) < state.positives
-    state.weights, state.offset = solve(
-        store.rows,
-        state.slots,
-        store.norms[state.slots],
+    positive = np.arange(len(examples.slots)) < examples.positives
+    examples.weights, examples.offset = solve(
+        store,
+        examples.slots,
         positive,
-        state.alpha,
+        examples.alpha,
         c=protocol.svm_c,
         positive_weight=protocol.svm_positive_weight,
         bias=protocol.svm_bias,
         tolerance=_TOLERANCE,
         seed=seed,
     )
-    scores = score_rows(store.rows, state.slots, state.weights, state.offset)
+    scores = score_rows(store, examples.slots, examples.weights, examples.offset)
     keep = positive | (scores >= protocol.svm_evict_score)
-    evicted = state.slots[~keep]
-    state.slots, state.alpha, state.added = state.slots[keep], state.alpha[keep], 0
+    evicted = examples.slots[~keep]
+    examples.slots, examples.alpha, examples.added = examples.slots[keep], examples.alpha[keep], 0
     return evicted

@@ -31,7 +31,10 @@ def svm_stage(
     device: str,
     max_gib: float,
 ) -> Path:
-    """A detector with an SVM per class on `config.layer`, of the fine-tuned `head` where one is given."""
+    """A detector with an SVM per class on `config.layer`, of the fine-tuned `head` where one is given.
+
+    The rows of hard-negative mining take at most `max_gib`.  A stage that was cut off goes on where it last saved.
+    """
     sources = inputs.fingerprints() | {"network": fingerprint(network)}
     if head is not None:
         sources["head"] = fingerprint(head)
@@ -44,7 +47,7 @@ def svm_stage(
         )
         layer = Layer(config.layer, tuned or net.head)
         protocol = source.extractor.protocol
-        svms = train_svms(source, layer, protocol, seed=config.seed, max_gib=max_gib)
+        svms = train_svms(source, layer, protocol, seed=config.seed, max_gib=max_gib, folder=folder)
         names = source.dataset.class_names
         Detector(source.extractor, config.layer, names, svms, head=tuned).save(folder)
 
@@ -59,8 +62,16 @@ class BboxConfig:
     seed: int
 
 
-def bbox_stage(config: BboxConfig, detector: Path, inputs: WindowInputs, out: Path, *, device: str) -> Path:
-    """The detector once more, with box regressors on pooled features."""
+def bbox_stage(
+    config: BboxConfig,
+    detector: Path,
+    inputs: WindowInputs,
+    out: Path,
+    *,
+    device: str,
+    max_gib: float,
+) -> Path:
+    """The detector once more, with box regressors on pooled features; samples and systems take at most `max_gib`."""
     sources = inputs.fingerprints() | {"detector": fingerprint(detector)}
 
     def build(folder: Path) -> None:
@@ -75,7 +86,7 @@ def bbox_stage(config: BboxConfig, detector: Path, inputs: WindowInputs, out: Pa
         )
         norm = base.protocol.feature_norm
         scale = feature_scale(source, Layer("pool5"), norm, config.seed)
-        regressors = train_bbox(source, base.protocol, scale)
+        regressors = train_bbox(source, base.protocol, scale, max_gib=max_gib)
         Detector(
             base.extractor, base.layer.name, base.class_names, base.svms, head=base.head, bbox=regressors
         ).save(folder)

@@ -17,7 +17,7 @@ from sppnet_cli.detection.draw_responses import Excited, draw_responses
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.weights import load_network
-from sppnet_cli.stages.evaluate import read_detections as read_detections
+from sppnet_cli.stages.evaluate import read_detections
 
 SHEET_FILE = "contact-sheet.jpg"
 _PICTURE_SIDE = 800  # pixels: smaller images are drawn enlarged, their longer side so long

@@ -49,7 +49,7 @@ class Workspace:
     limit: int | None = None  # images of either split
     device: str = "cpu"
     workers: int = 1
-    max_memory: float = 8.0  # GiB: fine-tuning chunks, SVM rows
+    max_memory: float = 8.0  # GiB: fine-tuning chunks, SVM rows, samples of box regression
     cache_gb: float = 50.0  # GB of disk: conv5 maps, R-CNN's vectors
     resume: bool = True  # go on with what a cut-off stage left
     tensorboard: bool = False  # pre-training writes its events too
@@ -271,7 +271,14 @@ class Workspace:
     def with_bbox(self, detector: Path, method: str, scales: tuple[int, ...], out: Path) -> Path:
         """A detector with box regressors added."""
         config = BboxConfig(self.windows("trainval", method, scales), self.seed)
-        return bbox_stage(config, detector, self.inputs("trainval"), self.fresh(out), device=self.device)
+        return bbox_stage(
+            config,
+            detector,
+            self.inputs("trainval"),
+            self.fresh(out),
+            device=self.device,
+            max_gib=0.75 * self.max_memory,
+        )
 
     def detections_folder(
         self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None

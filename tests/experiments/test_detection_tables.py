@@ -1,4 +1,4 @@
-"""The experiment itself on the tiny profile: every cell, the paper's labels, and the same numbers twice."""
+"""The experiments of Tables 6 to 9 on the tiny profile, one after another as `make` runs them."""
 
 import json
 import sys
@@ -9,45 +9,117 @@ import pytest
 import torch
 from torchvision import models
 
-from experiments import table6
+from experiments import claims, table6, table7, table8, table9
+from experiments.runner import run_table
 from sppnet_cli import cli
+from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import Workspace
-from sppnet_cli.tables.paper import printed, published
+from sppnet_cli.tables.paper import LAYOUTS, literature, printed, published
+
+TABLES = {6: table6, 7: table7, 8: table8, 9: table9}
+NAMES = tuple(sorted(kind.name for kind in CLASSES))
 
 
-def reproduce(monkeypatch, *arguments):
-    monkeypatch.setattr(
-        sys, "argv", ["table6", "--profile", "tiny", "--limit", "8", "--workers", "1", "-q", *arguments]
-    )
+def run(monkeypatch, experiment, *arguments):
+    monkeypatch.setattr(sys, "argv", [experiment.__name__, "--profile", "tiny", *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli.run(table6.command)
-    assert stop.value.code == 0
+        cli.run(experiment.command)
+    return stop.value.code
 
 
-def test_every_cell_is_measured_under_the_papers_labels(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    reproduce(monkeypatch)
-    folder = tmp_path / "results" / "tiny"
-    text = pd.read_csv(folder / "table6.csv", dtype=str, keep_default_na=False)
+def read(folder, number):
+    return pd.read_csv(folder / f"table{number}.csv", index_col=list(LAYOUTS[number].keys))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The four tables of eight images."""
+    folder = tmp_path_factory.mktemp("tables")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        torch.set_num_threads(1)
+        for experiment in TABLES.values():
+            assert run(monkeypatch, experiment, "--limit", "8", "--workers", "1", "-q") == 0
+    return folder / "results" / "tiny"
+
+
+@pytest.fixture
+def inside(results, monkeypatch):
+    """The folder that the tables were made in."""
+    monkeypatch.chdir(results.parents[1])
+    return results
+
+
+def test_every_cell_of_table_6_is_measured_under_the_papers_labels(results):
+    text = pd.read_csv(results / "table6.csv", dtype=str, keep_default_na=False)
     assert list(text.columns) == list(printed(6).columns)
     assert list(text["row"]) == list(printed(6)["row"])
-    measured = pd.read_csv(folder / "table6.csv", index_col="row").astype(float)
+    measured = read(results, 6).astype(float)
     assert (measured.notna() == published(6).notna()).all(axis=None)
     times = measured.loc[["conv time (s)", "fc time (s)"]].sum()
     assert times.to_list() == pytest.approx(measured.loc["total time (s)"].to_list(), rel=2e-3)
-    record = json.loads((folder / "table6.json").read_text())
+    record = json.loads((results / "table6.json").read_text())
     assert record["images"] == {"trainval": 8, "test": 8}
+    assert record["windows_per_image"] == {"trainval": 60, "test": 60}
     assert record["timing"]["windows"] == 100
-    assert {"seed", "device", "threads", "environment", "seconds"} <= set(record)
-    assert (folder / "table6.md").is_file()
-    assert (folder / "table6.tex").is_file()
+    assert set(record["AP"]) == {"spp_1scale", "spp_5scale", "rcnn"}
+    assert {"seeds", "device", "threads", "environment", "seconds"} <= set(record)
+    assert (results / "table6.md").is_file()
+    assert (results / "table6.tex").is_file()
 
-    # From nothing once more, the same accuracies.
-    reproduce(monkeypatch, "--runs", "other", "--results", "again")
-    again = pd.read_csv(tmp_path / "again" / "tiny" / "table6.csv", index_col="row").astype(float)
-    rows = ["pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb"]
-    pd.testing.assert_frame_equal(measured.loc[rows], again.loc[rows])
+
+@pytest.mark.parametrize("number", [7, 8, 9])
+def test_every_row_has_its_mean_and_the_classes_that_have_objects(results, number):
+    table = read(results, number)
+    assert list(table.columns) == ["mAP", *NAMES]
+    others = literature(number, NAMES)
+    assert list(table.index) == list(published(number).index)
+    assert table["mAP"].notna().all()
+    ours = table[~others["mAP"]]
+    assert ours[list(NAMES)].notna().any(axis=None)
+    assert (ours[list(NAMES)].mean(axis=1) - ours["mAP"]).abs().max() < 0.06  # printed with one decimal
+    if number == 8:
+        theirs = table[others["mAP"]]
+        assert list(theirs["mAP"]) == [33.7, 33.8, 41.7, 30.5]
+        assert theirs[list(NAMES)].isna().all(axis=None)
+
+
+def test_tables_agree(results):
+    six, seven, eight, nine = (read(results, number) for number in TABLES)
+    for layer in ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb"):
+        assert seven.loc[(1, layer), "mAP"] == six.loc[layer, "spp_1scale"]
+        assert seven.loc[(5, layer), "mAP"] == six.loc[layer, "spp_5scale"]
+    assert eight.loc["RCNN ftfc7 bb", "mAP"] == six.loc["ftfc7 bb", "rcnn"]
+    pd.testing.assert_series_equal(eight.loc["SPP ftfc7 bb"], seven.loc[(5, "ftfc7 bb")], check_names=False)
+    pd.testing.assert_series_equal(nine.loc["SPP-net (1)"], seven.loc[(5, "ftfc7 bb")], check_names=False)
+    assert not nine.loc["SPP-net (1)"].equals(nine.loc["SPP-net (2)"])
+
+
+def test_the_claims_of_detection_have_values_intervals_and_verdicts(inside, monkeypatch):
+    assert run(monkeypatch, claims) == 0
+    found = pd.read_csv(inside / "claims.csv", index_col="id")
+    ours = found[found["table"] >= 6]
+    assert len(ours) == 17
+    assert ours[["ours_better", "ours_worse", "low", "high"]].notna().all(axis=None)
+    assert set(ours["verdict"]) <= {"holds", "fails"}
+    assert (ours["low"] <= ours["high"]).all()
+    control = json.loads((inside / "table9.json").read_text())["control"]
+    best = max(control[row]["mAP"] for row in ("control (1)", "control (2)"))
+    assert ours.loc["T9.3", "ours_better"] == pytest.approx(100 * best)
+
+
+def test_from_nothing_once_more_the_same_accuracies(inside, monkeypatch):
+    arguments = ("--limit", "8", "--workers", "1", "--runs", "other", "--results", "again", "-q")
+    assert run(monkeypatch, table7, *arguments) == 0
+    pd.testing.assert_frame_equal(read(inside, 7), read(inside.parents[1] / "again" / "tiny", 7))
+
+
+@pytest.mark.parametrize("experiment", TABLES.values())
+def test_a_dry_run_does_nothing(monkeypatch, tmp_path, experiment):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, experiment, "--dry-run", "-q") == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "data" not in path.parts] == []
 
 
 def test_a_trunk_without_fc_layers_leaves_its_rows_empty(tmp_path, tiny_data):
@@ -70,7 +142,7 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(tmp_path, tiny_data):
         weights=str(tmp_path / "squeezenet.pth"),
         limit=3,
     )
-    measured = table6.table6(ws, tmp_path / "results", "default")
+    measured = run_table(6, [ws], table6.table6, tmp_path / "results")
     assert measured.loc["fc6"].isna().all()
     assert (
         measured.loc[["pool5", "ftfc6", "ftfc7", "ftfc7 bb"], ["spp_1scale", "spp_5scale"]]

@@ -80,6 +80,21 @@ class FakeSource:
         return features if rows is None else features[torch.from_numpy(rows)]
 
 
+def stored_rows(store, slots):
+    """Rows `(n, D)` float16 of a `RowStore`, by numpy alone."""
+    rows = np.zeros((len(slots), store.dimension), dtype=np.float16)
+    for row, slot in zip(rows, slots, strict=True):
+        words = store.words[store.start[slot] : store.stop[slot]]
+        mask = np.unpackbits(words[: store.mask].view(np.uint8), count=store.dimension, bitorder="little")
+        row[mask.astype(bool)] = words[store.mask :].view(np.float16)
+    return rows
+
+
+@pytest.fixture
+def rows_of():
+    return stored_rows
+
+
 @pytest.fixture
 def windows_of():
     return image_windows

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from sppnet_cli.errors import SppnetError
 from sppnet_cli.learning import bbox
-from sppnet_cli.learning.bbox import BoxRegressors, decode, encode, fit_whitened_ridge, train_bbox
+from sppnet_cli.learning.bbox import BoxRegressors, decode, encode, train_bbox
+from sppnet_cli.learning.ridge import Ridge, ridge_memory
 from sppnet_cli.protocols import PAPER, RELEASED
 
 BOX = np.array([[10.0, 20.0, 30.0, 60.0]])  # w = 20, h = 40, centre (20, 40)
@@ -27,75 +29,25 @@ def test_decoding_undoes_encoding():
     assert deltas.dtype == decode(boxes.astype(np.float32), deltas.astype(np.float32)).dtype == np.float64
 
 
-def rcnn_ridge(x, y, penalty):
-    """`rcnn_train_bbox_regressor` and `rcnn_predict_bbox_regressor`, line by line: predicts deltas from features."""
-    x = np.concatenate([x, np.ones((len(x), 1))], axis=1).astype(np.float64)
-    mu = y.mean(axis=0)
-    centred = y - mu
-    s = centred.T @ centred / len(y)
-    d, v = np.linalg.eigh(s)
-    t = v @ np.diag(1 / np.sqrt(d + 0.001)) @ v.T
-    t_inv = v @ np.diag(np.sqrt(d + 0.001)) @ v.T
-    beta = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ (centred @ t))
-    return lambda features: (features @ beta[:-1] + beta[-1]) @ t_inv + mu
-
-
-def samples(n, dimension, seed=0):
-    """Features of norm about 20 and deltas that follow them, of very different spreads and correlated."""
-    rng = np.random.default_rng(seed)
-    x = np.maximum(rng.normal(size=(n, dimension)), 0)
-    x *= 20 / np.linalg.norm(x, axis=1).mean()
-    mix = np.array([[0.1, 0.02, 0, 0], [0, 0.08, 0, 0], [0.05, 0, 0.3, 0.2], [0, 0, 0, 0.01]])
-    y = (x[:, :4] - x[:, :4].mean(axis=0) + rng.normal(size=(n, 4))) @ mix + [0.01, -0.02, 0.1, 0.3]
-    return x.astype(np.float32), y
-
-
-@pytest.mark.parametrize("penalty", [1000.0, 4000.0])
-@pytest.mark.parametrize(("n", "dimension"), [(200, 12), (13, 12), (12, 12), (30, 90), (2, 5)])
-def test_agrees_with_rcnns_formulas(n, dimension, penalty):
-    x, y = samples(n, dimension)
-    weights, bias = fit_whitened_ridge(x, y, penalty)
-    new, _ = samples(50, dimension, seed=1)
-    np.testing.assert_allclose(new @ weights + bias, rcnn_ridge(x, y, penalty)(new), atol=1e-5)
-
-
-def test_primal_and_dual_agree():
-    # The same samples with columns of zeros added: 20 x 12 is solved in the primal, 20 x 60 in the dual.
-    x, y = samples(20, 12)
-    wide = np.concatenate([x, np.zeros((20, 48), dtype=np.float32)], axis=1)
-    weights, bias = fit_whitened_ridge(x, y, 1000.0)
-    wide_weights, wide_bias = fit_whitened_ridge(wide, y, 1000.0)
-    np.testing.assert_allclose(wide_weights[:12], weights, atol=1e-7)
-    np.testing.assert_allclose(wide_weights[12:], 0, atol=1e-12)
-    np.testing.assert_allclose(wide_bias, bias, atol=1e-7)
-
-
-def test_a_strong_penalty_leaves_the_mean():
-    x, y = samples(40, 6)
-    weights, bias = fit_whitened_ridge(x, y, 1e12)
-    np.testing.assert_allclose(weights, 0, atol=1e-6)
-    np.testing.assert_allclose(bias, y.mean(axis=0), atol=1e-6)
-
-
-def test_a_single_sample_is_its_own_mean():
-    weights, bias = fit_whitened_ridge(
-        np.ones((1, 3), dtype=np.float32), np.array([[0.1, 0.2, 0.3, 0.4]]), 1e3
-    )
-    np.testing.assert_allclose(weights, 0, atol=1e-12)
-    np.testing.assert_allclose(bias, [0.1, 0.2, 0.3, 0.4])
-
-
 @pytest.fixture
 def fits(monkeypatch):
-    """What `train_bbox` fits, in order: (features, deltas, lambda)."""
+    """The ridges that `train_bbox` solves, in order, each with `x`, `y` and `penalty`."""
     seen = []
 
-    def spy(x, y, penalty):
-        seen.append((x, y, penalty))
-        return fit(x, y, penalty)
+    class Spy(Ridge):
+        def __init__(self, targets, dimension, penalty):
+            super().__init__(targets, dimension, penalty)
+            self.x, self.y, self.penalty = np.empty((0, dimension)), targets, penalty
 
-    fit = bbox.fit_whitened_ridge
-    monkeypatch.setattr(bbox, "fit_whitened_ridge", spy)
+        def add(self, features):
+            super().add(features)
+            self.x = np.concatenate([self.x, features])
+
+        def solve(self):
+            seen.append(self)
+            return super().solve()
+
+    monkeypatch.setattr(bbox, "Ridge", Spy)
     return seen
 
 
@@ -116,12 +68,12 @@ OVERLAPS = {0.4: [0, 0, 9, 3], 0.5: [0, 0, 9, 4], 0.6: [0, 0, 9, 5], 0.7: [0, 0,
 def test_samples_and_penalty(source_of, windows_of, fits, protocol, method, overlaps, penalty):
     windows = windows_of(list(OVERLAPS.values()), [TRUTH], [1])
     features = np.array([[1.0, 0], [0.4, 0], [0.5, 0], [0.6, 0], [0.7, 0]])  # the first column: the IoU
-    trained = train_bbox(source_of([windows], [features], protocol, method), protocol, 2.0)
-    [(x, y, used)] = fits
-    np.testing.assert_allclose(x[:, 0], 2 * np.array(overlaps), rtol=1e-3)
+    trained = train_bbox(source_of([windows], [features], protocol, method), protocol, 2.0, max_gib=1.0)
+    [fit] = fits
+    np.testing.assert_allclose(fit.x[:, 0], 2 * np.array(overlaps), rtol=1e-3)
     boxes = np.array([TRUTH if o == 1 else OVERLAPS[o] for o in overlaps])
-    np.testing.assert_allclose(decode(boxes, y), [TRUTH] * len(boxes), atol=1e-9)
-    assert used == penalty
+    np.testing.assert_allclose(decode(boxes, fit.y), [TRUTH] * len(boxes), atol=1e-9)
+    assert fit.penalty == penalty
     assert trained.weights.shape == (3, 2, 4)
     assert trained.scale == 2.0
 
@@ -132,20 +84,20 @@ def test_a_window_belongs_to_the_object_it_overlaps_best(source_of, windows_of, 
         windows_of([], []),
         windows_of([[0, 0, 9, 7]], [[0, 0, 9, 4], [0, 0, 9, 10]], [0, 2], with_truth=False),
     ]
-    train_bbox(source_of(images, [np.ones((0, 2)), np.ones((1, 2))]), PAPER, 1.0)
-    [(x, y, _)] = fits
-    assert len(x) == 1
-    np.testing.assert_allclose(y, encode(np.array([[0, 0, 9, 7]]), np.array([[0, 0, 9, 10]])))
+    train_bbox(source_of(images, [np.ones((0, 2)), np.ones((1, 2))]), PAPER, 1.0, max_gib=1.0)
+    [fit] = fits
+    assert len(fit.x) == 1
+    np.testing.assert_allclose(fit.y, encode(np.array([[0, 0, 9, 7]]), np.array([[0, 0, 9, 10]])))
 
 
 def test_a_line_has_no_extent_to_regress(source_of, windows_of, fits):
-    train_bbox(source_of([windows_of([], [[5, 5, 5, 30]])], [np.ones((1, 2))]), PAPER, 1.0)
+    train_bbox(source_of([windows_of([], [[5, 5, 5, 30]])], [np.ones((1, 2))]), PAPER, 1.0, max_gib=1.0)
     assert fits == []
 
 
 def test_a_class_without_samples_stays_where_it_is(source_of, windows_of):
     source = source_of([windows_of(list(OVERLAPS.values()), [TRUTH], [1])], [np.ones((5, 2))])
-    trained = train_bbox(source, PAPER, 1.0)
+    trained = train_bbox(source, PAPER, 1.0, max_gib=1.0)
     moved = trained(np.ones((1, 2), dtype=np.float32), BOX, 2, (100, 100))
     np.testing.assert_allclose(moved, BOX)
 
@@ -159,11 +111,74 @@ def test_regression_learns_a_shift(source_of, windows_of):
         shift = rng.choice([-6, 6], (8, 2))
         images.append(windows_of(truth + np.hstack([shift, shift]), [truth], with_truth=False))
         features.append(np.hstack([14 * (shift > 0), 14 * (shift < 0)]))
-    trained = train_bbox(source_of(images, features, class_names=("a",)), PAPER, 1.0)
+    trained = train_bbox(source_of(images, features, class_names=("a",)), PAPER, 1.0, max_gib=1.0)
     pooled = np.array([[14, 14, 0, 0], [0, 0, 14, 14]], dtype=np.float32)
     boxes = np.array([[106.0, 106, 166, 166], [94, 94, 154, 154]])
     moved = trained(pooled, boxes, 0, (400, 500))
     np.testing.assert_allclose(moved, [[100, 100, 160, 160]] * 2, atol=1.0)
+
+
+def crowded(source_of, windows_of, images=12, dimension=8):
+    """Images of two objects of three classes each, with proposals around them; class b is the most frequent."""
+    rng = np.random.default_rng(0)
+    own, features = [], []
+    for index in range(images):
+        truth = [[20, 20, 79, 79], [200, 100, 299, 159]]
+        near = np.array(truth * 6) + rng.integers(-6, 7, (12, 4))
+        own.append(windows_of(near, truth, [1, index % 3]))
+        features.append(np.maximum(rng.normal(size=(14, dimension)), 0))
+    return source_of(own, features)
+
+
+def test_samples_by_class_in_the_order_of_the_windows(source_of, windows_of, fits):
+    source = crowded(source_of, windows_of)
+    train_bbox(source, PAPER, 3.0, max_gib=1.0)
+    assert len(fits) == 3
+    for label, fit in enumerate(fits):
+        x, y = [], []
+        for image, features in zip(source.images, source.features, strict=True):
+            for row in range(len(image.boxes)):
+                best = image.iou[row].argmax()
+                if image.iou[row, best] >= 0.5 and image.truth.labels[best] == label:
+                    x.append((3 * features[row].astype(np.float32)).astype(np.float16))
+                    y.append(encode(image.boxes[[row]], image.truth.boxes[[best]])[0])
+        np.testing.assert_array_equal(fit.x, x)
+        np.testing.assert_allclose(fit.y, y, atol=1e-12)
+
+
+def test_classes_that_do_not_fit_together_take_turns(source_of, windows_of):
+    source = crowded(source_of, windows_of)
+    together = train_bbox(source, PAPER, 1.0, max_gib=1.0)
+    passes = len(source.calls)
+    source.calls.clear()
+    one = ridge_memory(100, 8)[1] / 2**30  # each is solved in the primal
+    apart = train_bbox(source, PAPER, 1.0, max_gib=2 * one)
+    assert apart.weights.tobytes() == together.weights.tobytes()
+    assert apart.bias.tobytes() == together.bias.tobytes()
+    assert passes == 12
+    assert len(source.calls) == 12 + 4  # classes a and b, then c in a third of the images
+    with pytest.raises(SppnetError, match=r"box regression of a takes .* GiB of .*--max-memory"):
+        train_bbox(source, PAPER, 1.0, max_gib=0.9 * one)
+
+
+@pytest.mark.parametrize(
+    ("counts", "gigabytes", "expected"),
+    [
+        ([0, 0, 0], 1.0, []),
+        ([5, 0, 5], 1.0, [[0, 2]]),
+        # 1,000 samples in the dual: 20 MB held, 8 MB more to solve.
+        ([1000, 1000, 1000], 0.048, [[0, 1], [2]]),
+        ([1000, 1000, 1000], 0.047, [[0], [1], [2]]),
+        ([1000, 1000, 1000], 0.028, [[0], [1], [2]]),
+        # The system of the largest counts once, wherever it comes.
+        ([100, 1000, 100], 0.032, [[0, 1, 2]]),
+        ([1000, 100, 100], 0.032, [[0, 1, 2]]),
+        ([1000, 100, 100], 0.031, [[0, 1], [2]]),
+    ],
+)
+def test_groups_fit_into_the_bound(counts, gigabytes, expected):
+    groups = bbox._groups(np.array(counts), 10_000, ("a", "b", "c"), gigabytes * 1e9 / 2**30)
+    assert groups == expected
 
 
 def test_features_are_scaled_and_boxes_clipped():

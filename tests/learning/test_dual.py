@@ -3,6 +3,7 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from sppnet_cli.learning.dual import score_rows, solve
+from sppnet_cli.learning.rows import RowStore
 
 C, WEIGHT, BIAS = 1e-3, 2.0, 10.0
 
@@ -25,12 +26,18 @@ def problem(make, seed, n=240, dimension=60):
     return make(rng, positive, dimension).astype(np.float16), positive
 
 
+def stored(rows):
+    """A store whose slots are the indices of `rows`."""
+    store = RowStore(rows.shape[1], 0.001)
+    store.add(rows.astype(np.float32))
+    return store
+
+
 def train(rows, positive, slots=None, alpha=None, tolerance=1e-3, seed=0, **options):
     slots = np.arange(len(positive)) if slots is None else slots
     alpha = np.zeros(len(slots)) if alpha is None else alpha
-    norms = np.square(rows[slots].astype(np.float32)).sum(axis=1)
     options = {"c": C, "positive_weight": WEIGHT, "bias": BIAS} | options
-    return solve(rows, slots, norms, positive, alpha, tolerance=tolerance, seed=seed, **options)
+    return solve(stored(rows), slots, positive, alpha, tolerance=tolerance, seed=seed, **options)
 
 
 def objective(rows, positive, weights, offset):
@@ -140,16 +147,34 @@ def test_the_same_seed_gives_the_same_bytes():
 
 def test_only_its_own_slots_are_read_in_any_order():
     rows, positive = problem(relu_features, 4, n=120)
-    store = np.full((500, rows.shape[1]), np.nan, dtype=np.float16)
+    others = np.full((500, rows.shape[1]), np.nan, dtype=np.float16)
     slots = np.random.default_rng(1).permutation(500)[:120]
-    store[slots] = rows
-    weights, offset = train(store, positive, slots)
+    others[slots] = rows
+    weights, offset = train(others, positive, slots)
     straight, straight_offset = train(rows, positive)
     assert weights.tobytes() == straight.tobytes()
     assert offset == straight_offset
     np.testing.assert_array_equal(
-        score_rows(store, slots, weights, offset), score_rows(rows, np.arange(120), weights, offset)
+        score_rows(stored(others), slots, weights, offset),
+        score_rows(stored(rows), np.arange(120), weights, offset),
     )
+
+
+@pytest.mark.parametrize("make", [normal_features, relu_features])
+def test_where_the_rows_lie_changes_nothing(make):
+    rows, positive = problem(make, 6, dimension=333)
+    slots = np.arange(len(rows))
+    results = set()
+    for shift in range(0, 64, 7):
+        store = stored(rows)
+        moved = np.zeros(len(store.words) + 64, dtype=np.uint16)[shift : shift + len(store.words)]
+        moved[:] = store.words
+        store.words = moved
+        options = {"c": C, "positive_weight": WEIGHT, "bias": BIAS, "tolerance": 1e-3, "seed": 0}
+        weights, offset = solve(store, slots, positive, np.zeros(len(rows)), **options)
+        scores = score_rows(store, slots, weights, offset)
+        results.add((weights.tobytes(), offset, scores.tobytes()))
+    assert len(results) == 1
 
 
 def test_only_positives_or_only_zeros():
@@ -160,21 +185,19 @@ def test_only_positives_or_only_zeros():
     assert offset == pytest.approx(0.6, abs=1e-3)
 
 
+def test_an_svm_that_does_not_converge_is_warned_of(capsys):
+    rows, positive = problem(normal_features, 0)
+    train(rows, positive, c=100.0, passes=2)
+    assert "an SVM of 240 examples was solved to" in capsys.readouterr().err
+
+
 def test_scores_equal_numpys():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(50, 333)).astype(np.float16)
     weights = rng.normal(size=333).astype(np.float32)
     slots = rng.integers(50, size=80)
     expected = rows[slots].astype(np.float64) @ weights + 0.25
-    scores = score_rows(rows, slots, weights, 0.25)
+    scores = score_rows(stored(rows), slots, weights, 0.25)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    assert score_rows(rows, np.empty(0, dtype=np.int64), weights, 0.25).shape == (0,)
-
-
-def test_every_finite_half_is_read_right():
-    bits = np.arange(2**16, dtype=np.uint16)
-    halves = bits.view(np.float16)
-    halves = halves[np.isfinite(halves)]
-    scores = score_rows(halves[:, None], np.arange(len(halves)), np.ones(1, dtype=np.float32), 0.0)
-    np.testing.assert_array_equal(scores, halves.astype(np.float32))
+    assert score_rows(stored(rows), np.empty(0, dtype=np.int64), weights, 0.25).shape == (0,)

@@ -8,6 +8,7 @@ from sklearn.svm import LinearSVC
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning import svm
+from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.svm import feature_scale, train_svms
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import PAPER, RELEASED
@@ -40,13 +41,23 @@ def random_source(source_of, windows_of, seed, protocol, images=6, windows=50, d
 
 
 @pytest.fixture
-def record(monkeypatch):
+def mine(tmp_path):
+    """`train_svms` on pool5."""
+
+    def run(source, protocol=PAPER, *, seed=0, max_gib=0.01):
+        return train_svms(source, POOL5, protocol, seed=seed, max_gib=max_gib, folder=tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def record(monkeypatch, rows_of):
     """The training sets that `train_svms` solves, in order: (rows of positives, rows of negatives)."""
     sets = []
 
-    def spy(rows, slots, norms, positive, alpha, **options):
-        sets.append((rows[slots[positive]].copy(), rows[slots[~positive]].copy()))
-        return solve(rows, slots, norms, positive, alpha, **options)
+    def spy(store, slots, positive, alpha, **options):
+        sets.append((rows_of(store, slots[positive]), rows_of(store, slots[~positive])))
+        return solve(store, slots, positive, alpha, **options)
 
     solve = svm.solve
     monkeypatch.setattr(svm, "solve", spy)
@@ -95,7 +106,7 @@ def liblinear(positives, negatives):
     return model.coef_[0], model.intercept_[0]
 
 
-def mine(source, scale, protocol, limit, iou_of):
+def mined(source, scale, protocol, limit, iou_of):
     """SPEC section 5.4 for each class by itself: weights, bias, and the negatives of every training."""
     features = [(np.asarray(rows, dtype=np.float32) * np.float32(scale)) for rows in source.features]
     results = []
@@ -127,14 +138,14 @@ def mine(source, scale, protocol, limit, iou_of):
     ids=lambda v: getattr(v, "name", str(v)),
 )
 def test_mining_agrees_with_a_literal_one(
-    source_of, windows_of, iou_of, record, monkeypatch, protocol, seed, limit
+    source_of, windows_of, iou_of, mine, record, monkeypatch, protocol, seed, limit
 ):
     monkeypatch.setattr(svm, "_TOLERANCE", 1e-5)  # selections are compared exactly
     source = random_source(source_of, windows_of, seed, replace(protocol, svm_retrain_after=limit))
-    trained = train_svms(source, POOL5, source.extractor.protocol, seed=0, max_gib=0.01)
+    trained = mine(source, source.extractor.protocol)
     mean_norm = np.mean([np.linalg.norm(row) for rows in source.features for row in rows])
     assert trained.scale == pytest.approx(20 / mean_norm, rel=1e-6)
-    expected = mine(source, trained.scale, protocol, limit, iou_of)
+    expected = mined(source, trained.scale, protocol, limit, iou_of)
     for label, (weights, bias, trainings) in enumerate(expected):
         own = [
             as_set(negative)
@@ -165,40 +176,48 @@ def hand_made(source_of, windows_of, protocol=PAPER, difficult=None, images=3):
     return source_of(own, features, protocol, class_names=("a", "b"))
 
 
-def test_difficult_objects_are_positives(source_of, windows_of, record):
-    easy = train_svms(hand_made(source_of, windows_of), POOL5, PAPER, seed=0, max_gib=0.01)
+def test_difficult_objects_are_positives(source_of, windows_of, mine, record):
+    easy = mine(hand_made(source_of, windows_of))
     source = hand_made(source_of, windows_of, difficult=[True])
-    difficult = train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    difficult = mine(source)
     assert [len(positive) for positive, _ in record if len(positive)] == [1] * len(record)
     np.testing.assert_array_equal(difficult.weights, easy.weights)
     np.testing.assert_array_equal(difficult.bias, easy.bias)
 
 
-def test_a_class_without_objects_never_fires(source_of, windows_of):
-    trained = train_svms(hand_made(source_of, windows_of), POOL5, PAPER, seed=0, max_gib=0.01)
+def test_a_class_without_objects_never_fires(source_of, windows_of, mine):
+    trained = mine(hand_made(source_of, windows_of))
     assert trained.weights.shape == (2, 2)
     assert trained.bias[1] == -np.inf
     assert np.isfinite(trained.bias[0])
     assert (np.full((3, 2), 1e6) @ trained.weights[1] + trained.bias[1] == -np.inf).all()
 
 
-def test_no_objects_at_all(source_of, windows_of):
+def test_no_objects_at_all(source_of, windows_of, mine):
     source = source_of([windows_of([[0, 0, 30, 30]])], [np.ones((1, 3))])
     with pytest.raises(DataError, match=r"^made: no object in the training images"):
-        train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+        mine(source)
 
 
-def scripted(monkeypatch, bias):
-    """Every training gives the weights (0, 1), so that a negative's score is its second feature plus `bias`."""
-    sets = []
+@pytest.fixture
+def scripted(monkeypatch, rows_of):
+    """Every training gives the weights (0, 1), so that a negative's score is its second feature plus a bias.
 
-    def solve(rows, slots, norms, positive, alpha, **options):
-        sets.append(sorted(rows[slots[~positive], 1].astype(float).round(3).tolist()))
-        return np.array([0, 1], dtype=np.float32), bias
+    `scripted(bias, ...)`: of the successive trainings; the last one stays.  Returns their sets of negatives' scores.
+    """
 
-    monkeypatch.setattr(svm, "solve", solve)
-    monkeypatch.setattr(svm, "feature_scale", lambda *_: 1.0)
-    return sets
+    def script(*bias):
+        sets = []
+
+        def solve(store, slots, positive, alpha, **options):
+            sets.append(sorted(rows_of(store, slots[~positive])[:, 1].astype(float).round(3).tolist()))
+            return np.array([0, 1], dtype=np.float32), bias[min(len(sets), len(bias)) - 1]
+
+        monkeypatch.setattr(svm, "solve", solve)
+        monkeypatch.setattr(svm, "feature_scale", lambda *_: 1.0)
+        return sets
+
+    return script
 
 
 def with_scores(source_of, windows_of, *scores, protocol=PAPER):
@@ -211,91 +230,183 @@ def with_scores(source_of, windows_of, *scores, protocol=PAPER):
     return source_of(own, features, protocol, class_names=("a",))
 
 
-def test_easy_negatives_go_after_every_training(source_of, windows_of, monkeypatch):
-    sets = scripted(monkeypatch, bias=0.0)
+def test_easy_negatives_go_after_every_training(source_of, windows_of, mine, scripted):
+    sets = scripted(0.0)
     source = with_scores(source_of, windows_of, [-1.1, -1.19, -1.21, 3], [-0.5])
-    train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    mine(source)
     assert sets == [[-1.21, -1.19, -1.1, 3], [-1.19, -1.1, -0.5, 3]]
 
 
-def test_hard_negatives_score_above_minus_one(source_of, windows_of, monkeypatch):
-    sets = scripted(monkeypatch, bias=-0.5)
+def test_hard_negatives_score_above_minus_one(source_of, windows_of, mine, scripted):
+    sets = scripted(-0.5)
     # -1.0001 less the bias is -.5001.
     source = with_scores(source_of, windows_of, [3], [-0.499, -0.5015], [-0.49])
-    train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01)
+    mine(source)
     assert sets == [[3], [-0.499, -0.49, 3]]
 
 
-def test_retraining_takes_more_than_the_limit(source_of, windows_of, monkeypatch):
-    sets = scripted(monkeypatch, bias=0.0)
+def test_retraining_takes_more_than_the_limit(source_of, windows_of, mine, scripted):
+    sets = scripted(0.0)
     protocol = replace(PAPER, svm_retrain_after=3)
     source = with_scores(source_of, windows_of, [1, 1, 1, 1, 1], [2], [3, 3], [4], [5], [6])
-    train_svms(source, POOL5, protocol, seed=0, max_gib=0.01)
+    mine(source, protocol)
     first = [1.0] * 5
     # Three additions after the third image are not more than three; the fourth is, and the rest ends the pass.
     assert sets == [first, [*first, 2, 3, 3, 4], [*first, 2, 3, 3, 4, 5, 6]]
     assert PAPER.svm_retrain_after == RELEASED.svm_retrain_after == 2000
 
 
-def test_the_store_forgets_evicted_rows(source_of, windows_of, monkeypatch):
+def words(positives, negatives):
+    """GiB for so many rows of `with_scores`: a word of mask, and two numbers or one."""
+    return (3 * positives + 2 * negatives) * 2 / 2**30
+
+
+def test_the_store_forgets_evicted_rows(source_of, windows_of, mine, scripted):
     # Every image's ten negatives are hard, and easy once trained on: 11 rows at a time are enough for 61.
-    source = with_scores(source_of, windows_of, *[[5.0 * k] * 10 for k in range(6)])
-    scripted(monkeypatch, bias=0.0)
-    biases = iter([-5.0 * k - 3 for k in range(6)])
-    monkeypatch.setattr(svm, "solve", lambda *_, **__: (np.array([0, 1], dtype=np.float32), next(biases)))
+    source = with_scores(source_of, windows_of, *[[5.0 * k] * 10 for k in range(1, 7)])
     protocol = replace(PAPER, svm_retrain_after=1)
-    train_svms(source, POOL5, protocol, seed=0, max_gib=11 * 4 / 2**30)
-    assert next(biases, None) is None
-    biases = iter([-5.0 * k - 3 for k in range(6)])
+    sets = scripted(*[-5.0 * k - 3 for k in range(1, 7)])
+    mine(source, protocol, max_gib=words(1, 10))
+    assert sets == [[5.0 * k] * 10 for k in range(1, 7)]
     with pytest.raises(SppnetError, match="--max-memory"):
-        train_svms(source, POOL5, protocol, seed=0, max_gib=10 * 4 / 2**30)
+        mine(source, protocol, max_gib=words(1, 9))
 
 
-def test_a_training_starts_from_the_last_solution(source_of, windows_of, monkeypatch):
+def test_a_full_store_trains_all_classes_early(source_of, windows_of, mine, scripted, capsys):
+    source = with_scores(source_of, windows_of, *[[5.0 * k] * 10 for k in range(1, 7)])
+    plenty = scripted(-8.0, 0.0)
+    mine(source)
+    assert plenty == [[5.0] * 10, [10.0] * 10 + [15.0] * 10 + [20.0] * 10 + [25.0] * 10 + [30.0] * 10]
+    # Room for two images: the fourth and the sixth do not fit before a training has made the others easy.
+    sets = scripted(-8.0, -18.0, -28.0, -33.0)
+    mine(source, max_gib=words(1, 20))
+    assert sets == [[5.0] * 10, [10.0] * 10 + [15.0] * 10, [20.0] * 10 + [25.0] * 10, [30.0] * 10]
+    assert capsys.readouterr().err.count("trained early") == 1
+
+
+def test_an_early_training_may_free_too_little(source_of, windows_of, mine, scripted):
+    source = with_scores(source_of, windows_of, *[[5.0 * k] * 10 for k in range(1, 7)])
+    sets = scripted(0.0)
+    with pytest.raises(SppnetError, match=r"the SVM rows outgrow .* GiB; allow more with --max-memory"):
+        mine(source, max_gib=words(1, 25))
+    assert [len(negatives) for negatives in sets] == [10, 20]
+
+
+def test_the_last_image_ends_with_a_training_of_every_class(source_of, windows_of, mine, scripted):
+    source = with_scores(source_of, windows_of, [1, 2], [-3, -4])  # nothing hard in the last image
+    sets = scripted(0.0)
+    mine(source)
+    assert sets == [[1, 2], [1, 2]]
+    sets = scripted(0.0)
+    mine(with_scores(source_of, windows_of, [1, 2]))
+    assert sets == [[1, 2]]  # the only image is the first and the last
+
+
+def cut_off(monkeypatch, at):
+    """From now on mining is interrupted at the image `at`, None for never."""
+    calls = []
+
+    def spy(*arguments):
+        calls.append(arguments)
+        if len(calls) - 1 == at:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    real = negatives
+    monkeypatch.setattr(svm, "negatives", spy)
+    return calls
+
+
+@pytest.mark.parametrize("cuts", [(0,), (3,), (5,), (1, 2, 1)])
+def test_a_cut_off_run_goes_on_to_the_same_bytes(source_of, windows_of, mine, monkeypatch, tmp_path, cuts):
+    protocol = replace(PAPER, svm_retrain_after=10)
+    source = random_source(source_of, windows_of, 0, protocol, dimension=70)
+    whole = mine(source, protocol, seed=3)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(svm, "_SAVE_SECONDS", -1)  # at every image
+    for cut in cuts:
+        cut_off(monkeypatch, cut)
+        with pytest.raises(KeyboardInterrupt):
+            mine(source, protocol, seed=3)
+        assert (tmp_path / "mining.pt").is_file()
+    calls = cut_off(monkeypatch, None)
+    again = mine(source, protocol, seed=3)
+    assert len(calls) == 6 - sum(cuts)
+    assert again.weights.tobytes() == whole.weights.tobytes()
+    assert again.bias.tobytes() == whole.bias.tobytes()
+    assert again.scale == whole.scale
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_state_is_not_saved_all_the_time(source_of, windows_of, mine, monkeypatch, tmp_path):
+    cut_off(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        mine(random_source(source_of, windows_of, 0, PAPER))
+    assert not list(tmp_path.iterdir())
+    assert svm._SAVE_SECONDS == 600
+
+
+def test_a_broken_checkpoint(source_of, windows_of, mine, tmp_path):
+    (tmp_path / "mining.pt").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"mining\.pt: broken checkpoint; remove it"):
+        mine(random_source(source_of, windows_of, 0, PAPER))
+
+
+def test_a_training_starts_from_the_last_solution(source_of, windows_of, mine, monkeypatch, rows_of):
     solve, known, warm = svm.solve, {}, []
 
-    def spy(rows, slots, norms, positive, alpha, **options):
-        names = [(rows[slots[positive]].tobytes(), rows[slot].tobytes()) for slot in slots]
+    def spy(store, slots, positive, alpha, **options):
+        own = rows_of(store, slots[positive]).tobytes()
+        names = [(own, row.tobytes()) for row in rows_of(store, slots)]
         assert alpha.tolist() == [known.get(name, 0.0) for name in names]
         warm.append(np.count_nonzero(alpha))
-        result = solve(rows, slots, norms, positive, alpha, **options)
+        result = solve(store, slots, positive, alpha, **options)
         known.update(zip(names, alpha.tolist(), strict=True))
         return result
 
     monkeypatch.setattr(svm, "solve", spy)
     protocol = replace(PAPER, svm_retrain_after=10)
-    train_svms(random_source(source_of, windows_of, 0, protocol), POOL5, protocol, seed=0, max_gib=0.01)
+    mine(random_source(source_of, windows_of, 0, protocol), protocol)
     assert warm[:3] == [0, 0, 0]
     assert len(warm) > 6
     assert min(warm[3:]) > 0
 
 
-def test_two_runs_give_the_same_bytes(source_of, windows_of):
+def test_two_runs_give_the_same_bytes(source_of, windows_of, mine):
     protocol = replace(PAPER, svm_retrain_after=10)
     first, second = (
-        train_svms(random_source(source_of, windows_of, 0, protocol), POOL5, protocol, seed=3, max_gib=0.01)
-        for _ in range(2)
+        mine(random_source(source_of, windows_of, 0, protocol), protocol, seed=3) for _ in range(2)
     )
     assert first.weights.tobytes() == second.weights.tobytes()
     assert first.bias.tobytes() == second.bias.tobytes()
     assert first.scale == second.scale
 
 
-def test_the_number_of_threads_changes_nothing(source_of, windows_of, torch_threads):
+def test_the_number_of_threads_changes_nothing(source_of, windows_of, mine, torch_threads):
     protocol = replace(PAPER, svm_retrain_after=10)
-    source = random_source(source_of, windows_of, 0, protocol)
-    one = train_svms(source, POOL5, protocol, seed=3, max_gib=0.01)
-    torch_threads(3)
-    three = train_svms(source, POOL5, protocol, seed=3, max_gib=0.01)
-    np.testing.assert_array_equal(one.weights, three.weights)
-    np.testing.assert_array_equal(one.bias, three.bias)
+    source = random_source(source_of, windows_of, 0, protocol, dimension=70)
+    one = mine(source, protocol, seed=3)
+    torch_threads(2)
+    two = mine(source, protocol, seed=3)
+    np.testing.assert_array_equal(one.weights, two.weights)
+    np.testing.assert_array_equal(one.bias, two.bias)
 
 
-def test_the_scale_is_20_over_the_mean_norm(source_of, windows_of):
+def test_the_scale_is_20_over_the_mean_norm(source_of, windows_of, mine):
     image = windows_of([[0, 0, 9, 9]], [[0, 0, 19, 9]])
     source = source_of([image, image], [[[3, 4], [0, 1]], [[6, 8], [0, 0]]])
     assert feature_scale(source, POOL5, 20.0, seed=0) == pytest.approx(20 / 4)  # norms 5, 1, 10, 0
-    assert train_svms(source, POOL5, PAPER, seed=0, max_gib=0.01).scale == pytest.approx(5)
+    assert mine(source).scale == pytest.approx(5)
+
+
+def test_features_that_are_not_finite(source_of, windows_of):
+    source = source_of([windows_of([[0, 0, 9, 9]])], [[[np.nan, 0]]])
+    with pytest.raises(DataError, match="features of pool5 are not finite"):
+        feature_scale(source, POOL5, 20.0, seed=0)
+
+
+def test_no_windows_at_all_have_no_norm(source_of, windows_of):
+    assert feature_scale(source_of([windows_of([])], [np.ones((0, 2))]), POOL5, 20.0, seed=0) == 1.0
 
 
 def test_features_of_nothing_are_left_as_they_are(source_of, windows_of):
