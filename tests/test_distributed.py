@@ -54,6 +54,7 @@ from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.stages.detect import DetectConfig, detect_stage
 from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
 from sppnet_cli.stages.propose import ProposeConfig, propose_stage
+from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
 data, network, detector, out = (Path(argument) for argument in sys.argv[1:5])
@@ -69,6 +70,10 @@ for name, gigabytes in (("all", 1.0), ("some", 5e-5), ("none", 0.0)):
     config = FinetuneConfig(trainval, Schedule(((1e-3, 4),)), 8, flip=True, seed=0)
     finetune_stage(config, network, inputs["trainval"], out / f"head-{name}", device="cpu", max_gib=5e-4)
     detect_stage(DetectConfig(test), (detector,), inputs["test"], out / f"detections-{name}", device="cpu")
+    trained = out / f"detector-{name}"
+    how = {"device": "cpu", "max_gib": 0.1}
+    svm_stage(SvmConfig(trainval, "pool5", 0), network, None, inputs["trainval"], trained, **how)
+    bbox_stage(BboxConfig(trainval, 0), trained, inputs["trainval"], out / f"detector-bb-{name}", **how)
 leave()
 """
 
@@ -171,7 +176,13 @@ def test_two_processes_detect_what_one_detects(tiny_data, tmp_path, network, det
     )
     assert one == two
     assert sum(name.endswith(".npy") for name in one) == 10
-    for file in ("head-{}/head.safetensors", "detections-{}/detections.csv", "detections-{}/skipped.csv"):
+    for file in (
+        "head-{}/head.safetensors",
+        "detections-{}/detections.csv",
+        "detections-{}/skipped.csv",
+        "detector-{}/svm.safetensors",
+        "detector-bb-{}/bbox.safetensors",
+    ):
         assert one[file.format("all")] == one[file.format("some")] == one[file.format("none")]
     assert len(one["detections-all/detections.csv"].splitlines()) > 20
     for name in ("one", "two"):

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.bbox import train_bbox
 from sppnet_cli.learning.svm import feature_scale, train_svms
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.runs import fingerprint, run_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+from sppnet_cli.stages.windows import WindowConfig, WindowInputs, fill_cache, window_source
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def svm_stage(
     """A detector with an SVM per class on `config.layer`, of the fine-tuned `head` where one is given.
 
     The rows of hard-negative mining take at most `max_gib`.  A stage that was cut off goes on where it last saved.
+    Several processes share the images while they fill the cache with features; then the first trains alone.
     """
     sources = inputs.fingerprints() | {"network": fingerprint(network)}
     if head is not None:
@@ -45,13 +47,16 @@ def svm_stage(
         source = window_source(
             config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
         )
+        fill_cache(source)
+        if not world().first:
+            return
         layer = Layer(config.layer, tuned or net.head)
         protocol = source.extractor.protocol
         svms = train_svms(source, layer, protocol, seed=config.seed, max_gib=max_gib, folder=folder)
         names = source.dataset.class_names
         Detector(source.extractor, config.layer, names, svms, head=tuned).save(folder)
 
-    return run_stage(out, "train-svm", config, sources, build)
+    return run_stage(out, "train-svm", config, sources, build, together=True)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ def bbox_stage(
             device=device,
             truth=True,
         )
+        fill_cache(source)
+        if not world().first:
+            return
         norm = base.protocol.feature_norm
         scale = feature_scale(source, Layer("pool5"), norm, config.seed)
         regressors = train_bbox(source, base.protocol, scale, max_gib=max_gib)
@@ -91,4 +99,4 @@ def bbox_stage(
             base.extractor, base.layer.name, base.class_names, base.svms, head=base.head, bbox=regressors
         ).save(folder)
 
-    return run_stage(out, "train-bbox", config, sources, build)
+    return run_stage(out, "train-bbox", config, sources, build, together=True)

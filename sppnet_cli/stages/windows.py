@@ -4,8 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from sppnet_cli.console import track
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor
+from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.windows import Extractor, FeatureCache, WindowSource
 from sppnet_cli.network.sppnet import SPPNet
@@ -68,3 +70,13 @@ def window_source(
     # R-CNN's vectors take so long that reading them back is always quicker.
     cache = FeatureCache(inputs.cache / folder, inputs.cache_gb, weighed=config.method == "spp")
     return WindowSource(dataset, inputs.proposals, extractor, cache, config.max_windows, with_truth=truth)
+
+
+def fill_cache(source: WindowSource) -> None:
+    """Of several processes each puts the features of its share of the images into the cache, as long as there is room."""
+    here = world()
+    if here.size > 1:
+        for index in track(range(here.rank, len(source), here.size), "features"):
+            if not source.keep(index):
+                break
+        barrier()

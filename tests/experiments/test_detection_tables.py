@@ -115,6 +115,14 @@ def test_from_nothing_once_more_the_same_accuracies(inside, monkeypatch):
     pd.testing.assert_frame_equal(read(inside, 7), read(inside.parents[1] / "again" / "tiny", 7))
 
 
+def test_the_released_protocol_runs_too(inside, monkeypatch):
+    arguments = ("--protocol", "released", "--limit", "4", "--workers", "1", "--results", "released", "-q")
+    assert run(monkeypatch, table7, *arguments) == 0
+    folder = inside.parents[1] / "released" / "tiny"
+    assert read(folder, 7)["mAP"].notna().all()
+    assert json.loads((folder / "table7.json").read_text())["protocol"] == "released"
+
+
 @pytest.mark.parametrize("experiment", TABLES.values())
 def test_a_dry_run_does_nothing(monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
