@@ -67,8 +67,9 @@ def shared(command: Command) -> Command:
         option(
             "--proposals",
             default="ss-fast",
-            metavar="ss-fast|ss-paper|DIR",
-            help="How windows are proposed, or a run of `sppnet propose`.",
+            metavar="ss-fast|ss-paper|DIR|FILE.mat",
+            help="How windows are proposed, a run of `sppnet propose`, or the authors' .mat files (the folder of both, "
+            "or that of a split).",
         ),
         option("--limit", type=click.IntRange(min=1), help="Use the first N images of a set."),
         option(
@@ -146,9 +147,11 @@ def make_workspace(
     from sppnet_cli.stages.workspace import Workspace, find_protocol
 
     numbers = find_profile(profile)
-    if proposals not in METHODS and not Path(proposals).is_dir():
+    if proposals not in METHODS and not Path(proposals).is_dir() and not proposals.endswith(".mat"):
         known = ", ".join(METHODS)
-        raise UsageError(f"--proposals {proposals}: neither {known} nor a run of `sppnet propose`")
+        raise UsageError(
+            f"--proposals {proposals}: neither {known} nor a run of `sppnet propose` nor a .mat file"
+        )
     if arch is not None and arch != numbers.arch:
         numbers = dataclasses.replace(numbers, arch=arch, width=numbers.width if is_own(arch) else 1.0)
     chosen = local_device(find_device(device))
