@@ -18,7 +18,8 @@ DETECTION_ARGUMENTS = $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN)) $(if $(SEEDS),--
 	$(if $(CACHE_GB),--cache-gb $(CACHE_GB))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check clean claims convergence ablation-corners ablation-scale reproduce-classification \
+.PHONY: help install test check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
+	complexity reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection
 
@@ -77,6 +78,16 @@ claims: $(STAMP)  ## the paper's 35 claims against the tables measured so far
 
 reproduce-table6: $(STAMP)  ## detection: SPP-net at one and five scales, and R-CNN (main job)
 	$(BIN)/python -m experiments.table6 $(DETECTION_ARGUMENTS)
+
+ablation-pooling: $(STAMP)  ## detection: windows pooled over all scales against one scale a window
+	$(BIN)/python -m experiments.scale_pooling $(DETECTION_ARGUMENTS)
+
+ablation-fc: $(STAMP)  ## detection: fc layers of a quarter of the size
+	$(BIN)/python -m experiments.fc_size $(DETECTION_ARGUMENTS)
+
+complexity: $(STAMP)  ## detection: SPP-net's convolutions as a share of R-CNN's
+	$(BIN)/python -m experiments.complexity --profile $(PROFILE) --results $(RESULTS) $(if $(ARCH),--arch $(ARCH)) \
+		$(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 reproduce-table7: $(STAMP)  ## detection AP of every class by layer and scales
 	$(BIN)/python -m experiments.table7 $(DETECTION_ARGUMENTS)

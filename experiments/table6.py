@@ -11,6 +11,7 @@ its time, then about a day.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.detection import columns, detectors, measured_on, note_rcnn, score_of, steps
 from experiments.runner import Measured, experiment
@@ -68,8 +69,8 @@ def table6(ws: Workspace) -> Measured:
     return measured
 
 
-def time_columns(ws: Workspace) -> dict[str, list[FeatureTime]]:
-    """Feature times of the columns on random test images, each with exactly the same windows."""
+def timed_windows(ws: Workspace) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """Random test images, and of each the windows to be timed with."""
     dataset = load_voc(ws.voc_data(), "test", ws.detection_limit("test"))
     rng = np.random.default_rng(ws.seed)
     ids = [dataset.ids[i] for i in np.sort(rng.permutation(len(dataset))[: ws.profile.timing_images])]
@@ -83,6 +84,11 @@ def time_columns(ws: Workspace) -> dict[str, list[FeatureTime]]:
         )
         for image_id, image in zip(ids, images, strict=True)
     ]
+    return images, boxes
+
+
+def time_columns(ws: Workspace) -> dict[str, list[FeatureTime]]:
+    """Feature times of the columns, each with exactly the same windows."""
     extractors = {}
     for column, (method, scales) in columns(ws).items():
         # Weights do not change the time: without its own fine-tuning, R-CNN is timed with SPP-net's fc layers.
@@ -92,7 +98,7 @@ def time_columns(ws: Workspace) -> dict[str, list[FeatureTime]]:
         head = detector.head
         assert head is not None
         extractors[column] = (ws.extractor(method, scales), head)
-    return time_extractors(extractors, images, boxes)
+    return time_extractors(extractors, *timed_windows(ws))
 
 
 def plan(ws: Workspace) -> list[Step]:

@@ -1,6 +1,9 @@
-"""The two protocols where the paper (P) and the authors' released code (R) differ, each as one frozen record."""
+"""The two protocols where the paper (P) and the authors' released code (R) differ, each as one frozen record.
 
-from dataclasses import dataclass
+`ALL_SCALES` is the paper's with the strategy that it tried and rejected.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sppnet_cli.errors import UsageError
@@ -19,7 +22,8 @@ class Protocol:
     scales: tuple[int, ...]
     single_scale: int
     # Scale of a window.  P: scaled window's pixel count closest to 224x224.  R: `spp_feat_to_pool5...`'s rounding.
-    scale_rule: Literal["closest-area", "rounded-side"]
+    # All: P's rejected strategy (section 4.1), the maxima over the maps of all scales, channel by channel.
+    scale_rule: Literal["closest-area", "rounded-side", "all"]
     # Scale of a window while fine-tuning.  P: the best one.  R: uniformly random.
     finetune_scale: Literal["best", "random"]
     # Window to cells.  P: centre strictly inside.  R: centre in (x1 - slack, x2 + slack), slack in strides.
@@ -82,7 +86,9 @@ RELEASED = Protocol(
     bbox_lambda=4000.0,
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, RELEASED)}
+ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")
+
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, RELEASED, ALL_SCALES)}
 
 
 def parse_scales(text: str, protocol: Protocol) -> tuple[int, ...]:

@@ -1,11 +1,19 @@
+import dataclasses
+
 import pytest
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.protocols import PAPER, PROTOCOLS, RELEASED, parse_scales
+from sppnet_cli.protocols import ALL_SCALES, PAPER, PROTOCOLS, RELEASED, parse_scales
 
 
-def test_the_two_protocols_by_name():
-    assert PROTOCOLS == {"paper": PAPER, "released": RELEASED}
+def test_the_protocols_by_name():
+    assert PROTOCOLS == {"paper": PAPER, "released": RELEASED, "all-scales": ALL_SCALES}
+
+
+def test_pooling_over_all_scales_is_the_papers_protocol_but_for_that():
+    paper, ours = dataclasses.asdict(PAPER), dataclasses.asdict(ALL_SCALES)
+    differing = {name: ours[name] for name in ours if ours[name] != paper[name]}
+    assert differing == {"name": "all-scales", "scale_rule": "all"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """SPP-net's window features: conv5 maps once per image and scale, then every window pooled from them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,15 @@ class SppWindows:
     def pool(self, prepared: FeatureMaps, boxes: Boxes, scales: NDArray[np.int64] | None = None) -> Tensor:
         """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image, each at its own scale.
 
-        `scales` `(N,)` are indices into the extractor's; without them the protocol chooses.
+        `scales` `(N,)` are indices into the extractor's; without them the protocol chooses.  By the rule `all` there
+        is nothing to choose: a vector holds the maxima, element by element, of the window's vectors at all scales.
         """
+        if self.protocol.scale_rule == "all":
+            every = (
+                pool_windows(conv5, self.cells(prepared, boxes, index), self.levels)
+                for index, conv5 in enumerate(prepared.maps)
+            )
+            return functools.reduce(torch.maximum, every)
         choice = choose_scales(boxes, prepared.size, self.scales, self.protocol) if scales is None else scales
         pooled = torch.empty(len(boxes), self.network.pooled_size, device=self.device)
         for index, conv5 in enumerate(prepared.maps):

@@ -29,11 +29,14 @@ def choose_scales(
 
     Paper: the scaled window's pixel count is the closest to 224x224.  Released: the scale closest to
     `round(13 * 16 * min(H, W) / sqrt(w * h))`.  `boxes` (N, 4) lie in the original image of `size` (H, W).
+    Raises `ValueError` by the rule `all`, which takes every scale.
     """
     extent = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
     if protocol.scale_rule == "closest-area":
         factor = np.array([coordinate_scale(size, s) for s in scales])
         distance = np.abs((extent[:, None, :] * factor[:, None] + 1).prod(axis=2) - 224.0**2)
+    elif protocol.scale_rule == "all":
+        raise ValueError(f"protocol {protocol.name} chooses no scale")
     else:
         # MATLAB's round: halves go up.
         wanted = np.floor(13 * 16 * min(size) / np.sqrt((extent + 1).prod(axis=1)) + 0.5)

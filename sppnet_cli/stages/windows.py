@@ -22,7 +22,7 @@ class WindowConfig:
     split: str
     method: str  # spp or rcnn
     scales: tuple[int, ...]  # short sides in pixels; none for rcnn
-    protocol: str  # paper or released
+    protocol: str  # a name in PROTOCOLS
     max_windows: int  # proposals per image
     limit: int | None = None  # images
 

@@ -20,6 +20,7 @@ from sppnet_cli.stages.errors import ErrorsConfig, errors_stage, read_errors
 from sppnet_cli.stages.evaluate import DetectionScore, evaluate_detections
 from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
 from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
+from sppnet_cli.stages.import_boxes import ImportBoxesConfig, find_mat, import_boxes_stage
 from sppnet_cli.stages.pretrain import BackboneConfig, PretrainConfig, backbone_stage, pretrain_stage
 from sppnet_cli.stages.profiles import PROFILES, Profile
 from sppnet_cli.stages.propose import ProposeConfig, propose_stage
@@ -70,6 +71,8 @@ class Workspace:
             ]
         if self.profile.data is None or self.profile.arch != PROFILES[self.profile.name].arch:
             departures.append(self.profile.arch)
+        if self.profile.fc != PROFILES[self.profile.name].fc:
+            departures.append(f"fc{self.profile.fc}")
         if self.protocol is not PAPER:
             departures.append(self.protocol.name)
         if self.proposals_method != "ss-fast":
@@ -77,6 +80,12 @@ class Workspace:
         if self.limit is not None:
             departures.append(f"limit{self.limit}")
         return folder / "-".join(departures) if departures else folder
+
+    @property
+    def trunk_runs(self) -> Path:
+        """`runs` for what neither the protocol nor the fc layers bear on: foreign trunks, proposals, conv5 maps."""
+        profile = replace(self.profile, fc=PROFILES[self.profile.name].fc)
+        return replace(self, profile=profile, protocol=PAPER).runs
 
     def mini_folder(self) -> Path:
         """Where the embedded data lies."""
@@ -131,8 +140,11 @@ class Workspace:
     def network_folder(self, pyramid: str, sizes: tuple[int, ...], out: Path | None = None) -> Path:
         """Where `network` goes."""
         joined = f"{min(sizes)}..{max(sizes)}" if self.profile.recipe.draw_size else _joined(sizes)
-        name = f"network-{pyramid}-{joined}" if is_own(self.profile.arch) else f"network-{pyramid}"
-        return out or self.network_run or self.runs / name
+        if is_own(self.profile.arch):
+            own = replace(self, protocol=PAPER).runs / f"network-{pyramid}-{joined}"
+        else:
+            own = self.trunk_runs / f"network-{pyramid}"
+        return out or self.network_run or own
 
     def network(
         self, pyramid: str = "spp6", sizes: tuple[int, ...] = (224,), out: Path | None = None
@@ -190,15 +202,21 @@ class Workspace:
 
     def proposals_folder(self, split: str, out: Path | None = None) -> Path:
         """Where `proposals` goes, or the folder that was given in place of a method."""
-        if Path(self.proposals_method).is_dir():
+        if find_mat(Path(self.proposals_method), split) is None and Path(self.proposals_method).is_dir():
             return Path(self.proposals_method)
-        return out or self.runs / f"proposals-{split}"
+        return out or self.trunk_runs / f"proposals-{split}"
 
     def proposals(self, split: str, out: Path | None = None) -> Path:
         """Window proposals of a VOC split."""
         folder = self.proposals_folder(split, out)
         if folder == Path(self.proposals_method):
             return folder
+        mat = find_mat(Path(self.proposals_method), split)
+        if mat is not None:
+            limit = self.detection_limit(split)
+            return import_boxes_stage(
+                ImportBoxesConfig(split, limit), mat, self.voc_data(), self.fresh(folder)
+            )
         config = ProposeConfig(split, self.proposals_method, self.seed, self.detection_limit(split))
         return propose_stage(config, self.voc_data(), self.fresh(folder), workers=self.workers)
 
@@ -212,7 +230,7 @@ class Workspace:
 
     def inputs(self, split: str) -> WindowInputs:
         """Data, proposals and cache of a split."""
-        return WindowInputs(self.voc_data(), self.proposals(split), self.runs / "cache", self.cache_gb)
+        return WindowInputs(self.voc_data(), self.proposals(split), self.trunk_runs / "cache", self.cache_gb)
 
     def head_folder(self, method: str, scales: tuple[int, ...], out: Path | None = None) -> Path:
         """Where `head` goes."""

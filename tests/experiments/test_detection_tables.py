@@ -116,7 +116,7 @@ def test_from_nothing_once_more_the_same_accuracies(inside, monkeypatch):
 
 
 def test_the_released_protocol_runs_too(inside, monkeypatch):
-    arguments = ("--protocol", "released", "--limit", "4", "--workers", "1", "--results", "released", "-q")
+    arguments = ("--protocol", "released", "--limit", "8", "--workers", "1", "--results", "released", "-q")
     assert run(monkeypatch, table7, *arguments) == 0
     folder = inside.parents[1] / "released" / "tiny"
     assert read(folder, 7)["mAP"].notna().all()

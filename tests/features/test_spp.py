@@ -7,7 +7,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.protocols import PAPER, RELEASED
+from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 
 SCALES = (200, 300, 412)
 SIZE = (120, 161)
@@ -97,6 +97,36 @@ def test_scales_that_are_given(image, boxes):
         assert torch.equal(pooled[given == index], one[given == index])
 
 
+def test_all_scales_give_the_maxima_of_every_channel_and_bin(image, boxes):
+    net = network()
+    windows = SppWindows(net, ALL_SCALES, SCALES)
+    prepared = windows.prepare(image)
+    pooled = windows.pool(prepared, boxes)
+    singles = [SppWindows(net, PAPER, (scale,)) for scale in SCALES]
+    first, second, third = (single.pool(single.prepare(image), boxes) for single in singles)
+    assert torch.equal(pooled, torch.maximum(torch.maximum(first, second), third))
+    assert all((pooled > single).any() for single in (first, second, third))
+    maps = [conv5_of(net, image, scale) for scale in SCALES]
+    for box, vector in zip(boxes[:20], pooled, strict=False):
+        parts = [
+            by_brute_force(net, *of_scale, PAPER) for of_scale in zip(maps, [box] * 3, SCALES, strict=True)
+        ]
+        torch.testing.assert_close(vector, torch.stack(parts).amax(dim=0), rtol=1e-4, atol=1e-4)
+
+
+def test_with_all_scales_those_that_are_given_do_not_apply(image, boxes):
+    windows = SppWindows(network(), ALL_SCALES, SCALES)
+    prepared = windows.prepare(image)
+    given = np.zeros(len(boxes), np.int64)
+    assert torch.equal(windows.pool(prepared, boxes, given), windows.pool(prepared, boxes))
+
+
+def test_all_of_one_scale_is_the_papers_rule(image, boxes):
+    net = network()
+    every, chosen = (SppWindows(net, protocol, (300,)) for protocol in (ALL_SCALES, PAPER))
+    assert torch.equal(every.pool(every.prepare(image), boxes), chosen.pool(chosen.prepare(image), boxes))
+
+
 def test_the_whole_image_is_what_the_network_pools(image):
     net = network(SPP4).eval()
     windows = SppWindows(net, PAPER, (224,))
@@ -112,8 +142,9 @@ def test_the_whole_image_is_what_the_network_pools(image):
     torch.testing.assert_close(whole, expected)
 
 
-def test_no_windows(image):
-    windows = SppWindows(network(), PAPER, SCALES)
+@pytest.mark.parametrize("protocol", [PAPER, ALL_SCALES], ids=["paper", "all-scales"])
+def test_no_windows(image, protocol):
+    windows = SppWindows(network(), protocol, SCALES)
     none = np.empty((0, 4), np.float32)
     assert windows.pool(windows.prepare(image), none).shape == (0, 800)
 

@@ -6,7 +6,7 @@ import pytest
 
 from sppnet_cli.network.geometry import choose_scales, coordinate_scale, resized_size, window_cells
 from sppnet_cli.network.receptive import Geometry
-from sppnet_cli.protocols import PAPER, RELEASED
+from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 
 ZF5 = Geometry(16, 20, 139)
 PROTOCOLS = pytest.mark.parametrize("protocol", [PAPER, RELEASED], ids=["paper", "released"])
@@ -91,6 +91,11 @@ def test_the_release_rounds_halves_up():
 def test_one_scale_is_everyones():
     boxes = random_boxes(np.random.default_rng(0), (300, 400), 5)
     assert choose_scales(boxes, (300, 400), (688,), PAPER).tolist() == [0] * 5
+
+
+def test_where_every_scale_counts_none_is_chosen():
+    with pytest.raises(ValueError, match="all-scales chooses no scale"):
+        choose_scales(np.array([[0, 0, 9, 9]]), (300, 400), PAPER.scales, ALL_SCALES)
 
 
 def test_no_windows():

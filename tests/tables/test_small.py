@@ -42,6 +42,20 @@ def test_a_single_key(tmp_path):
     assert "| 224 | 50.00 |" in (tmp_path / "scale.md").read_text()
 
 
+def test_rows_of_seconds_stay_seconds(tmp_path):
+    rows = pd.Index(["ftfc7", "fc time (s)"], name="row")
+    ours = pd.DataFrame({"full": [50.126, 0.0123456], "quarter": [NAN, 2.0]}, index=rows)
+    theirs = pd.DataFrame({"full": [55.2, 0.089], "quarter": [NAN, NAN]}, index=rows)
+    write_small_table(tmp_path, "fc", ours, theirs, {})
+    assert (tmp_path / "fc.csv").read_text() == "row,full,quarter\nftfc7,50.13,\nfc time (s),0.01235,2.0\n"
+    text = (tmp_path / "fc.md").read_text()
+    assert "| ftfc7 | 50.13 (55.20) | - |\n| fc time (s) | 0.01235 (0.08900) | 2.000 |\n" in text
+    assert "Percent, but for the rows that name their unit; in brackets what was published." in text
+    first, second = json.loads((tmp_path / "fc.json").read_text())["values"]
+    assert first == {"row": "ftfc7", "full": 0.50126, "quarter": None}
+    assert second == {"row": "fc time (s)", "full": 0.0123456, "quarter": 2.0}
+
+
 def test_other_rows_are_refused(tmp_path):
     ours = table([[1.0, 1.0], [1.0, 1.0]])
     with pytest.raises(ValueError, match="differ in rows or columns"):
