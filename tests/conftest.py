@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sppnet_cli import console
+
 
 @pytest.fixture(autouse=True)
 def torch_threads() -> Iterator[Callable[[int], None]]:
@@ -14,6 +16,12 @@ def torch_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(1)
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def talkative() -> None:
+    """What an earlier test's `--quiet` or `--json` silenced, speaks again."""
+    console.configure()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -109,12 +109,6 @@ def test_the_claims_of_detection_have_values_intervals_and_verdicts(inside, monk
     assert ours.loc["T9.3", "ours_better"] == pytest.approx(100 * best)
 
 
-def test_from_nothing_once_more_the_same_accuracies(inside, monkeypatch):
-    arguments = ("--limit", "8", "--workers", "1", "--runs", "other", "--results", "again", "-q")
-    assert run(monkeypatch, table7, *arguments) == 0
-    pd.testing.assert_frame_equal(read(inside, 7), read(inside.parents[1] / "again" / "tiny", 7))
-
-
 def test_the_released_protocol_runs_too(inside, monkeypatch):
     arguments = ("--protocol", "released", "--limit", "8", "--workers", "1", "--results", "released", "-q")
     assert run(monkeypatch, table7, *arguments) == 0

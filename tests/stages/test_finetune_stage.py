@@ -99,7 +99,9 @@ def test_images_that_lack_proposals_or_objects(
             device="cpu",
             max_gib=0.1,
         )
-        found = bbox_stage(BboxConfig(WINDOWS, 0), svms, inputs_of(), tmp_path / f"{layer}-bb", device="cpu")
+        found = bbox_stage(
+            BboxConfig(WINDOWS, 0), svms, inputs_of(), tmp_path / f"{layer}-bb", device="cpu", max_gib=0.1
+        )
         detector = Detector.load(found).set_image(dataset.image(dataset.ids[0]))
         assert detector.detect(np.empty((0, 4), np.float32)) == []
         assert np.isfinite(detector.svms.weights).all()
