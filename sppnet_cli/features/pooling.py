@@ -27,8 +27,9 @@ def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]
     levels = tuple(sorted(levels))
     if maps.device.type != "cpu":
         return _roi_pool(maps, cells, levels)
-    out = torch.empty(len(cells), maps.shape[2] * bin_count(levels))
-    source, target = maps.numpy(), out.numpy()
+    source = maps.numpy()
+    # NumPy asks for huge pages, torch does not: what is written once should not fault once every 4 KB.
+    target = np.empty((len(cells), maps.shape[2] * bin_count(levels)), np.float32)
     plan = _plan(levels)
     threads = min(torch.get_num_threads(), len(cells)) or 1
     step = math.ceil(len(cells) / threads) or 1
@@ -38,7 +39,7 @@ def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]
     else:
         with ThreadPoolExecutor(len(parts)) as pool:
             list(pool.map(lambda part: _pool(source, cells[part], plan, target[part]), parts))
-    return out
+    return torch.from_numpy(target)
 
 
 def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
@@ -52,42 +53,67 @@ def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+# No NaN and no negative zero comes out of a ReLU; with them `max` could not be one instruction.
+_jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz"}, error_model="numpy")
+
+
+@_jit
+def _union(source, start, step, count, out):  # type: ignore[no-untyped-def]
+    """Maximum, number by number, of `count` runs as long as `out`, `step` numbers apart, into `out`."""
+    length = out.shape[0]
+    a = source[start : start + length]
+    b = source[start + step : start + step + length] if count > 1 else a
+    if count < 3:
+        for k in range(length):
+            out[k] = max(a[k], b[k])
+        return
+    c = source[start + 2 * step : start + 2 * step + length]
+    for k in range(length):
+        out[k] = max(max(a[k], b[k]), c[k])
+    for i in range(3, count):
+        a = source[start + i * step : start + i * step + length]
+        for k in range(length):
+            out[k] = max(out[k], a[k])
+
+
+@_jit
 def _pool(maps, cells, plan, out):  # type: ignore[no-untyped-def]
-    channels = maps.shape[2]
-    bins = out.shape[1] // channels
-    scratch = np.empty((bins, channels), np.float32)
+    """A bin is a union of runs: of rows of the map, which are contiguous, then of columns; or of a finer level's bins."""
+    map_width, channels = maps.shape[1], maps.shape[2]
+    flat = maps.reshape(-1)
+    band = np.empty(map_width * channels, np.float32)  # union of the rows of a bin
+    pitch = channels + 16  # of bins in scratch: not a power of two, whose lines would evict each other
+    scratch = np.empty(out.shape[1] // channels * pitch, np.float32)
+    part = np.empty(channels, np.float32)
     for window in range(cells.shape[0]):
         x1, y1 = cells[window, 0], cells[window, 1]
         width, height = cells[window, 2] - x1 + 1, cells[window, 3] - y1 + 1
         for level in range(plan.shape[0]):
             n, parent, base, parent_base = plan[level]
             for row in range(n):
+                if parent == 0:
+                    top, bottom = y1 + row * height // n, y1 + ((row + 1) * height + n - 1) // n
+                    start = (top * map_width + x1) * channels
+                    _union(flat, start, map_width * channels, bottom - top, band[: width * channels])
                 for column in range(n):
-                    best = scratch[base + row * n + column]
+                    at = (base + row * n + column) * pitch
+                    best = scratch[at : at + channels]
                     if parent == 0:
-                        top, bottom = y1 + row * height // n, y1 + ((row + 1) * height + n - 1) // n
-                        left, right = x1 + column * width // n, x1 + ((column + 1) * width + n - 1) // n
-                        best[:] = maps[top, left]
-                        for y in range(top, bottom):
-                            for x in range(left, right):
-                                cell = maps[y, x]
-                                for c in range(channels):
-                                    best[c] = max(best[c], cell[c])
+                        left, right = column * width // n, ((column + 1) * width + n - 1) // n
+                        _union(band, left * channels, channels, right - left, best)
                     else:
                         side = parent // n
-                        corner = parent_base + row * side * parent + column * side
-                        best[:] = scratch[corner]
-                        for y in range(side):
-                            for x in range(side):
-                                part = scratch[corner + y * parent + x]
-                                for c in range(channels):
-                                    best[c] = max(best[c], part[c])
+                        corner = (parent_base + row * side * parent + column * side) * pitch
+                        _union(scratch, corner, pitch, side, best)
+                        for y in range(1, side):
+                            _union(scratch, corner + y * parent * pitch, pitch, side, part)
+                            for c in range(channels):
+                                best[c] = max(best[c], part[c])
             count = n * n
+            target = out[window, base * channels : (base + count) * channels]
             for c in range(channels):
-                start = base * channels + c * count
                 for b in range(count):
-                    out[window, start + b] = scratch[base + b, c]
+                    target[c * count + b] = scratch[(base + b) * pitch + c]
 
 
 def _roi_pool(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]) -> Tensor:
