@@ -19,7 +19,7 @@ DETECTION_ARGUMENTS = $(ARGUMENTS) $(if $(RCNN),--rcnn $(RCNN)) $(if $(SEEDS),--
 
 .DEFAULT_GOAL := help
 .PHONY: help install test check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
-	complexity reproduce-classification \
+	complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection
 
@@ -99,6 +99,13 @@ reproduce-table9: $(STAMP)  ## the combination of two SPP-nets
 	$(BIN)/python -m experiments.table9 $(DETECTION_ARGUMENTS)
 
 reproduce-detection: reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 claims  ## Tables 6 to 9 and their claims
+
+BENCHMARKS := pooling detect pretrain extract svm scaling
+
+benchmark: $(STAMP)  ## our speed beside others' and this machine's limits: pooling, detect, pretrain, extract, svm, scaling
+	@for subject in $(BENCHMARKS); do \
+		$(BIN)/sppnet benchmark $$subject --out $(RESULTS)/benchmark $(if $(SEED),--seed $(SEED)) || exit; \
+	done
 
 clean:  ## remove runs and results, not the environment
 	rm -rf runs $(RESULTS)

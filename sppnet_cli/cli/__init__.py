@@ -27,6 +27,7 @@ def app() -> None:
 
 
 def _register() -> None:
+    from sppnet_cli.cli.benchmark import command as benchmark
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
     from sppnet_cli.cli.evaluate import command as evaluate
@@ -50,6 +51,7 @@ def _register() -> None:
         detect,
         evaluate,
         visualize,
+        benchmark,
         data,
     ):
         app.add_command(command)

@@ -67,7 +67,7 @@ def shared(command: Command) -> Command:
         option(
             "--proposals",
             default="ss-fast",
-            metavar="ss-fast|ss-paper|DIR|FILE.mat",
+            metavar="ss-fast|ss-paper|edgeboxes|DIR|FILE.mat",
             help="How windows are proposed, a run of `sppnet propose`, or the authors' .mat files (the folder of both, "
             "or that of a split).",
         ),

@@ -1,13 +1,14 @@
-"""Time of window features per image, stage by stage (paper section 4.3, Table 6)."""
+"""Time of window features per image, stage by stage (paper section 4.3, Table 6), and of calls in turns."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sppnet_cli.evaluation.limits import wait_for
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.network.sppnet import Head
@@ -18,8 +19,14 @@ class FeatureTime:
     """Seconds per image."""
 
     conv: float  # the convolutional layers alone
-    fc: float  # window pooling, fc6 and fc7
-    preparation: float  # resizing (SPP-net) or warping every window (R-CNN); in neither of the above
+    pool: float  # from maps to the windows' pyramid vectors
+    layers: float  # fc6 and fc7
+    preparation: float  # resizing (SPP-net) or warping every window (R-CNN); in none of the others
+
+    @property
+    def fc(self) -> float:
+        """What follows the conv5 maps, which is what the paper counts here."""
+        return self.pool + self.layers
 
     @property
     def total(self) -> float:
@@ -35,8 +42,7 @@ class _Clock:
         self.lap()
 
     def lap(self) -> float:
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         now = time.perf_counter()
         elapsed, self._last = now - getattr(self, "_last", now), now
         return elapsed
@@ -44,13 +50,22 @@ class _Clock:
 
 @torch.inference_mode()
 def time_image(
-    extractor: Extractor, head: Head, image: NDArray[np.uint8], boxes: NDArray[np.floating]
+    extractor: Extractor,
+    head: Head,
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.floating],
+    sample: NDArray[np.intp] | None = None,
 ) -> FeatureTime:
-    """fc7 features of windows `(N, 4)` of one RGB image `(H, W, 3)`, timed."""
+    """fc7 features of windows `(N, 4)` of one RGB image `(H, W, 3)`, timed.
+
+    Of R-CNN's windows, whose cost is each one's own, only the rows `sample` may be warped, convolved and pooled: the
+    seconds are then those of all, in proportion.  The fc layers take N vectors whatever the sample, and SPP-net pools
+    N windows.
+    """
     head = head.to(extractor.device).eval()
-    conv = fc = preparation = 0.0
     clock = _Clock(extractor.device)
     if isinstance(extractor, SppWindows):
+        conv = preparation = 0.0
         maps = []
         for scale in extractor.scales:
             network_input = extractor.network_input(image, scale)
@@ -58,18 +73,27 @@ def time_image(
             maps.append(extractor.conv5(network_input))
             conv += clock.lap()
         pooled = extractor.pool(FeatureMaps(image.shape[:2], tuple(maps)), boxes)
+        pool = clock.lap()
     else:
-        vectors = []
         prepared = extractor.prepare(image)
-        for crops in extractor.warp(prepared, boxes):
-            preparation += clock.lap()
+        whole = clock.lap()
+        warp = conv = pool = 0.0
+        vectors = []
+        chosen = boxes if sample is None else boxes[sample]
+        for crops in extractor.warp(prepared, chosen):
+            warp += clock.lap()
             conv5 = extractor.conv5(crops)
             conv += clock.lap()
             vectors.append(extractor.network.pool(conv5))
-            fc += clock.lap()
+            pool += clock.lap()
         pooled = torch.cat(vectors)
+        pool += clock.lap()
+        share = len(boxes) / len(chosen)
+        conv, pool, preparation = share * conv, share * pool, whole + share * warp
+        pooled = pooled[torch.arange(len(boxes), device=pooled.device) % len(chosen)]
+    clock.lap()
     head.features(pooled, "fc7")
-    return FeatureTime(conv, fc + clock.lap(), preparation)
+    return FeatureTime(conv, pool, clock.lap(), preparation)
 
 
 def time_extractors(
@@ -85,3 +109,20 @@ def time_extractors(
         for name, (extractor, head) in extractors.items():
             times[name].append(time_image(extractor, head, image, windows))
     return times
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+) -> dict[str, float]:
+    """The median seconds of a call of each side: they take turns, after a call each to warm up."""
+    for call in sides.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    clock = _Clock(device)
+    for _ in range(repeats):
+        for name, call in sides.items():
+            clock.lap()
+            result = call()
+            seconds[name].append(clock.lap())
+            del result  # freeing it is no part of the call
+    return {name: float(np.median(laps)) for name, laps in seconds.items()}

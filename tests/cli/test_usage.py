@@ -15,6 +15,7 @@ COMMANDS = (
     "detect",
     "evaluate",
     "visualize",
+    "benchmark",
     "import-weights",
     "data",
 )
@@ -54,7 +55,7 @@ def test_help_does_not_load_torch(arguments):
         (["detect", "--scales", "abc"], 2, "scales 'abc': write 480..1200"),
         (["detect", "--scales", "481..500"], 2, "none fits"),
         (["detect", "--device", "gpu"], 2, "--device gpu: write auto, cpu, cuda or cuda:N"),
-        (["detect", "--proposals", "magic"], 2, "neither ss-fast, ss-paper nor a run"),
+        (["detect", "--proposals", "magic"], 2, "neither ss-fast, ss-paper, edgeboxes nor a run"),
         (["detect", "street.jpg"], 3, "sppnet train-svm"),
         (["detect", "--data", "VOCdevkit"], 3, "sppnet train-svm"),
         (["detect", "--detector", "nowhere", "street.jpg"], 3, "nowhere: not a detector"),

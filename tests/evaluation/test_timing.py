@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from sppnet_cli.evaluation import timing
-from sppnet_cli.evaluation.timing import FeatureTime, time_extractors, time_image
+from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_extractors, time_image
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -64,11 +65,14 @@ def test_what_counts_as_what_for_spp(network, clock, monkeypatch):
     for name, seconds in (("network_input", 1), ("conv5", 10), ("pool", 100)):
         monkeypatch.setattr(spp, name, clock.taking(seconds, getattr(spp, name)))
     time = time_image(spp, slow_head(network, clock, 1000), IMAGES[0], BOXES[0])
-    assert time == FeatureTime(conv=30, fc=1100, preparation=3)
+    assert time == FeatureTime(conv=30, pool=100, layers=1000, preparation=3)
+    assert time.fc == 1100  # as the paper counts
     assert time.total == 1130
 
 
-def test_what_counts_as_what_for_rcnn(network, clock, monkeypatch):
+@pytest.fixture
+def slow_rcnn(network, clock, monkeypatch):
+    """R-CNN on a clock: an image takes 10 s, to warp a window 1, a batch 1000 and to pool it 10,000."""
     rcnn = RcnnWindows(network, PAPER)
     monkeypatch.setattr(
         "sppnet_cli.features.rcnn.warp_window",
@@ -77,9 +81,24 @@ def test_what_counts_as_what_for_rcnn(network, clock, monkeypatch):
     monkeypatch.setattr(rcnn, "prepare", clock.taking(10, rcnn.prepare))
     monkeypatch.setattr(rcnn, "conv5", clock.taking(1000, lambda crops: torch.zeros(len(crops), 16, 13, 13)))
     monkeypatch.setattr(network.pool, "forward", clock.taking(10_000, network.pool.forward))
+    return rcnn
+
+
+def test_what_counts_as_what_for_rcnn(slow_rcnn, network, clock):
     boxes = np.tile(BOXES[0][:1], (70, 1))  # two batches
-    time = time_image(rcnn, slow_head(network, clock, 100_000), IMAGES[0], boxes)
-    assert time == FeatureTime(conv=2000, fc=120_000, preparation=80)
+    time = time_image(slow_rcnn, slow_head(network, clock, 100_000), IMAGES[0], boxes)
+    assert time == FeatureTime(conv=2000, pool=20_000, layers=100_000, preparation=80)
+
+
+def test_a_sample_of_rcnns_windows_stands_for_all_but_in_the_fc_layers(slow_rcnn, network, clock):
+    rows = []
+    head = slow_head(network, clock, 100_000)
+    features = head.features
+    head.features = lambda pooled, layer: (rows.append(len(pooled)), features(pooled, layer))[1]
+    boxes = np.tile(BOXES[0][:1], (70, 1))
+    time = time_image(slow_rcnn, head, IMAGES[0], boxes, np.arange(0, 70, 2))  # half of them, one batch
+    assert time == FeatureTime(conv=2000, pool=20_000, layers=100_000, preparation=80)
+    assert rows == [70]
 
 
 def test_every_image_after_a_warm_up(network, clock, monkeypatch):
@@ -93,7 +112,9 @@ def test_every_image_after_a_warm_up(network, clock, monkeypatch):
 
     monkeypatch.setattr(spp, "conv5", slower)
     times = time_extractors({"SPP": (spp, network.head)}, IMAGES, BOXES)
-    assert times == {"SPP": [FeatureTime(conv=seconds, fc=0, preparation=0) for seconds in (1, 4)]}
+    assert times == {
+        "SPP": [FeatureTime(conv=seconds, pool=0, layers=0, preparation=0) for seconds in (1, 4)]
+    }
 
 
 def recorded(name, function, seen):
@@ -120,7 +141,7 @@ def test_all_get_the_same_images_and_windows(network, monkeypatch):
     times = time_extractors({name: (e, network.head) for name, e in extractors.items()}, IMAGES, BOXES)
     assert list(times) == list(extractors)
     for time in itertools.chain.from_iterable(times.values()):
-        assert all(math.isfinite(part) and part > 0 for part in (time.conv, time.fc, time.preparation))
+        assert all(math.isfinite(part) and part > 0 for part in dataclasses.astuple(time))
         assert time.total == time.conv + time.fc
     turns = [
         (name, image.shape[:2], boxes.tolist())
@@ -128,3 +149,20 @@ def test_all_get_the_same_images_and_windows(network, monkeypatch):
         for name in extractors
     ]
     assert seen == turns[:3] + turns  # the warm-up, then image by image
+
+
+def test_sides_take_turns_after_a_warm_up(clock):
+    calls = []
+
+    def side(name, seconds):
+        left = iter(seconds)
+
+        def call():
+            calls.append(name)
+            clock.now += next(left)
+
+        return call
+
+    sides = {"ours": side("ours", (90, 1, 5, 2)), "theirs": side("theirs", (80, 7, 3, 30))}
+    assert take_turns(sides, 3) == {"ours": 2, "theirs": 7}
+    assert calls == ["ours", "theirs"] * 4

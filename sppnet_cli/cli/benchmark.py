@@ -1,0 +1,195 @@
+"""`sppnet benchmark`."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sppnet_cli import console
+from sppnet_cli.cli.options import PATH, find_device, option, say
+from sppnet_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from sppnet_cli.stages.benchmark.result import Benchmark
+
+
+@click.group("benchmark", short_help="Measure our speed beside others' and the machine's limits.")
+def command() -> None:
+    """Measure our speed beside others' and this machine's limits, in one run.
+
+    Each prints a table and writes it as CSV and JSON, some a PNG too.  Sides take turns; medians of --repeats count.
+    """
+
+
+def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
+    """Make a subcommand of a function that measures: it gets the options of all, and its result is shown and kept."""
+    options = [
+        option(
+            "--repeats",
+            type=click.IntRange(min=1),
+            default=5 if name == "pooling" else 3,
+            help="Of each side.",
+        ),
+        option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
+        option("--out", type=PATH, default=Path("results/benchmark"), help="Folder of the files."),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="One JSON object on standard output, all else on standard error.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    ]
+
+    def decorate(measure: Callable[..., "Benchmark"]) -> click.Command:
+        @functools.wraps(measure)
+        def run(*, out: Path, as_json: bool, quiet: bool, **given: Any) -> None:
+            from sppnet_cli.stages.benchmark.result import write_benchmark
+
+            console.configure(quiet=quiet, json=as_json)
+            found = measure(**given)
+            paths = write_benchmark(found, out)
+            rows = found.table.map(_shown).to_numpy().tolist()
+            console.table(f"benchmark {found.name}", list(found.table.columns), rows)
+            say(as_json, found.record, found.note, f"written to {', '.join(map(str, paths))}")
+
+        for add in reversed(options):
+            run = add(run)
+        return command.command(name, short_help=help_)(run)
+
+    return decorate
+
+
+_device = option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where all sides run.")
+_network = option(
+    "--network", type=PATH, help="Run of `sppnet pretrain`.  [default: a full-width ZF-5 with random weights]"
+)
+_windows = option("--windows", type=click.IntRange(min=1), default=2000, help="Of each image.")
+
+
+def _images(default: int) -> Callable[[Any], Any]:
+    return option("--images", type=click.IntRange(min=1), default=default, help="How many.")
+
+
+_data = option(
+    "--data", type=PATH, help="VOC (test) or a folder of images.  [default: drawn ones of 375x500]"
+)
+
+
+@_subject("pooling", "Window pooling against roi_pool and the write limit.")
+@_windows
+@_device
+def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
+    """Window pooling against torchvision's roi_pool, and against merely writing as many bytes.
+
+    The map is that of a photograph at 688 px, of a full-width ZF-5: 43x58x256; the windows are selective search's.
+    """
+    from sppnet_cli.stages.benchmark.pooling import PoolingConfig, benchmark_pooling
+
+    config = PoolingConfig(windows=windows, repeats=repeats, seed=seed)
+    return benchmark_pooling(config, find_device(device))
+
+
+@_subject("detect", "SPP-net's features of windows against R-CNN's.")
+@_data
+@_images(1)
+@_network
+@_windows
+@option(
+    "--rcnn-windows",
+    default="128",
+    metavar="N|all",
+    help="Windows that R-CNN is measured on; the time of all is that in proportion.",
+)
+@_device
+def detect(
+    *,
+    data: Path | None,
+    images: int,
+    network: Path | None,
+    windows: int,
+    rcnn_windows: str,
+    device: str,
+    repeats: int,
+    seed: int,
+) -> "Benchmark":
+    """SPP-net at one and five scales against R-CNN, with the same weights, precision, threads, images and windows.
+
+    Seconds per image of conv, pool and fc, which total counts as the paper does; and of what stands beside them, the
+    heads and the proposals.
+    """
+    from sppnet_cli.stages.benchmark.detect import DetectConfig, benchmark_detect
+
+    config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed)
+    return benchmark_detect(config, data=data, network=network, device=find_device(device))
+
+
+@_subject("pretrain", "Images per second of single- and multi-size training.")
+@option("--data", type=PATH, help="In ImageNet's layout.  [default: drawn images of 375x500]")
+@option("--batch", type=click.IntRange(min=1), default=32, help="Images of a training step.")
+@option("--width", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Factor of filter numbers.")
+@_device
+def pretrain(
+    *, data: Path | None, batch: int, width: float, device: str, repeats: int, seed: int
+) -> "Benchmark":
+    """Images per second of ZF-5's training: single-size, multi-size, and on tensors that are in memory already."""
+    from sppnet_cli.stages.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
+
+    config = PretrainSpeed(batch=batch, width=width, repeats=repeats, seed=seed)
+    return benchmark_pretrain(config, data=data, device=find_device(device))
+
+
+@_subject("extract", "Images per second of whole-image features.")
+@_data
+@_images(16)
+@_network
+@_device
+def extract(
+    *, data: Path | None, images: int, network: Path | None, device: str, repeats: int, seed: int
+) -> "Benchmark":
+    """Images per second of SPP pool5, fc6 and fc7, image by image and, for crops, in a batch."""
+    from sppnet_cli.stages.benchmark.extract import ExtractSpeed, benchmark_extract
+
+    config = ExtractSpeed(images, repeats, seed)
+    return benchmark_extract(config, data=data, network=network, device=find_device(device))
+
+
+@_subject("svm", "Training of SVMs against scikit-learn's.")
+@option("--windows", type=click.IntRange(min=40), default=4000, help="Examples of a detector's class.")
+@option("--images", type=click.IntRange(min=40), default=1000, help="Of the transfer classifier.")
+def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
+    """Training of detectors' and of transfer's linear SVMs against scikit-learn's LinearSVC, on features like fc7's."""
+    from sppnet_cli.stages.benchmark.svm import SvmSpeed, benchmark_svm
+
+    return benchmark_svm(SvmSpeed(windows=windows, images=images, repeats=repeats, seed=seed))
+
+
+@_subject("scaling", "Cost against windows, scales, image size and threads.")
+@_network
+@option("--windows", type=click.IntRange(min=1), default=1000, help="The most.")
+@_device
+def scaling(*, network: Path | None, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
+    """Cost of an image against the numbers of windows, scales and threads and the side it is resized to."""
+    from sppnet_cli.stages.benchmark.scaling import ScalingConfig, benchmark_scaling
+
+    config = ScalingConfig(windows=windows, repeats=repeats, seed=seed)
+    return benchmark_scaling(config, network=network, device=find_device(device))
+
+
+def _count(text: str) -> int | None:
+    """A number of windows, None for all."""
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise UsageError(f"--rcnn-windows {text}: write a number of windows or all")
+    return int(text)
+
+
+def _shown(value: object) -> str:
+    """A cell of the printed table: a number to four digits, nothing where there is none."""
+    if not isinstance(value, float):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.4g}"

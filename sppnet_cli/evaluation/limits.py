@@ -1,0 +1,105 @@
+"""What this machine can do at best, measured, for times to be set beside; and what machine it is."""
+
+import ctypes
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.backends import cudnn
+
+from sppnet_cli.runs import environment
+
+_GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+_CPUS = Path("/proc/cpuinfo")
+
+
+def gemm_gflops(device: str = "cpu", repeats: int = 5) -> float:
+    """10^9 floating-point operations per second in products of square float32 matrices: the best of `repeats`.
+
+    On the CPU by as many threads as torch uses.  Two operations for every multiply-add, as in `network.flops`.
+    """
+    side = _GEMM_SIDE[device.partition(":")[0]]
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(side, side, generator=generator).to(device) for _ in range(2))
+    out = torch.empty_like(a)
+    return 2 * side**3 / best_seconds(lambda: torch.mm(a, b, out=out), repeats, device) / 1e9
+
+
+def writer(count: int, device: str = "cpu") -> Callable[[], object]:
+    """A call that writes `count` bytes, always the same ones: the least that any result of that size costs.
+
+    The memory is there already, so that no page is made; on the CPU as many threads as torch uses share it, each
+    with the C library's `memset`, the quickest of the ways to write it.
+    """
+    if device != "cpu":
+        return torch.ones(count, dtype=torch.uint8, device=device).zero_
+    memory = np.ones(count, dtype=np.uint8)
+    parts = np.array_split(memory, torch.get_num_threads())
+    if len(parts) == 1:
+        return lambda: _clear(memory)
+    threads = ThreadPoolExecutor(len(parts))
+    return lambda: list(threads.map(_clear, parts))
+
+
+def write_bandwidth(count: int, device: str = "cpu", repeats: int = 5) -> float:
+    """Bytes per second of `writer`, the best of `repeats`."""
+    return count / best_seconds(writer(count, device), repeats, device)
+
+
+@contextmanager
+def float32_everywhere() -> Iterator[None]:
+    """Convolutions on a GPU in full float32, as its matrix products are, where torch would round to TF32."""
+    before = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
+
+
+def best_seconds(call: Callable[[], object], repeats: int, device: str = "cpu") -> float:
+    """The shortest of `repeats` calls, after one to warm up."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        wait_for(device)
+        start = time.perf_counter()
+        call()
+        wait_for(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def wait_for(device: str) -> None:
+    """Wait until the device has done all that it was told; the CPU has."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What a time was measured on: processor, device, threads (of torch's), and `runs.environment`."""
+    accelerator = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {
+        "cpu": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        **accelerator,
+        **environment(),
+    }
+
+
+def _processor() -> str:
+    """The model name that Linux gives, or what the platform calls it."""
+    lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _clear(memory: np.ndarray) -> None:
+    ctypes.memset(memory.ctypes.data, 0, memory.nbytes)

@@ -1,0 +1,242 @@
+"""Benchmark of detection: SPP-net at one and five scales against R-CNN, stage by stage."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sppnet_cli.console import status, track
+from sppnet_cli.data.proposals import METHODS, propose
+from sppnet_cli.detection.nms import nms, select_per_class
+from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine, write_bandwidth
+from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_image
+from sppnet_cli.features.rcnn import CROP, RcnnWindows
+from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.features.windows import Extractor
+from sppnet_cli.learning.bbox import BoxRegressors
+from sppnet_cli.network.flops import flops
+from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.sppnet import Head, SPPNet
+from sppnet_cli.protocols import PAPER
+from sppnet_cli.stages.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
+from sppnet_cli.stages.benchmark.result import Benchmark
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Image = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
+
+RCNN = "rcnn"
+PARTS = ("conv", "pool", "fc")
+_CLASSES = 20  # that the heads score, VOC's number
+_PASSING = 0.1  # share of the windows that a class scores above the threshold
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Settings."""
+
+    images: int = 1
+    windows: int = 2000  # per image
+    rcnn_windows: int | None = 128  # of these, how many R-CNN is measured on; None: all
+    repeats: int = 3
+    seed: int = 0
+
+
+def contenders(network: SPPNet, device: str) -> dict[str, Extractor]:
+    """The sides by their names; all take the same weights, precision, threads, images and windows."""
+    return {
+        "spp_1scale": SppWindows(network, PAPER, (PAPER.single_scale,), device),
+        "spp_5scale": SppWindows(network, PAPER, PAPER.scales, device),
+        RCNN: RcnnWindows(network, PAPER, device),
+    }
+
+
+def benchmark_detect(
+    config: DetectConfig, *, data: Path | None = None, network: Path | None = None, device: str = "cpu"
+) -> Benchmark:
+    """Time the features of an image's windows, then what follows them (heads) and what precedes them (proposals).
+
+    Seconds are those of an image: of each part the median of the repeats, then the mean over the images.
+
+    Args:
+        config: how much is measured.
+        data: VOC or a folder of images; without it, drawn photographs of 375x500.
+        network: a run of `sppnet pretrain`; without it, a full-width ZF-5 with random weights.
+        device: where all sides run.
+    """
+    images = benchmark_images(data, config.images, config.seed)
+    status("proposals")
+    boxes = [benchmark_windows(image, config.windows, config.seed) for image in images]
+    net, head = benchmark_network(network, config.seed, device)
+    sides = contenders(net, device)
+    measured = min(config.rcnn_windows or config.windows, config.windows)
+    sample = np.linspace(0, config.windows - 1, measured).round().astype(np.intp)
+    with float32_everywhere():
+        gemm = gemm_gflops(device)
+        written = 4 * config.windows * net.pooled_size
+        bandwidth = write_bandwidth(written, device)
+        times = _time(sides, head, images, boxes, sample, config.repeats)
+        heads = _head_seconds(net, head, boxes[0], images[0].shape[:2], config, device)
+    proposals = _proposals(images[0], config)
+
+    fc_flops = flops(nn.Sequential(head.fc6, head.fc7), (config.windows, net.pooled_size))
+    columns: dict[str, dict[str, Any]] = {}
+    for name, extractor in sides.items():
+        conv, pool, fc, preparation = times[name]
+        work = float(np.mean([conv_flops(extractor, image, config.windows) for image in images]))
+        columns[name] = {
+            "conv_seconds": conv,
+            "pool_seconds": pool,
+            "fc_seconds": fc,
+            "total_seconds": conv + pool + fc,
+            "preparation_seconds": preparation,
+            "windows": config.windows,
+            "measured_windows": measured if name == RCNN else config.windows,
+            "conv_flops": work,
+            "conv_gflops_per_second": work / conv / 1e9,
+            "conv_share_of_gemm": work / conv / 1e9 / gemm,
+            "pool_share_of_write": written / bandwidth / pool,
+            "fc_share_of_gemm": fc_flops / fc / 1e9 / gemm,
+        }
+    theirs = columns[RCNN]
+    for name, ours in columns.items():
+        if name != RCNN:
+            ours |= {
+                "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
+                "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
+                "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
+                "times_gemm_floor": gemm / ours["conv_gflops_per_second"],
+            }
+    others = ", ".join(f"{name} {found['seconds']:.3g} s" for name, found in proposals.items())
+    note = (
+        f"Seconds per image of {config.windows} windows; total = conv + pool + fc.  Beside it, for every side the same: "
+        f"{heads:.3g} s for the heads (SVM scores of {_CLASSES} classes, NMS, box regression) and the proposals "
+        f"({others})."
+    )
+    if measured < config.windows:
+        note += (
+            f"  R-CNN was measured on {measured} of the windows: its conv and pool seconds are those of all "
+            f"{config.windows} in proportion, its fc layers took all."
+        )
+    record = columns | {
+        "heads_seconds": heads,
+        "proposals": proposals,
+        "gemm_gflops": gemm,
+        "write_gigabytes_per_second": bandwidth / 1e9,
+        "precision": "float32",
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "images": len(images),
+        "image_sizes": [list(image.shape[:2]) for image in images],
+        "network": str(network) if network else "zf5, random weights",
+        "repeats": config.repeats,
+        "seed": config.seed,
+        "machine": machine(device),
+    }
+    table = pd.DataFrame([{"side": name, **column} for name, column in columns.items()])
+    return Benchmark("detect", record, table, note, _bars(columns))
+
+
+def conv_flops(extractor: Extractor, image: Image, windows: int) -> int:
+    """Operations of the convolutional layers for one image `(H, W, 3)`."""
+    trunk = extractor.network.trunk
+    if isinstance(extractor, RcnnWindows):
+        return windows * flops(trunk, (1, 3, CROP, CROP))
+    return sum(flops(trunk, (1, 3, *resized_size(image.shape[:2], scale))) for scale in extractor.scales)
+
+
+def _time(
+    sides: dict[str, Extractor],
+    head: Head,
+    images: Sequence[Image],
+    boxes: Sequence[Boxes],
+    sample: NDArray[np.intp],
+    repeats: int,
+) -> dict[str, list[float]]:
+    """conv, pool, fc and preparation seconds of each side."""
+
+    def time_side(name: str, index: int) -> FeatureTime:
+        part = sample if name == RCNN else None
+        return time_image(sides[name], head, images[index], boxes[index], part)
+
+    for name in sides:
+        time_side(name, 0)
+    laps: dict[str, list[list[FeatureTime]]] = {name: [[] for _ in images] for name in sides}
+    turns = [(k, name) for k in range(len(images)) for _ in range(repeats) for name in sides]
+    for k, name in track(turns, "timing"):
+        laps[name][k].append(time_side(name, k))
+    return {
+        name: np.mean(
+            [np.median([astuple(lap) for lap in of_image], axis=0) for of_image in own], axis=0
+        ).tolist()
+        for name, own in laps.items()
+    }
+
+
+@torch.inference_mode()
+def _head_seconds(
+    network: SPPNet, head: Head, boxes: Boxes, size: tuple[int, int], config: DetectConfig, device: str
+) -> float:
+    """Seconds from the features of an image's windows to its detections; weights and features are random."""
+    generator = torch.Generator().manual_seed(config.seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    pooled = random(len(boxes), network.pooled_size).relu()
+    fc7 = random(len(boxes), head.fc7.out_features).relu()
+    weights = random(_CLASSES, fc7.shape[1])
+    bias = PAPER.score_threshold - (fc7 @ weights.T).quantile(1 - _PASSING, dim=0)
+    shape = (_CLASSES, network.pooled_size, 4)
+    regressors = BoxRegressors(np.zeros(shape, np.float32), np.zeros((_CLASSES, 4), np.float32), 1.0)
+
+    def detections() -> None:
+        scores = torch.addmm(bias, fc7, weights.T).cpu().numpy()
+        selected = select_per_class(
+            boxes,
+            scores,
+            score_threshold=PAPER.score_threshold,
+            iou=PAPER.nms_iou,
+            max_per_image=PAPER.max_per_image,
+        )
+        for label, rows in enumerate(selected):
+            vectors = pooled[torch.from_numpy(rows)].cpu().numpy()
+            nms(regressors(vectors, boxes[rows], label, size), scores[rows, label], PAPER.nms_iou)
+
+    return take_turns({"heads": detections}, config.repeats, device)["heads"]
+
+
+def _proposals(image: Image, config: DetectConfig) -> dict[str, dict[str, float]]:
+    """Seconds and windows of every method on one image."""
+    calls = {method: partial(propose, image, method, config.seed) for method in METHODS}
+    seconds = take_turns(calls, config.repeats)
+    return {method: {"seconds": seconds[method], "windows": len(call())} for method, call in calls.items()}
+
+
+def _bars(columns: dict[str, dict[str, Any]]) -> "Figure":
+    """Stacked bars of the parts: of all sides, and of SPP-net's alone, which are short beside R-CNN's."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    alone = [name for name in columns if name != RCNN]
+    for axes, names in zip(figure.subplots(1, 2), (list(columns), alone), strict=True):
+        left = np.zeros(len(names))
+        for part in PARTS:
+            seconds = np.array([columns[name][f"{part}_seconds"] for name in names])
+            axes.barh(names, seconds, left=left, label=part)
+            left += seconds
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds per image")
+        axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    figure.suptitle(f"Features of {columns[RCNN]['windows']} windows")
+    return figure
