@@ -24,7 +24,7 @@ from sppnet_cli.stages.benchmark.result import Benchmark
 
 _TOLERANCE = 1e-3  # as detectors are trained
 _DENSITY = 0.2  # of features after ReLU: the share that is not zero
-_SPREAD = 0.3  # of the kinds' centres, in deviations of the features around them
+_SPREAD = 0.08  # of the kinds' centres, in deviations of the features around them
 _CLASSES = 20
 
 
