@@ -24,7 +24,7 @@ class ProposeConfig:
     """`sppnet propose`."""
 
     split: str
-    method: str  # ss-fast or ss-paper
+    method: str  # one of `data.proposals.METHODS`
     seed: int
     limit: int | None = None  # images
     max_side: int | None = None  # pixels: larger images are shrunk for the search

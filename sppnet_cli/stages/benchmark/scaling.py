@@ -162,7 +162,8 @@ def _panels(table: pd.DataFrame) -> "Figure":
         axes.plot(ours["value"], ours["total_seconds"], "C3", marker="o", label="SPP-net")
         axes.plot(theirs["value"], theirs["total_seconds"], "C4", marker="o", label="R-CNN")
         axes.set(xlabel=label, ylabel="seconds per image", yscale="log")
+        axes.set_xticks(sorted(set(of_axis["value"])))
         axes.grid(alpha=0.3)
         if axis == "windows":
-            axes.legend(fontsize=8)
+            figure.legend(loc="outside lower center", ncols=5)
     return figure
