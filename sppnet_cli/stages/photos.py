@@ -12,7 +12,7 @@ from sppnet_cli.data.images import read_image, write_image
 from sppnet_cli.data.proposals import image_seed, propose
 from sppnet_cli.detection.detector import Detection, Detector
 from sppnet_cli.detection.draw import draw_detections
-from sppnet_cli.errors import DataError
+from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame
 
 
@@ -44,6 +44,11 @@ def detect_photos(
     Writes `detections.csv` and a picture `<name>.jpg` per image into `out`; pictures of equal names in different
     folders are numbered.  Raises `DataError` when none of the files can be read.
     """
+    inside = [path for path in paths if path.resolve().parent == out.resolve()]
+    if inside:
+        raise UsageError(
+            f"{out}: holds {inside[0].name}, which the picture of it would replace; give another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     photos: list[Photo] = []
     skipped: dict[Path, str] = {}
