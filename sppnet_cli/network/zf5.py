@@ -1,5 +1,7 @@
 """ZF-5, the network of the paper's experiments (section 3.1; sizes from the released prototxt)."""
 
+from collections import OrderedDict
+
 from torch import nn
 
 from sppnet_cli.errors import UsageError
@@ -16,16 +18,21 @@ def scaled_width(channels: int, width: float) -> int:
 
 def zf5_trunk(width: float = 1.0) -> nn.Sequential:
     """conv1 to conv5 with ReLU: 224 px -> 13 cells, 180 -> 10; `width` multiplies the filter numbers."""
+    return padded_trunk(width, conv1=1, pools=0, conv2=0)
+
+
+def padded_trunk(width: float, *, conv1: int, pools: int, conv2: int) -> nn.Sequential:
+    """ZF-5's layers with these pads in cells: of conv1, of both pools and of conv2, in which its kin differ."""
     c1, c2, c3, c5 = (scaled_width(c, width) for c in (96, 256, 384, 256))
     layers: dict[str, nn.Module] = {
-        "conv1": nn.Conv2d(3, c1, 7, stride=2, padding=1),
+        "conv1": nn.Conv2d(3, c1, 7, stride=2, padding=conv1),
         "relu1": nn.ReLU(inplace=True),
         "lrn1": WithinChannelLRN(),
-        "pool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
-        "conv2": nn.Conv2d(c1, c2, 5, stride=2),
+        "pool1": nn.MaxPool2d(3, stride=2, padding=pools, ceil_mode=True),
+        "conv2": nn.Conv2d(c1, c2, 5, stride=2, padding=conv2),
         "relu2": nn.ReLU(inplace=True),
         "lrn2": WithinChannelLRN(),
-        "pool2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        "pool2": nn.MaxPool2d(3, stride=2, padding=pools, ceil_mode=True),
         "conv3": nn.Conv2d(c2, c3, 3, padding=1),
         "relu3": nn.ReLU(inplace=True),
         "conv4": nn.Conv2d(c3, c3, 3, padding=1),
@@ -33,10 +40,7 @@ def zf5_trunk(width: float = 1.0) -> nn.Sequential:
         "conv5": nn.Conv2d(c3, c5, 3, padding=1),
         "relu5": nn.ReLU(inplace=True),
     }
-    trunk = nn.Sequential()
-    for name, layer in layers.items():
-        trunk.add_module(name, layer)
-    return trunk
+    return nn.Sequential(OrderedDict(layers))
 
 
 def initialise(module: nn.Module, rule: str) -> None:

@@ -7,8 +7,10 @@ import torch
 
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.finetune import CHECKPOINT, Schedule, finetune, head_for_detection, keep_features
 from sppnet_cli.learning.svm import feature_scale
+from sppnet_cli.network.sppnet import Head, SPPNet
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_network, save_head
 from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
@@ -46,14 +48,8 @@ def finetune_stage(
             barrier()
         if not here.first:
             return
-        torch.manual_seed(config.seed)
-        mean_norm = 1.0
-        if net.head is None:
-            mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
-        classes = len(source.dataset.class_names)
-        head = head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)
         head = finetune(
-            head,
+            new_head(net, source, config),
             source,
             protocol,
             config.schedule,
@@ -68,3 +64,13 @@ def finetune_stage(
     if world().first:
         (out / CHECKPOINT).unlink(missing_ok=True)  # now that the run is whole
     return out
+
+
+def new_head(net: SPPNet, source: WindowSource, config: FinetuneConfig) -> Head:
+    """What fine-tuning starts from: the network's fc6 and fc7, or new ones, and a new fc8 for the source's classes."""
+    torch.manual_seed(config.seed)
+    mean_norm = 1.0
+    if net.head is None:
+        mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
+    classes = len(source.dataset.class_names)
+    return head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)

@@ -3,16 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from sppnet_cli.features.layers import Layer
-from sppnet_cli.learning.finetune import head_for_detection
+from sppnet_cli.distributed import world
 from sppnet_cli.learning.finetune_rcnn import CHECKPOINT, finetune_all
-from sppnet_cli.learning.svm import feature_scale
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, load_network, save_head, save_network
 from sppnet_cli.runs import fingerprint, run_stage
-from sppnet_cli.stages.finetune import FinetuneConfig
+from sppnet_cli.stages.finetune import FinetuneConfig, new_head
 from sppnet_cli.stages.windows import WindowInputs, window_source
 
 
@@ -38,14 +34,8 @@ def finetune_rcnn_stage(
         source = window_source(
             config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
         )
-        torch.manual_seed(config.seed)
-        mean_norm = 1.0
-        if net.head is None:
-            mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
-        classes = len(source.dataset.class_names)
-        head = head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)
         head = finetune_all(
-            head,
+            new_head(net, source, config),
             source,
             source.extractor.protocol,
             config.schedule,
@@ -59,9 +49,11 @@ def finetune_rcnn_stage(
         tuned.trunk.load_state_dict(net.trunk.state_dict())
         save_network(tuned, folder)
         save_head(head, folder)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
 
-    return run_stage(out, "finetune-rcnn", config, sources, build)
+    run_stage(out, "finetune-rcnn", config, sources, build)
+    if world().first:
+        (out / CHECKPOINT).unlink(missing_ok=True)  # now that the run is whole
+    return out
 
 
 def brings_network(head: Path) -> bool:

@@ -81,7 +81,7 @@ def released_cells(box):
 
 
 def negative_rows(image, label, protocol, iou_of):
-    """Rows of an image that are negatives of a class, by SPEC section 5.4, in loops."""
+    """Rows of an image that are negatives of a class, in loops."""
     truth = image.truth.boxes[image.truth.labels == label].tolist()
     kept = []
     for row, box in enumerate(image.boxes.tolist()):
@@ -107,7 +107,7 @@ def liblinear(positives, negatives):
 
 
 def mined(source, scale, protocol, limit, iou_of):
-    """SPEC section 5.4 for each class by itself: weights, bias, and the negatives of every training."""
+    """Mining for each class by itself: weights, bias, and the negatives of every training."""
     features = [(np.asarray(rows, dtype=np.float32) * np.float32(scale)) for rows in source.features]
     results = []
     for label in range(3):

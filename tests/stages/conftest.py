@@ -1,5 +1,6 @@
 """What the stages on windows start from: a tiny network, a detector on it, random proposals of the tiny VOC."""
 
+import shutil
 import zlib
 
 import numpy as np
@@ -65,3 +66,15 @@ def random_proposals(tmp_path_factory, tiny_data):
             boxes = np.clip(boxes, 0, np.array([width, height, width, height]) - 1)
             np.save(folder / "boxes" / f"{image_id}.npy", boxes.astype(np.float32))
     return folder
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path):
+    """A copy of the tiny VOC, to be spoilt."""
+    return shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
+
+
+@pytest.fixture
+def proposals(random_proposals, tmp_path):
+    """A copy of the random proposals, to be spoilt."""
+    return shutil.copytree(random_proposals, tmp_path / "proposals")

@@ -5,11 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sppnet_cli import runs
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.learning import finetune_rcnn as learning
+from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.network.weights import HEAD_FILE, load_head, load_network
-from sppnet_cli.stages.finetune_rcnn import brings_network
+from sppnet_cli.stages import finetune_rcnn as module
+from sppnet_cli.stages.finetune import FinetuneConfig
+from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
 from sppnet_cli.stages.plan import detection_steps
 from sppnet_cli.stages.profiles import PROFILES
+from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 from sppnet_cli.stages.workspace import Workspace
 
 
@@ -46,6 +52,40 @@ def test_the_run_is_a_network_with_its_fc_layers(workspace):
     assert head.fc6.in_features == network.pooled_size
     assert head.fc8.out_features == 21
     assert workspace.head("rcnn", ()) == run
+
+
+@pytest.fixture
+def finetune(window_network, tiny_data, random_proposals, tmp_path):
+    windows = WindowConfig("trainval", "rcnn", (), "paper", 20, 4)
+    config = FinetuneConfig(windows, Schedule(((1e-3, 2),)), 8, flip=True, seed=0)
+    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
+
+    def run(name):
+        return finetune_rcnn_stage(
+            config, window_network, inputs, tmp_path / name, device="cpu", workers=0, max_gib=1.0
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(module, "save_head"), (runs, "return_memory")], ids=["trained", "built"]
+)
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, where, name):
+    whole = finetune("whole")
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            finetune("run")
+    monkeypatch.setattr(learning, "_step", lambda *_: pytest.fail("a batch twice"))
+    run = finetune("run")
+    files = ("head.safetensors", "network.json", "network.safetensors")
+    assert all((run / name).read_bytes() == (whole / name).read_bytes() for name in files)
+    assert sorted(path.name for path in run.iterdir()) == sorted([*files, "manifest.json"])
 
 
 def test_ft_rows_use_the_fine_tuned_network_and_the_others_the_pretrained_one(workspace):

@@ -1,12 +1,12 @@
 """Fine-tuning as a run directory, and the stages after it on images that lack something."""
 
-import shutil
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
+from sppnet_cli import runs
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.errors import DataError
@@ -20,17 +20,6 @@ from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 4)
 CONFIG = FinetuneConfig(WINDOWS, Schedule(((1e-3, 6),)), 8, flip=True, seed=0)
 CHUNK = 5e-4  # GiB: two batches
-
-
-@pytest.fixture
-def data(tiny_data, tmp_path):
-    """A copy of the tiny VOC, to be spoilt."""
-    return shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
-
-
-@pytest.fixture
-def proposals(random_proposals, tmp_path):
-    return shutil.copytree(random_proposals, tmp_path / "proposals")
 
 
 @pytest.fixture
@@ -55,7 +44,10 @@ def test_any_cache_gives_the_same_bytes(finetune, tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 4 * 2 * 2
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("where", "name"), [(module, "save_head"), (runs, "return_memory")], ids=["trained", "built"]
+)
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, capsys, where, name):
     whole = finetune("whole")
     assert sorted(path.name for path in whole.iterdir()) == ["head.safetensors", "manifest.json"]
     capsys.readouterr()
@@ -63,11 +55,10 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch,
     def cut_off(*_):
         raise KeyboardInterrupt
 
-    save_head = module.save_head
-    monkeypatch.setattr(module, "save_head", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        finetune()
-    monkeypatch.setattr(module, "save_head", save_head)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            finetune()
     run = finetune()
     assert capsys.readouterr().err.count("mean loss") == 3  # no chunk twice
     assert (run / "head.safetensors").read_bytes() == (whole / "head.safetensors").read_bytes()
