@@ -9,8 +9,11 @@ trainval without augmentation, tested on test by 11-point AP.  conv4 and conv5 h
 Cost: `mini` two minutes beyond the networks of Table 1; `paper` an hour on a GPU beyond them, 15 GB of disk.
 """
 
+from collections.abc import Mapping
+
 from experiments.runner import Measured, experiment
 from sppnet_cli.cli import run
+from sppnet_cli.learning.classifier import Dataset
 from sppnet_cli.stages.columns import Column, layer_scores
 from sppnet_cli.stages.plan import Step, transfer_steps
 from sppnet_cli.stages.workspace import Workspace
@@ -33,13 +36,20 @@ def layers_of(number: int, column: str, ws: Workspace) -> dict[str, str]:
 
 def table3(ws: Workspace) -> Measured:
     """VOC mAPs of one seed."""
+    return measured_columns(ws, 3, "VOC", COLUMNS, "test")
+
+
+def measured_columns(
+    ws: Workspace, number: int, dataset: Dataset, columns: Mapping[str, Column], tested: str
+) -> Measured:
+    """The cells of Table 3 or 4 of one seed; `tested` is what its record calls the images."""
     measured = Measured(notes=backbone_notes(ws))
-    for name, column in COLUMNS.items():
-        layers = layers_of(3, name, ws)
-        scores = layer_scores(ws, "VOC", column, tuple(layers.values()))
+    for name, column in columns.items():
+        layers = layers_of(number, name, ws)
+        scores = layer_scores(ws, dataset, column, tuple(layers.values()))
         for row, layer in layers.items():
             measured.outcomes[row, name] = scores[layer].outcome
-            measured.images = {"test": scores[layer].outcome.images}
+            measured.images = {tested: scores[layer].outcome.images}
     return measured
 
 
@@ -57,10 +67,17 @@ def backbone_notes(ws: Workspace) -> list[str]:
 
 def plan(ws: Workspace) -> list[Step]:
     """Networks and features."""
+    return steps_of_columns(ws, 3, "VOC", COLUMNS)
+
+
+def steps_of_columns(
+    ws: Workspace, number: int, dataset: Dataset, columns: Mapping[str, Column]
+) -> list[Step]:
+    """The stages behind Table 3 or 4, for `--dry-run`."""
     return [
         step
-        for name, column in COLUMNS.items()
-        for step in transfer_steps(ws, "VOC", column, tuple(layers_of(3, name, ws).values()))
+        for name, column in columns.items()
+        for step in transfer_steps(ws, dataset, column, tuple(layers_of(number, name, ws).values()))
     ]
 
 

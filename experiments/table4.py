@@ -9,10 +9,10 @@ Cost: `mini` two minutes beyond the networks of Table 1; `paper` an hour on a GP
 """
 
 from experiments.runner import Measured, experiment
-from experiments.table3 import backbone_notes, layers_of
+from experiments.table3 import measured_columns, steps_of_columns
 from sppnet_cli.cli import run
-from sppnet_cli.stages.columns import Column, layer_scores
-from sppnet_cli.stages.plan import Step, transfer_steps
+from sppnet_cli.stages.columns import Column
+from sppnet_cli.stages.plan import Step
 from sppnet_cli.stages.workspace import Workspace
 
 COLUMNS = {
@@ -24,13 +24,7 @@ COLUMNS = {
 
 def table4(ws: Workspace) -> Measured:
     """Caltech101 accuracies of one seed."""
-    measured = Measured(notes=backbone_notes(ws))
-    for name, column in COLUMNS.items():
-        layers = layers_of(4, name, ws)
-        scores = layer_scores(ws, "Caltech101", column, tuple(layers.values()))
-        for row, layer in layers.items():
-            measured.outcomes[row, name] = scores[layer].outcome
-            measured.images = {"caltech101": scores[layer].outcome.images}
+    measured = measured_columns(ws, 4, "Caltech101", COLUMNS, "caltech101")
     splits = ws.profile.splits
     measured.notes.append(
         f"{splits.count} random splits of {splits.train} training and up to {splits.test} test images a category."
@@ -40,11 +34,7 @@ def table4(ws: Workspace) -> Measured:
 
 def plan(ws: Workspace) -> list[Step]:
     """Networks and features."""
-    return [
-        step
-        for name, column in COLUMNS.items()
-        for step in transfer_steps(ws, "Caltech101", column, tuple(layers_of(4, name, ws).values()))
-    ]
+    return steps_of_columns(ws, 4, "Caltech101", COLUMNS)
 
 
 command = experiment(4, (__doc__ or "").split("\n")[0], table4, plan)

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread a worker, GPU tests only where there is one, and the tiny embedded data."""
+"""Shared by all tests: one thread a worker, GPU tests only where there is one, the tiny embedded data and a network."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,4 +36,18 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("data") / "tiny"
     make_mini(folder, size=TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run directory of a tiny network with fc layers that has learnt nothing.  Read only."""
+    from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+    from sppnet_cli.network.weights import save_network
+
+    torch.manual_seed(0)
+    network = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), 24, 5))
+    network.initialise("he")
+    folder = tmp_path_factory.mktemp("tiny_network")
+    save_network(network, folder)
     return folder

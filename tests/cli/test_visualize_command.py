@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.network.weights import save_network
 
 COLUMNS = ["image", "class", "score", "x1", "y1", "x2", "y2"]
 TINY = ("--profile", "tiny", "--workers", "1", "-q")
@@ -32,17 +29,6 @@ def run(voc, tmp_path):
     return folder
 
 
-@pytest.fixture
-def network(tmp_path):
-    torch.manual_seed(0)
-    folder = tmp_path / "network"
-    folder.mkdir()
-    net = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), 24, 5))
-    net.initialise("he")
-    save_network(net, folder)
-    return folder
-
-
 def test_detections(sppnet, run, voc, tmp_path):
     given = (*TINY, "--detections", run, "--data", voc)
     code, out, err = sppnet("visualize", "detections", *given, "--count", "3", "--truth", "--json")
@@ -55,8 +41,8 @@ def test_detections(sppnet, run, voc, tmp_path):
     assert json.loads(out)["pictures"] == [f"one/{image_id}.jpg"]
 
 
-def test_conv5(sppnet, network, voc, tmp_path):
-    given = (*TINY, "--network", network, "--size", "128", "--json")
+def test_conv5(sppnet, tiny_network, voc, tmp_path):
+    given = (*TINY, "--network", tiny_network, "--size", "128", "--json")
     code, out, err = sppnet("visualize", "conv5", *given, "--data", voc, "--limit", "4", "--count", "1")
     assert code == 0, err
     first = load_voc(voc, "test").ids[0]
@@ -99,10 +85,10 @@ def test_conv5(sppnet, network, voc, tmp_path):
     ],
 )
 def test_a_wrong_call_is_one_line_and_draws_nothing(
-    sppnet, run, network, voc, tmp_path, arguments, code, message
+    sppnet, run, tiny_network, voc, tmp_path, arguments, code, message
 ):
     before = sorted(tmp_path.rglob("*"))
-    places = {"VOC": voc, "RUN": run, "NETWORK": network}
+    places = {"VOC": voc, "RUN": run, "NETWORK": tiny_network}
     found, out, err = sppnet("visualize", *(places.get(word, word) for word in arguments), *TINY)
     assert (found, out) == (code, "")
     assert message in err

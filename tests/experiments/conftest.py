@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sppnet_cli import cli
+from sppnet_cli.runs import MANIFEST
 from sppnet_cli.tables.paper import LAYOUTS
 
 
@@ -47,6 +48,33 @@ def inside(results, monkeypatch):
     """A module's `results`, in whose folder the test goes on."""
     monkeypatch.chdir(results.parents[1])
     return results
+
+
+@pytest.fixture
+def planned():
+    """The folders that experiments would make, of the workspaces of their seeds."""
+
+    def call(experiments, workspaces):
+        return {
+            step.out
+            for each in experiments
+            for ws in workspaces
+            for step in each.plan(ws)
+            if step.name != "data"
+        }
+
+    return call
+
+
+@pytest.fixture
+def made():
+    """The run directories beside the tables in `results`."""
+
+    def call(results):
+        root = results.parents[1]
+        return {path.parent.relative_to(root) for path in (root / "runs").rglob(MANIFEST)}
+
+    return call
 
 
 @pytest.fixture(scope="session")
