@@ -1,7 +1,12 @@
 """Max-pooling of many windows of one map to spatial pyramid vectors: the heart of SPP-net's detection."""
 
+import functools
 import math
+import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
 
 import numba
 import numpy as np
@@ -10,39 +15,83 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_pool
 
-from sppnet_cli.network.pyramid import SPP6, bin_count
+from sppnet_cli.features.vectors import LANES, LINE, SIDE, stream, transpose, union
+from sppnet_cli.network.pyramid import SPP6, bin_count, bin_edges
+
+_SMALLEST, _LARGEST = 1 << 20, 1 << 28  # bytes of results whose memory is used again
+_spare: deque[NDArray[np.uint8]] = deque(maxlen=1)  # that of the last one which nobody holds any more
 
 
 def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...] = SPP6) -> Tensor:
-    """Pyramid vectors `(N, C * bins)` float32 of windows of one map, in the layout of `SpatialPyramidPooling`.
+    """Pyramid vectors `(N, C * bins)` of windows of one map, in its dtype and the layout of `SpatialPyramidPooling`.
 
     Args:
-        maps: `(H, W, C)` float32, contiguous.
+        maps: `(H, W, C)` float32 or bfloat16, contiguous, without NaN.
         cells: `(N, 4)` int32, x1, y1, x2, y2 inclusive, inside the map.
         levels: Bins per side of each level.
 
-    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (journal edition, appendix).  On the CPU the
-    finest level is pooled once and coarser ones that divide it are unions of its bins, which is exact.
+    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (journal edition, appendix).  The finest
+    level is pooled once and coarser ones that divide it are unions of its bins, which is exact.
     """
+    vectors = empty_vectors(len(cells), maps.shape[2] * bin_count(levels), maps)
+    pool_into(vectors, np.arange(len(cells)), maps, cells, levels)
+    return vectors
+
+
+def pool_into(
+    vectors: Tensor,
+    rows: NDArray[np.int64],
+    maps: Tensor,
+    cells: NDArray[np.int32],
+    levels: tuple[int, ...] = SPP6,
+) -> None:
+    """`pool_windows` into the `rows` `(N,)` of `vectors` `(M, C * bins)`, contiguous, of the maps' dtype and device."""
     levels = tuple(sorted(levels))
-    if maps.device.type != "cpu":
-        return _roi_pool(maps, cells, levels)
-    source = maps.numpy()
-    # NumPy asks for huge pages, torch does not: what is written once should not fault once every 4 KB.
-    target = np.empty((len(cells), maps.shape[2] * bin_count(levels)), np.float32)
-    plan = _plan(levels)
-    threads = min(torch.get_num_threads(), len(cells)) or 1
-    step = math.ceil(len(cells) / threads) or 1
-    parts = [slice(i, i + step) for i in range(0, len(cells), step)]
-    if len(parts) <= 1:
-        _pool(source, cells, plan, target)
+    if not len(cells):
+        return
+    if maps.device.type == "cuda" and find_spec("triton"):
+        from sppnet_cli.features.triton_pooling import pool_on_gpu
+
+        pool_on_gpu(vectors, rows, maps, cells, plan_of(levels))
+    elif maps.device.type != "cpu":
+        vectors[torch.from_numpy(rows).to(maps.device)] = _roi_pool(maps, cells, levels)
+    elif maps.dtype == torch.bfloat16 and maps.view(torch.int16).amin() < 0:
+        # Of bit patterns with a sign, a larger one may be a smaller number.
+        vectors[torch.from_numpy(rows)] = pool_windows(maps.float(), cells, levels).to(maps.dtype)
     else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(lambda part: _pool(source, cells[part], plan, target[part]), parts))
-    return torch.from_numpy(target)
+        _pool_on_cpu(_numbers(vectors), rows, _numbers(maps), cells, levels)
 
 
-def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
+def empty_vectors(count: int, length: int, like: Tensor) -> Tensor:
+    """Uninitialised `(count, length)` in the dtype and on the device of `like`.
+
+    On the CPU it may lie where an earlier result did that nobody holds any more: memory that is new to the process
+    costs nearly as much time to get as the pooling of what goes there.
+    """
+    size = count * length * like.element_size()
+    if like.device.type != "cpu" or size < _SMALLEST:
+        return like.new_empty(count, length)
+    try:
+        memory = _spare.pop()
+    except IndexError:
+        memory = np.empty(0, np.uint8)
+    if not size + LINE <= len(memory) <= 2 * size + LINE:
+        _spare.append(memory)
+        # NumPy asks for huge pages, torch does not: what is written once should not fault once every 4 KB.
+        memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    array = memory[start : start + size]
+    if size <= _LARGEST:
+        weakref.finalize(array, _spare.append, memory).atexit = False
+    return torch.from_numpy(array).view(like.dtype).view(count, length)
+
+
+def _numbers(tensor: Tensor) -> NDArray[Any]:
+    """Its memory; bfloat16 as int16, whose order is the same where no number is negative."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def plan_of(levels: tuple[int, ...]) -> NDArray[np.int64]:
     """Rows (n, parent, first bin, first bin of the parent), finest first; parent 0: pooled from the cells."""
     first = {n: sum(m * m for m in levels if m < n) for n in levels}
     rows = []
@@ -53,71 +102,91 @@ def _plan(levels: tuple[int, ...]) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-# No NaN and no negative zero comes out of a ReLU; with them `max` could not be one instruction.
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz"}, error_model="numpy")
+def _pool_on_cpu(
+    vectors: NDArray[Any],
+    rows: NDArray[np.int64],
+    maps: NDArray[Any],
+    cells: NDArray[np.int32],
+    levels: tuple[int, ...],
+) -> None:
+    height, width, channels = maps.shape
+    blocks = -(-channels // LANES)
+    if channels % LANES:
+        maps = np.pad(maps, ((0, 0), (0, 0), (0, -channels % LANES)))
+    by_block = np.ascontiguousarray(maps.reshape(height, width, blocks, LANES).transpose(2, 0, 1, 3))
+    plan, edges = plan_of(levels), _edges_of(levels, max(height, width))
+    whole_lines = channels % LANES == 0 and vectors.ctypes.data % LINE == 0
+
+    def pool(part: slice) -> None:
+        _pool(by_block, cells[part], plan, edges, channels, whole_lines, rows[part], vectors)
+
+    step = math.ceil(len(cells) / torch.get_num_threads())
+    parts = [slice(i, i + step) for i in range(0, len(cells), step)]
+    if len(parts) == 1:
+        pool(parts[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as threads:
+            list(threads.map(pool, parts))
 
 
-@_jit
-def _union(source, start, step, count, out):  # type: ignore[no-untyped-def]
-    """Maximum, number by number, of `count` runs as long as `out`, `step` numbers apart, into `out`."""
-    length = out.shape[0]
-    a = source[start : start + length]
-    b = source[start + step : start + step + length] if count > 1 else a
-    if count < 3:
-        for k in range(length):
-            out[k] = max(a[k], b[k])
-        return
-    c = source[start + 2 * step : start + 2 * step + length]
-    for k in range(length):
-        out[k] = max(max(a[k], b[k]), c[k])
-    for i in range(3, count):
-        a = source[start + i * step : start + i * step + length]
-        for k in range(length):
-            out[k] = max(out[k], a[k])
+@functools.cache
+def _edges_of(levels: tuple[int, ...], longest: int) -> NDArray[np.int64]:
+    """First cell and the one after the last, by level as in the plan, extent up to `longest`, and bin."""
+    edges = np.zeros((len(levels), longest + 1, levels[-1], 2), np.int64)
+    for of_level, n in zip(edges, reversed(levels), strict=True):
+        of_level[:, :n] = [bin_edges(extent, n) for extent in range(longest + 1)]
+    return edges
 
 
-@_jit
-def _pool(maps, cells, plan, out):  # type: ignore[no-untyped-def]
-    """A bin is a union of runs: of rows of the map, which are contiguous, then of columns; or of a finer level's bins."""
-    map_width, channels = maps.shape[1], maps.shape[2]
-    flat = maps.reshape(-1)
-    band = np.empty(map_width * channels, np.float32)  # union of the rows of a bin
-    pitch = channels + 16  # of bins in scratch: not a power of two, whose lines would evict each other
-    scratch = np.empty(out.shape[1] // channels * pitch, np.float32)
-    part = np.empty(channels, np.float32)
-    for window in range(cells.shape[0]):
-        x1, y1 = cells[window, 0], cells[window, 1]
-        width, height = cells[window, 2] - x1 + 1, cells[window, 3] - y1 + 1
-        for level in range(plan.shape[0]):
-            n, parent, base, parent_base = plan[level]
-            for row in range(n):
-                if parent == 0:
-                    top, bottom = y1 + row * height // n, y1 + ((row + 1) * height + n - 1) // n
-                    start = (top * map_width + x1) * channels
-                    _union(flat, start, map_width * channels, bottom - top, band[: width * channels])
-                for column in range(n):
-                    at = (base + row * n + column) * pitch
-                    best = scratch[at : at + channels]
-                    if parent == 0:
-                        left, right = column * width // n, ((column + 1) * width + n - 1) // n
-                        _union(band, left * channels, channels, right - left, best)
-                    else:
-                        side = parent // n
-                        corner = (parent_base + row * side * parent + column * side) * pitch
-                        _union(scratch, corner, pitch, side, best)
-                        for y in range(1, side):
-                            _union(scratch, corner + y * parent * pitch, pitch, side, part)
-                            for c in range(channels):
-                                best[c] = max(best[c], part[c])
-            count = n * n
-            target = out[window, base * channels : (base + count) * channels]
-            for c in range(channels):
-                for b in range(count):
-                    target[c * count + b] = scratch[(base + b) * pitch + c]
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _pool(maps, cells, plan, edges, channels, whole_lines, rows, vectors):  # type: ignore[no-untyped-def]
+    """A bin is a union of cells, or of a finer level's bins.
+
+    `maps` `(blocks, H, W, LANES)` is worked through block by block, each of which stays in the cache for all windows.
+    """
+    map_width = maps.shape[2]
+    target = vectors.reshape(-1)
+    bins = vectors.shape[1] // channels
+    scratch = np.zeros((bins + SIDE) * LANES, maps.dtype)  # (bin, channel)
+    tile = np.zeros(plan[:, 0].max() ** 2 * LANES + SIDE, maps.dtype)  # (channel, bin) of one level
+    for block in range(maps.shape[0]):
+        source = maps[block].reshape(-1)
+        first_channel = block * LANES
+        for window in range(cells.shape[0]):
+            x1, y1 = cells[window, 0], cells[window, 1]
+            width, height = cells[window, 2] - x1 + 1, cells[window, 3] - y1 + 1
+            for level in range(plan.shape[0]):
+                n, parent, base, parent_base = plan[level]
+                side = parent // n
+                for row in range(n):
+                    top, bottom = edges[level, height, row, 0], edges[level, height, row, 1]
+                    for column in range(n):
+                        at = (base + row * n + column) * LANES
+                        if parent == 0:
+                            left, right = edges[level, width, column, 0], edges[level, width, column, 1]
+                            start = ((y1 + top) * map_width + x1 + left) * LANES
+                            union(source, start, bottom - top, map_width * LANES, right - left, scratch, at)
+                        else:
+                            start = (parent_base + row * side * parent + column * side) * LANES
+                            union(scratch, start, side, parent * LANES, side, scratch, at)
+            vector = rows[window] * vectors.shape[1]
+            for level in range(plan.shape[0]):
+                n, _, base, _ = plan[level]
+                count = n * n
+                for c in range(0, LANES, SIDE):
+                    for b in range(0, count, SIDE):
+                        b = max(min(b, count - SIDE), 0)
+                        transpose(scratch, (base + b) * LANES + c, tile, c * count + b, count)
+                start = vector + base * channels + first_channel * count
+                if whole_lines:
+                    stream(tile, target, start, count)
+                else:
+                    for i in range(min(LANES, channels - first_channel) * count):
+                        target[start + i] = tile[i]
 
 
 def _roi_pool(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]) -> Tensor:
-    batch = maps.permute(2, 0, 1)[None].contiguous()
-    boxes = torch.from_numpy(cells).to(maps)
+    batch = maps.float().permute(2, 0, 1)[None].contiguous()
+    boxes = torch.from_numpy(cells).to(batch)
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
-    return torch.cat([roi_pool(batch, rois, n).flatten(1) for n in levels], dim=1)
+    return torch.cat([roi_pool(batch, rois, n).flatten(1) for n in levels], dim=1).to(maps.dtype)

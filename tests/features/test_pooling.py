@@ -1,12 +1,16 @@
+from collections import deque
+
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import roi_pool
 
-from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.features import pooling
+from sppnet_cli.features.pooling import empty_vectors, pool_into, pool_windows
 from sppnet_cli.network.pyramid import SPP4, SPP6, SpatialPyramidPooling
 
 LEVELS = [SPP6, SPP4, (1, 2, 4), (5,)]
+DTYPES = [torch.float32, torch.bfloat16]
 
 
 def random_maps(height, width, channels, seed=0):
@@ -37,9 +41,30 @@ def by_roi_pool(maps, cells, levels):
 
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("size", [(29, 44), (74, 53)])
-def test_bit_for_bit_torchvisions_roi_pool(levels, size):
-    maps, cells = random_maps(*size, 5), random_cells(*size, 1000)
+@pytest.mark.parametrize("channels", [5, 64])  # 32 are worked on at once, and whole cache lines written
+def test_bit_for_bit_torchvisions_roi_pool(levels, size, channels):
+    maps, cells = random_maps(*size, channels), random_cells(*size, 1000)
     assert torch.equal(pool_windows(maps, cells, levels), by_roi_pool(maps, cells, levels))
+
+
+@pytest.mark.parametrize("levels", [*LEVELS, (3, 7)])
+@pytest.mark.parametrize("relu", [True, False])  # it works on the bits, whose order is another below zero
+@pytest.mark.parametrize("channels", [5, 64])
+def test_bfloat16_is_that_of_float32(levels, relu, channels):
+    maps, cells = random_maps(29, 44, channels), random_cells(29, 44, 1000)
+    maps = (maps.relu() if relu else maps - 2).bfloat16()
+    pooled = pool_windows(maps, cells, levels)
+    assert pooled.dtype == torch.bfloat16
+    assert torch.equal(pooled, by_roi_pool(maps.float(), cells, levels).bfloat16())
+
+
+def test_sevenths_are_exact():
+    # roi_pool adds up sevenths in float32, and takes in a row too many of some extents beyond 44.
+    maps, cells = random_maps(74, 53, 5), random_cells(74, 53, 200)
+    pooling_layer = SpatialPyramidPooling((3, 7))
+    batch = maps.permute(2, 0, 1)[None]
+    expected = [pooling_layer(batch[:, :, y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in cells]
+    assert torch.equal(pool_windows(maps, cells, (3, 7)), torch.cat(expected))
 
 
 @pytest.mark.parametrize("levels", LEVELS)
@@ -67,6 +92,49 @@ def test_levels_come_out_rising_however_given():
     assert torch.equal(pool_windows(maps, cells, (6, 3, 2, 1)), pool_windows(maps, cells, (1, 2, 3, 6)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [3, 32])
+def test_into_some_rows(dtype, channels):
+    maps, cells = random_maps(20, 30, channels).relu().to(dtype), random_cells(20, 30, 20)
+    rows = np.random.default_rng(0).permutation(50)[:20]
+    vectors = torch.full((50, 50 * channels), -1.0, dtype=dtype)
+    pool_into(vectors, rows, maps, cells)
+    assert torch.equal(vectors[rows], pool_windows(maps, cells))
+    assert (vectors[np.setdiff1d(np.arange(50), rows)] == -1).all()
+
+
+def test_memory_is_used_again_once_nobody_holds_it(monkeypatch):
+    monkeypatch.setattr(pooling, "_spare", deque(maxlen=1))
+    like = torch.empty(0)
+    first, second = empty_vectors(300, 1000, like), empty_vectors(300, 1000, like)
+    places = {first.data_ptr(), second.data_ptr()}
+    assert len(places) == 2
+    view = first[3].numpy()
+    view[:] = 7
+    del first
+    third = empty_vectors(300, 1000, like).fill_(1)
+    assert third.data_ptr() not in places
+    assert (view == 7).all()
+    del second
+    assert empty_vectors(280, 1000, like).data_ptr() in places
+    small = empty_vectors(300, 10, like)  # would keep all of it from use
+    assert small.data_ptr() not in places
+
+
+def test_memory_of_another_size_and_dtype(monkeypatch):
+    monkeypatch.setattr(pooling, "_spare", deque(maxlen=1))
+    for count, dtype in (
+        (1000, torch.float32),
+        (1500, torch.bfloat16),
+        (4000, torch.float32),
+        (0, torch.float32),
+    ):
+        vectors = empty_vectors(count, 512, torch.empty(0, dtype=dtype)).fill_(count)
+        assert vectors.shape == (count, 512)
+        assert vectors.dtype == dtype
+        assert (vectors == torch.tensor(count, dtype=dtype)).all()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 50])
 def test_threads_do_not_change_a_bit(count, torch_threads):
     maps, cells = random_maps(20, 30, 4), random_cells(20, 30, 50)[:count]
@@ -83,6 +151,8 @@ def test_no_windows():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("levels", LEVELS)
-def test_a_gpu_gives_the_same_bits(levels):
-    maps, cells = random_maps(29, 44, 5), random_cells(29, 44, 1000)
+@pytest.mark.parametrize("channels", [5, 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gpu_gives_the_same_bits(levels, channels, dtype):
+    maps, cells = random_maps(29, 44, channels).to(dtype), random_cells(29, 44, 1000)
     assert torch.equal(pool_windows(maps.cuda(), cells, levels).cpu(), pool_windows(maps, cells, levels))
