@@ -1,11 +1,13 @@
 """Features of a layer from pooled vectors."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.network.precision import converted
 from sppnet_cli.network.sppnet import FC_LAYERS, Head
 
 LAYERS = ("pool5", *FC_LAYERS)
@@ -14,7 +16,10 @@ _CHUNK = 2048  # windows at a time through the fc layers
 
 @dataclass(frozen=True)
 class Layer:
-    """pool5, fc6 or fc7 (after ReLU) on top of pooled vectors; the fc layers belong to `head`."""
+    """pool5, fc6 or fc7 (after ReLU) on top of pooled vectors; the fc layers belong to `head`.
+
+    Vectors in bfloat16 go through a copy of the head, made the first time.
+    """
 
     name: str
     head: Head | None = None
@@ -27,8 +32,16 @@ class Layer:
 
     @torch.inference_mode()
     def __call__(self, pooled: Tensor) -> Tensor:
-        """`(N, D)` float32 on the device of `pooled` `(N, C * bins)`."""
+        """`(N, D)` float32 on the device of `pooled` `(N, C * bins)`, computed in the precision of `pooled`."""
         if self.name == "pool5" or self.head is None:
-            return pooled
-        head = self.head.to(pooled.device).eval()
-        return torch.cat([head.features(part, self.name) for part in pooled.split(_CHUNK)])
+            return pooled.float()
+        head = self._bf16_head if pooled.dtype == torch.bfloat16 else self.head
+        head = head.to(pooled.device).eval()
+        return torch.cat([head.features(part, self.name) for part in pooled.split(_CHUNK)]).float()
+
+    @cached_property
+    def _bf16_head(self) -> Head:
+        assert self.head is not None
+        head = converted(self.head, torch.bfloat16)
+        head.input_scale = self.head.input_scale  # one number for all: its rounding would not average out
+        return head

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.network.geometry import Boxes
+from sppnet_cli.network.precision import Precision, converted, require
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import Protocol
 
@@ -28,13 +29,20 @@ class PreprocessedImage:
 
 
 class RcnnWindows:
-    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`)."""
+    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`).
+
+    `precision` as of `SppWindows`: in `bf16` the trunk is a copy, and maps and vectors are bfloat16.
+    """
 
     method = "rcnn"
     scales: tuple[int, ...] = ()
 
-    def __init__(self, network: SPPNet, protocol: Protocol, device: str = "cpu") -> None:
+    def __init__(
+        self, network: SPPNet, protocol: Protocol, device: str = "cpu", precision: Precision = "fp32"
+    ) -> None:
+        self.dtype = require(precision, device)
         self.network = network.to(device).eval()
+        self.trunk = converted(self.network.trunk, self.dtype)
         self.protocol = protocol
         self.device = device
 
@@ -52,13 +60,13 @@ class RcnnWindows:
     @torch.inference_mode()
     def conv5(self, crops: Tensor) -> Tensor:
         """conv5 maps `(B, C, 13, 13)` of a batch of warped windows."""
-        return self.network.trunk(crops)
+        return self.trunk(crops.to(self.dtype))
 
     @torch.inference_mode()
     def pool(self, prepared: PreprocessedImage, boxes: Boxes) -> Tensor:
         """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image."""
         batches = [self.network.pool(self.conv5(crops)) for crops in self.warp(prepared, boxes)]
-        return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size)
+        return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size, dtype=self.dtype)
 
 
 def warp_window(

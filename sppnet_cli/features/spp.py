@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.features.pooling import empty_vectors, pool_into, pool_windows
 from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
+from sppnet_cli.network.precision import Precision, converted, require
 from sppnet_cli.network.preprocessing import resize
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import Protocol
@@ -19,23 +20,34 @@ from sppnet_cli.protocols import Protocol
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """conv5 maps of one image: `maps[i]` is `(h, w, C)` float32 at the i-th scale; `size` is (H, W) in pixels."""
+    """conv5 maps of one image at each scale, `(h, w, C)` float32 or bfloat16; `size` is (H, W) in pixels."""
 
     size: tuple[int, int]
     maps: tuple[Tensor, ...]
 
 
 class SppWindows:
-    """Pools windows of an image from its conv5 maps at one or several scales (paper section 4.1)."""
+    """Pools windows of an image from its conv5 maps at one or several scales (paper section 4.1).
+
+    In `bf16` the trunk is a copy with weights of that precision, made here, and maps and vectors are bfloat16; the
+    network given keeps its float32.  Raises `UsageError` for a plain net, and as `precision.require` does.
+    """
 
     method = "spp"
 
     def __init__(
-        self, network: SPPNet, protocol: Protocol, scales: Sequence[int], device: str = "cpu"
+        self,
+        network: SPPNet,
+        protocol: Protocol,
+        scales: Sequence[int],
+        device: str = "cpu",
+        precision: Precision = "fp32",
     ) -> None:
         if network.spec.levels is None:
             raise UsageError("the plain network has no pyramid: windows cannot be pooled from its maps")
+        self.dtype = require(precision, device)
         self.network = network.to(device).eval()
+        self.trunk = converted(self.network.trunk, self.dtype)
         self.protocol = protocol
         self.scales = tuple(scales)
         self.levels = network.spec.levels
@@ -49,7 +61,7 @@ class SppWindows:
     @torch.inference_mode()
     def conv5(self, network_input: Tensor) -> Tensor:
         """conv5 map `(h, w, C)` of a network input."""
-        return self.network.trunk(network_input)[0].permute(1, 2, 0).contiguous()
+        return self.trunk(network_input.to(self.dtype))[0].permute(1, 2, 0).contiguous()
 
     def prepare(self, image: NDArray[np.uint8]) -> FeatureMaps:
         """Maps at every scale of an RGB image `(H, W, 3)` uint8."""
@@ -70,12 +82,11 @@ class SppWindows:
             )
             return functools.reduce(torch.maximum, every)
         choice = choose_scales(boxes, prepared.size, self.scales, self.protocol) if scales is None else scales
-        pooled = torch.empty(len(boxes), self.network.pooled_size, device=self.device)
+        pooled = empty_vectors(len(boxes), self.network.pooled_size, prepared.maps[0])
         for index, conv5 in enumerate(prepared.maps):
             rows = np.flatnonzero(choice == index)
             if len(rows):
-                cells = self.cells(prepared, boxes[rows], index)
-                pooled[torch.from_numpy(rows)] = pool_windows(conv5, cells, self.levels)
+                pool_into(pooled, rows, conv5, self.cells(prepared, boxes[rows], index), self.levels)
         return pooled
 
     def cells(self, prepared: FeatureMaps, boxes: Boxes, index: int) -> NDArray[np.int32]:

@@ -22,14 +22,16 @@ class WithinChannelLRN(nn.Module):
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise maps (B, C, H, W); the squares of 16-bit maps are summed in float32."""
+        """Normalise maps (B, C, H, W); of 16-bit maps only the result is rounded to 16 bits."""
+        fused = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+        if fused and x.dtype == torch.bfloat16 and not (x.requires_grad and torch.is_grad_enabled()):
+            y = torch.empty_like(x)
+            bits = tuple(_rows(maps.view(torch.uint16)) for maps in (x, y))
+            _in_bands(_forward_bf16, bits, x.shape[1], self.alpha)
+            return y
         if x.dtype in (torch.bfloat16, torch.float16):
             return self.forward(x.float()).to(x.dtype)
-        if (
-            x.device.type == "cpu"
-            and x.dtype == torch.float32
-            and x.is_contiguous(memory_format=torch.channels_last)
-        ):
+        if fused and x.dtype == torch.float32:
             return _FusedLRN.apply(x, self.alpha)
         return within_channel_lrn(x, self.alpha)
 
@@ -114,6 +116,39 @@ def _forward(x, out, channels, alpha, image, first, last):  # type: ignore[no-un
         for i in range(length):
             root = np.sqrt(scale[i])
             target[i] = source[i] / (root * np.sqrt(root))
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _forward_bf16(x, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
+    """As `_forward`, on the bits of bfloat16, which are the upper half of float32's."""
+    height, length = x.shape[1], x.shape[2]
+    maps, outside = x[image], np.zeros(length, x.dtype)
+    squares = np.zeros(length + 2 * channels, np.float32)
+    inner, left, right = squares[channels : channels + length], squares[:length], squares[2 * channels :]
+    factor = np.float32(alpha / 9)
+    for y in range(first, last):
+        source, target = maps[y], out[image, y]
+        above, below = maps[y - 1] if y > 0 else outside, maps[y + 1] if y + 1 < height else outside
+        for i in range(length):
+            a, b, c = _widen(above[i]), _widen(source[i]), _widen(below[i])
+            inner[i] = b * b + a * a + c * c
+        for i in range(length):
+            root = np.sqrt(np.float32(1) + factor * (left[i] + inner[i] + right[i]))
+            target[i] = _narrow(_widen(source[i]) / (root * np.sqrt(root)))
+
+
+@numba.njit(inline="always")
+def _widen(bits):  # type: ignore[no-untyped-def]
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@numba.njit(inline="always")
+def _narrow(number):  # type: ignore[no-untyped-def]
+    """To the nearest bfloat16, of two the even one."""
+    bits = np.float32(number).view(np.uint32)
+    return np.uint16(
+        np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    )
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -26,6 +26,21 @@ def test_fc6_and_fc7_are_after_relu_and_without_dropout(head):
     torch.testing.assert_close(Layer("fc7", head)(pooled), fc7.detach())
 
 
+def test_bfloat16_vectors_go_through_a_head_of_their_own_and_come_out_in_float32():
+    torch.manual_seed(0)
+    head = Head(800, 64, 3, input_scale=0.3)
+    vectors = torch.randn(50, 800).relu().bfloat16()
+    layer = Layer("fc7", head)
+    found, exact = layer(vectors), layer(vectors.float())
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).norm() < 2e-2 * exact.norm()
+    assert {p.dtype for p in head.parameters()} == {torch.float32}
+    assert torch.equal(layer(vectors), found)
+    pool5 = Layer("pool5")(vectors)
+    assert pool5.dtype == torch.float32
+    assert torch.equal(pool5.bfloat16(), vectors)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2048, 5000])
 def test_any_number_of_windows(head, count):
     pooled = torch.randn(count, 12)

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.network import precision
 from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
@@ -152,6 +153,24 @@ def test_no_windows(image, protocol):
 def test_the_plain_net_cannot_pool_windows():
     with pytest.raises(UsageError, match="no pyramid"):
         SppWindows(network(None), PAPER, SCALES)
+
+
+@pytest.mark.parametrize("protocol", [PAPER, ALL_SCALES], ids=["paper", "all-scales"])
+def test_bf16_is_close_to_fp32(image, boxes, protocol, monkeypatch):
+    monkeypatch.setattr(precision, "_fast_bf16", lambda _: True)
+    net = network()
+    exact = SppWindows(net, protocol, SCALES)
+    expected = exact.pool(exact.prepare(image), boxes)
+    windows = SppWindows(net, protocol, SCALES, precision="bf16")
+    prepared = windows.prepare(image)
+    assert {conv5.dtype for conv5 in prepared.maps} == {torch.bfloat16}
+    found = windows.pool(prepared, boxes)
+    assert found.dtype == torch.bfloat16
+    assert 0 < (found.float() - expected).norm() < 2e-2 * expected.norm()
+    # Given the maps, nothing is rounded any more.
+    widened = type(prepared)(SIZE, tuple(conv5.float() for conv5 in prepared.maps))
+    assert torch.equal(found.float(), exact.pool(widened, boxes))
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
 
 
 @pytest.mark.gpu

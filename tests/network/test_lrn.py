@@ -79,5 +79,41 @@ def test_threads_do_not_change_a_bit(shape, threads, torch_threads):
     assert torch.equal(one[1], many[1])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_is_rounded_at_the_end_alone(shape, layout):
+    x = maps(shape, layout).bfloat16()
+    exact = WithinChannelLRN()(x.float())
+    found = WithinChannelLRN()(x)
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous(memory_format=layout)
+    assert ((found.float() - exact).abs() <= exact.abs() * (2**-8 + 1e-6)).all()
+
+
+def test_bfloat16_rounds_to_the_nearest_even():
+    # Next to zero the scale is 1: bfloat16 comes back as it was.  3 / 3^.75 and the like round as torch's own.
+    small = torch.linspace(-0.01, 0.01, 64).view(1, 64, 1, 1).bfloat16()
+    assert torch.equal(WithinChannelLRN()(small), small)
+    x = maps((1, 16, 40, 40), torch.channels_last).bfloat16()
+    assert torch.equal(WithinChannelLRN()(x), WithinChannelLRN()(x.float()).bfloat16())
+
+
+def test_bfloat16_has_gradients():
+    x = maps((1, 8, 5, 5), torch.channels_last).bfloat16().requires_grad_()
+    WithinChannelLRN()(x).sum().backward()
+    exact = x.detach().double().requires_grad_()
+    within_channel_lrn(exact, 5e-5).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 5), (1, 8, 3, 5), (7, 8, 2, 2)])
+def test_threads_do_not_change_a_bit_of_bfloat16(shape, torch_threads):
+    x = maps(shape, torch.channels_last).bfloat16()
+    one = WithinChannelLRN()(x)
+    torch_threads(3)
+    assert torch.equal(WithinChannelLRN()(x), one)
+
+
 def test_an_empty_batch():
     assert WithinChannelLRN()(torch.zeros(0, 8, 4, 4)).shape == (0, 8, 4, 4)
