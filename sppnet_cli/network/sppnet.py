@@ -43,18 +43,24 @@ class Head(nn.Module):
         self.fc7 = nn.Linear(hidden, hidden)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # some heads have no classes
             self.fc8 = nn.Linear(hidden, outputs)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(0.5)
         self.register_buffer("input_scale", torch.tensor(input_scale))
 
     def features(self, pooled: Tensor, layer: str) -> Tensor:
         """fc6 or fc7 after ReLU, `(N, hidden)`, of pooled vectors."""
-        x = self.relu(self.fc6(pooled * self.input_scale))
+        x = self.relu(self.fc6(self._scaled(pooled)))
         return x if layer == "fc6" else self.relu(self.fc7(self.dropout(x)))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Class scores before the softmax, `(N, outputs)`."""
         return self.fc8(self.dropout(self.features(pooled, "fc7")))
+
+    def _scaled(self, pooled: Tensor) -> Tensor:
+        # Multiplying by one takes a pass over the largest of all arrays; to look, a GPU would have to be waited for.
+        if self.input_scale.device.type == "cpu" and self.input_scale == 1:
+            return pooled
+        return pooled * self.input_scale
 
 
 class SPPNet(nn.Module):
