@@ -1,10 +1,7 @@
 """Top-1 and top-5 error of a network over views of each image (paper section 3.1, journal edition)."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sppnet_cli.console import track
+from sppnet_cli.data.ahead import ahead
 from sppnet_cli.data.boxes import flip_boxes
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
@@ -81,15 +79,18 @@ def classification_error(
     paths = images.paths[here.rank :: here.size]
     labels = images.labels[here.rank :: here.size]
     resize = resize_as_torchvision if isinstance(model, Classifier) else resize_short
-    prepared = _ahead(lambda path: _prepare(read_image(path), views, resize), paths, workers)
     ranks = []
-    for path, label, pictures in zip(
-        paths, labels, track(prepared, f"classifying, {views} views", len(paths)), strict=True
-    ):
-        probabilities = view_probabilities(model, pictures, views, device).mean(dim=0)
-        if not probabilities.isfinite().all():
-            raise SppnetError(f"{path}: the network's scores are not numbers; train it again at a lower rate")
-        ranks.append(int((probabilities > probabilities[label]).sum()))
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        prepared = ahead(pool, lambda path: _prepare(read_image(path), views, resize), paths, 2 * workers)
+        for path, label, pictures in zip(
+            paths, labels, track(prepared, f"classifying, {views} views", len(paths)), strict=True
+        ):
+            probabilities = view_probabilities(model, pictures.result(), views, device).mean(dim=0)
+            if not probabilities.isfinite().all():
+                raise SppnetError(
+                    f"{path}: the network's scores are not numbers; train it again at a lower rate"
+                )
+            ranks.append(int((probabilities > probabilities[label]).sum()))
     rank = np.empty(len(images), np.int64)
     for process, part in enumerate(gather(ranks)):
         rank[process :: here.size] = part
@@ -150,23 +151,3 @@ def _pooled_views(network: SPPNet, image: Image, views: str, device: str) -> Ten
 
 def _batch(images: list[Image], device: str) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
-
-
-def _ahead(
-    function: Callable[[Path], list[Image]], paths: Iterable[Path], workers: int
-) -> Iterator[list[Image]]:
-    """`function` of each path, in order, computed in threads a little ahead of its use."""
-    if workers == 0:
-        yield from map(function, paths)
-        return
-    pending: deque[Future[list[Image]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for path in paths:
-                pending.append(pool.submit(function, path))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

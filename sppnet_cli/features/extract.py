@@ -1,9 +1,8 @@
 """Features of whole images for transfer (paper sections 3.2 and 3.3): several layers from one forward pass."""
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.console import track
+from sppnet_cli.data.ahead import ahead
 from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import UsageError
@@ -116,10 +116,15 @@ def extract_features(
     store = FeatureStore(out, len(paths), features.dimensions())
     here = world()
     rows = [row for row in range(here.rank, len(paths), here.size) if not store.done[row]]
-    images = _ahead(lambda row: features.read(paths[row]), rows, max(workers, 1))
-    with store, warnings.catch_warnings(action="ignore"):  # here, since the threads share the filters
+    threads = max(workers, 1)
+    with (
+        store,
+        warnings.catch_warnings(action="ignore"),  # here, since the threads share the filters
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        images = ahead(pool, lambda row: features.read(paths[row]), rows, _AHEAD * threads)
         for row, image in zip(rows, track(images, f"extracting {', '.join(layers)}", len(rows)), strict=True):
-            store.write(row, features(image))
+            store.write(row, features(image.result()))
     store.finish()
 
 
@@ -147,21 +152,3 @@ def _require_given_by(network: SPPNet, layers: Sequence[str], view: str, size: i
             raise UsageError("the plain net has no SPP pool5; its pool5 is `pool5`")
         if view == "full" or (view == "warp" and size != CROP):
             raise UsageError(f"the plain net takes {CROP}x{CROP} only: view crop, or view warp at {CROP}")
-
-
-def _ahead(
-    read: Callable[[int], NDArray[np.uint8]], rows: Sequence[int], threads: int
-) -> Iterator[NDArray[np.uint8]]:
-    """`read(row)` in order, made by threads up to `_AHEAD` images each ahead of what was taken."""
-    waiting: deque[Future[NDArray[np.uint8]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for row in rows:
-                waiting.append(pool.submit(read, row))
-                if len(waiting) > _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for image in waiting:
-                image.cancel()

@@ -83,20 +83,6 @@ def test_an_image_that_cannot_be_read_is_named(folder, workers):
         classification_error(MeanColour(), folder, "1crop", workers=workers)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_reading_ahead_keeps_the_order_and_stays_bounded(workers):
-    begun = []
-
-    def read(path):
-        begun.append(path)
-        return [path]
-
-    found = classification._ahead(read, range(50), workers)
-    assert next(found) == [0]
-    assert len(begun) <= 2 * workers + 1
-    assert [one for (one,) in found] == list(range(1, 50))
-
-
 class Gathered(Exception):
     """Stops a process where it would wait for the others."""
 
