@@ -23,6 +23,7 @@ from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 MANIFEST = "manifest.json"
 _STARTED = "started.json"
+_LOCK = ".lock"
 _PARTIAL = ".partial"
 _START, _DONE = "start", "done"
 
@@ -35,21 +36,23 @@ def run_stage(
     build: Callable[[Path], None],
     *,
     together: bool = False,
+    unfinished: Callable[[Path], bool] | None = None,
 ) -> Path:
     """Make the run directory `out` with `build(folder)`, unless it is there already.
 
     `config` is a frozen dataclass and `inputs` maps names to fingerprints.  The stage writes beside the final
     name, in `<out>.partial`, and is renamed when complete.  A call that finds `out` made from the same config
     and inputs returns at once; one that finds another config, complete or cut off, raises `UsageError` naming
-    the fields that differ.  `build` may find there what an earlier call with the same config left when it was
-    cut off, and resume.
+    the fields and inputs that differ.  `build` may find there what an earlier call with the same config left when
+    it was cut off, and resume; a call that leaves nothing to go on from leaves no folder either.  A complete run
+    of which `unfinished(out)` holds is gone on with as if it had been cut off.
 
     Of several processes the first one builds while the others wait; with `together`, all call `build` on the
     same folder (on a file system that they share) and divide the work among themselves.
     """
     wanted = {"stage": stage, "config": _plain(config), "inputs": dict(inputs)}
     if world().size == 1:
-        _make(out, wanted, build)
+        _make(out, wanted, build, unfinished)
         return out
     if world().first:
         started = False
@@ -64,7 +67,7 @@ def run_stage(
                 barrier()
 
         try:
-            _make(out, wanted, start)
+            _make(out, wanted, start, unfinished)
         except SppnetError as error:
             if not started:  # the others wait for a word; once they build, they notice by themselves
                 from_first(error)
@@ -81,10 +84,17 @@ def run_stage(
     return out
 
 
-def _make(out: Path, wanted: dict[str, Any], build: Callable[[Path], None]) -> None:
+def _make(
+    out: Path,
+    wanted: dict[str, Any],
+    build: Callable[[Path], None],
+    unfinished: Callable[[Path], bool] | None,
+) -> None:
     if (out / MANIFEST).is_file():
         _require_same(out, read_manifest(out), wanted)
-        return
+        if unfinished is None or not unfinished(out):
+            return
+        _reopen(out, wanted)
     if out.exists() and any(out.iterdir()):
         raise UsageError(
             f"{out}: is there already and was not made by sppnet {wanted['stage']}; give another --out"
@@ -98,13 +108,18 @@ def _make(out: Path, wanted: dict[str, Any], build: Callable[[Path], None]) -> N
         for left in partial.glob(".*.tmp"):  # by a writer that was killed
             left.unlink()
         found = json.loads(started.read_text() or "null") if started.is_file() else None
-        if found is None or {entry.name for entry in partial.iterdir()} <= {_STARTED, ".lock"}:
+        if found is None or not _holds_work(partial):
             _empty(partial)
             write_text(started, json.dumps(wanted))
         else:
             _require_same(partial, found, wanted)
         begin = time.perf_counter()
-        build(partial)
+        try:
+            build(partial)
+        except BaseException:
+            if world().size == 1 and not _holds_work(partial):  # several may still write there
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
         return_memory()
         manifest = wanted | {
             "fingerprint": _digest(wanted),
@@ -117,7 +132,17 @@ def _make(out: Path, wanted: dict[str, Any], build: Callable[[Path], None]) -> N
             out.rmdir()
         partial.rename(out)
     with contextlib.suppress(OSError):
-        (out / ".lock").unlink()
+        (out / _LOCK).unlink()
+
+
+def _reopen(out: Path, wanted: dict[str, Any]) -> None:
+    """Make a complete run one that was cut off."""
+    write_text(out / _STARTED, json.dumps(wanted))
+    try:
+        out.rename(_partial(out))
+    except OSError as error:
+        raise SppnetError(f"{out}: cannot be gone on with ({error.strerror}); remove it") from None
+    (_partial(out) / MANIFEST).unlink()
 
 
 def _partial(out: Path) -> Path:
@@ -186,25 +211,45 @@ def _require_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> N
     begun = out.suffix == _PARTIAL
     if found["stage"] != wanted["stage"]:
         raise UsageError(f"{out}: holds the result of {found['stage']}; give another --out")
-    differences = [
-        f"{name} was {found[part].get(name)!r}, not {wanted[part].get(name)!r}"
-        for part in ("config", "inputs")
-        for name in sorted({*found[part], *wanted[part]})
-        if found[part].get(name) != wanted[part].get(name)
-    ]
-    if differences:
+    settings = "; ".join(
+        f"{name} was {before!r}, not {now!r}"
+        for name, before, now in _differences(found["config"], wanted["config"])
+    )
+    sources = ", ".join(name for name, _, _ in _differences(found["inputs"], wanted["inputs"]))
+    reasons = [f"with other settings: {settings}"] if settings else []
+    reasons += [f"from other sources: {sources}"] if sources else []
+    if reasons:
         raise UsageError(
-            f"{out}: {'begun' if begun else 'made'} with other settings: {'; '.join(differences)}. "
+            f"{out}: {'begun' if begun else 'made'} {', and '.join(reasons)}. "
             + ("Start over with --no-resume" if begun else "Remove it")
             + " or give another --out"
         )
+
+
+def _differences(
+    found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of what differs; inside a setting that has parts the parts, as `recipe.rate`."""
+    for name in sorted({*found, *wanted}):
+        before, now = found.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now, f"{prefix}{name}.")
+        elif before != now:
+            yield prefix + name, before, now
+
+
+def _holds_work(partial: Path) -> bool:
+    """Whether a call that was cut off left a file to go on from."""
+    return any(
+        path.is_file() and path not in (partial / _STARTED, partial / _LOCK) for path in partial.rglob("*")
+    )
 
 
 @contextlib.contextmanager
 def _locked(partial: Path, out: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            lock = stack.enter_context((partial / ".lock").open("w"))
+            lock = stack.enter_context((partial / _LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (out / MANIFEST).is_file():  # renamed since we looked
                 raise FileExistsError
@@ -217,7 +262,7 @@ def _locked(partial: Path, out: Path) -> Iterator[None]:
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.name == ".lock":
+        if entry.name == _LOCK:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)

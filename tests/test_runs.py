@@ -14,10 +14,17 @@ from sppnet_cli.runs import fingerprint, read_manifest, run_stage
 
 
 @dataclass(frozen=True)
+class Recipe:
+    batch: int = 8
+    init: str = "he"
+
+
+@dataclass(frozen=True)
 class Config:
     rate: float = 0.1
     sizes: tuple[int, ...] = (224, 180)
     data: Path = Path("somewhere")
+    recipe: Recipe = Recipe()
 
 
 INPUTS = {"data": "abc"}
@@ -51,7 +58,12 @@ def test_a_run_is_written_and_says_what_it_was_made_from(out):
     assert list(out.parent.iterdir()) == [out]
     manifest = read_manifest(out)
     assert manifest["stage"] == "train"
-    assert manifest["config"] == {"rate": 0.1, "sizes": [224, 180], "data": "somewhere"}
+    assert manifest["config"] == {
+        "rate": 0.1,
+        "sizes": [224, 180],
+        "data": "somewhere",
+        "recipe": {"batch": 8, "init": "he"},
+    }
     assert manifest["inputs"] == INPUTS
     assert manifest["seconds"] >= 0
     assert {"sppnet", "python", "torch", "torchvision", "numpy"} <= manifest["environment"].keys()
@@ -64,14 +76,54 @@ def test_a_complete_run_returns_at_once(out):
     assert (out / "manifest.json").read_bytes() == before
 
 
+def test_an_unfinished_run_is_gone_on_with(out):
+    def unfinished(folder):
+        return (folder / "left").is_file()
+
+    def begin(folder):
+        write(folder)
+        (folder / "left").write_text("")
+
+    def finish(folder):
+        assert folder == out.with_name("a.partial")
+        assert sorted(path.name for path in folder.iterdir()) == [
+            ".lock",
+            "left",
+            "result.txt",
+            "started.json",
+        ]
+        (folder / "left").unlink()
+
+    def run(build, config=Config()):
+        return run_stage(out, "train", config, INPUTS, build, unfinished=unfinished)
+
+    run(begin)
+    made = (out / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match=r"rate was 0\.1, not 0\.2"):
+        run(never, Config(rate=0.2))
+    assert (out / "manifest.json").read_bytes() == made
+    with pytest.raises(KeyboardInterrupt):
+        run(cut_off)
+    assert not out.exists()
+    out.with_name("a.partial").joinpath("half.txt").unlink()
+    run(finish)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+    run(never)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"config": Config(rate=0.2)}, "rate was 0.1, not 0.2"),
         ({"config": Config(sizes=(224,))}, "sizes was [224, 180], not [224]"),
-        ({"inputs": {"data": "abd"}}, "data was 'abc', not 'abd'"),
-        ({"inputs": {}}, "data was 'abc', not None"),
-        ({"inputs": {"data": "abc", "head": "h"}}, "head was None, not 'h'"),
+        ({"config": Config(recipe=Recipe(batch=16))}, "settings: recipe.batch was 8, not 16. Remove it or"),
+        ({"inputs": {"data": "abd"}}, "made from other sources: data. Remove it or"),
+        ({"inputs": {}}, "from other sources: data"),
+        ({"inputs": {"data": "abd", "head": "h"}}, "from other sources: data, head."),
+        (
+            {"config": Config(rate=0.2), "inputs": {"data": "abd"}},
+            "made with other settings: rate was 0.1, not 0.2, and from other sources: data. Remove",
+        ),
         ({"stage": "detect"}, "holds the result of train"),
     ],
 )
@@ -119,7 +171,7 @@ def test_a_stage_cut_off_resumes_with_what_it_left(out):
     ("changed", "message"),
     [
         ({"config": Config(rate=0.2)}, "begun with other settings: rate was 0.1, not 0.2. Start over with"),
-        ({"inputs": {"data": "abd"}}, "begun with other settings: data was 'abc', not 'abd'"),
+        ({"inputs": {"data": "abd"}}, "begun from other sources: data. Start over with --no-resume or"),
         ({"stage": "detect"}, "holds the result of train"),
     ],
 )
@@ -140,6 +192,29 @@ def test_a_start_that_left_nothing_stands_in_nobodys_way(out):
     with pytest.raises(KeyboardInterrupt):
         make(out, nothing)
     make(out, config=Config(rate=0.2))
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+
+
+def test_a_failure_that_left_no_file_leaves_no_folder(out):
+    def fail(folder):
+        (folder / "parts").mkdir()
+        raise DataError("no data")
+
+    with pytest.raises(DataError, match="no data"):
+        make(out, fail)
+    assert not list(out.parent.iterdir())
+
+
+def test_empty_folders_of_a_killed_start_stand_in_nobodys_way(out):
+    script = (
+        "import os, sys; from dataclasses import make_dataclass; from pathlib import Path\n"
+        "from sppnet_cli.runs import run_stage\n"
+        "def build(folder): (folder / 'parts').mkdir(); os._exit(9)\n"
+        "run_stage(Path(sys.argv[1]), 'train', make_dataclass('Config', [])(), {}, build)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(out)], check=False).returncode == 9
+    assert (out.with_name("a.partial") / "parts").is_dir()
+    make(out)
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
 
 

@@ -21,6 +21,7 @@ from sppnet_cli.data.proposals import read_boxes
 from sppnet_cli.data.voc import Annotation, VocDetection
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.features.distinct import PooledWindows, pool_distinct
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
 from sppnet_cli.runs import return_memory
@@ -54,16 +55,21 @@ class FeatureCache:
         """Whether the file `name` is there."""
         return (self.folder / name).is_file()
 
+    def reads(self, name: str) -> bool:
+        """Whether the file `name` is there and would be read."""
+        return self._reads and self.has(name)
+
     def __call__(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives, in 16 bits (32 where it does not fit) and on the CPU, from the file `name` or anew."""
         file = self.folder / name
-        if self._reads and file.is_file():
+        if self.reads(name):
             with suppress(OSError, ValueError, EOFError):
                 return torch.from_numpy(np.load(file, allow_pickle=False))
         start = time.perf_counter()
         value = compute()
         # Halves end at 65,504; what does not fit stays in 32 bits.
-        stored = (value.half() if value.numel() == 0 or float(value.abs().max()) < 6e4 else value).cpu()
+        fits = value.numel() == 0 or float(value.abs().max()) < 6e4
+        stored = (value.half() if fits else value.float()).cpu()
         seconds = time.perf_counter() - start
         return_memory()
         if self.keeps:
@@ -186,20 +192,34 @@ class WindowSource:
         """
         key = (index, flip)
         if key not in self._memo:  # the last image only: successive layers ask for the same one again
-            features = tuple(self.cache(name, compute) for name, compute in self._features(index, flip))
+            features = self._read(self._features(index, flip))
             self._memo.clear()
             self._memo[key] = features
         features = self._memo[key]
-        device = self.extractor.device
         if isinstance(self.extractor, RcnnWindows):
             vectors = features[0] if rows is None else features[0][torch.from_numpy(rows)]
-            return vectors.to(device, torch.float32)
+            return self._on_device(vectors)
         windows = self.windows(index)
         boxes = windows.boxes if rows is None else windows.boxes[rows]
         if flip:
             boxes = flip_boxes(boxes, windows.size[1])
-        maps = tuple(conv5.to(device, torch.float32) for conv5 in features)
-        return self.extractor.pool(FeatureMaps(windows.size, maps), boxes, scales)
+        return self.extractor.pool(self._maps(windows.size, features), boxes, scales)
+
+    def pooled_distinct(
+        self, index: int, windows: ImageWindows, image: NDArray[np.uint8] | None = None
+    ) -> PooledWindows:
+        """Pyramid vectors of an image's `windows`, once for those that share theirs.
+
+        `image` is the image where it was read already.
+        """
+        features = self._read(self._features(index, windows=windows, image=image))
+        if isinstance(self.extractor, RcnnWindows):
+            return PooledWindows(self._on_device(features[0]), np.arange(len(windows.boxes)))
+        return pool_distinct(self.extractor, self._maps(windows.size, features), windows.boxes)
+
+    def wants_image(self, index: int) -> bool:
+        """Whether the cache lacks some of what `pooled` needs."""
+        return not all(self.cache.reads(name) for name, _ in self._features(index))
 
     def keep(self, index: int, *, flip: bool = False) -> bool:
         """Put what `pooled` needs into the cache, unless it is there.  False when the cache takes no more."""
@@ -208,27 +228,42 @@ class WindowSource:
                 self.cache(name, compute)
         return self.cache.keeps
 
-    def _features(self, index: int, flip: bool) -> list[tuple[str, Callable[[], Tensor]]]:
+    def _read(self, features: list[tuple[str, Callable[[], Tensor]]]) -> tuple[Tensor, ...]:
+        return tuple(self.cache(name, compute) for name, compute in features)
+
+    def _on_device(self, stored: Tensor) -> Tensor:
+        return stored.to(self.extractor.device, self.extractor.dtype)
+
+    def _maps(self, size: tuple[int, int], features: tuple[Tensor, ...]) -> FeatureMaps:
+        return FeatureMaps(size, tuple(self._on_device(conv5) for conv5 in features))
+
+    def _features(
+        self,
+        index: int,
+        flip: bool = False,
+        windows: ImageWindows | None = None,
+        image: NDArray[np.uint8] | None = None,
+    ) -> list[tuple[str, Callable[[], Tensor]]]:
         """What is worth a cache: the name of a file and how to compute what it holds."""
         image_id, extractor = self.dataset.ids[index], self.extractor
         file = f"{image_id}{'-flipped' * flip}.npy"
 
         @functools.cache  # once for all scales
-        def image() -> NDArray[np.uint8]:
-            read = self.dataset.image(image_id)
+        def pixels() -> NDArray[np.uint8]:
+            read = self.dataset.image(image_id) if image is None else image
             return np.ascontiguousarray(read[:, ::-1]) if flip else read
 
         if isinstance(extractor, RcnnWindows):
 
             def vectors() -> Tensor:
-                windows = self.windows(index)
-                boxes = flip_boxes(windows.boxes, windows.size[1]) if flip else windows.boxes
-                return extractor.pool(extractor.prepare(image()), boxes)
+                of_image = windows or self.windows(index)
+                boxes = flip_boxes(of_image.boxes, of_image.size[1]) if flip else of_image.boxes
+                return extractor.pool(extractor.prepare(pixels()), boxes)
 
             return [(file, vectors)]
 
         def conv5(scale: int) -> Tensor:
-            return extractor.conv5(extractor.network_input(image(), scale))
+            return extractor.conv5(extractor.network_input(pixels(), scale))
 
         return [(f"{scale}/{file}", functools.partial(conv5, scale)) for scale in extractor.scales]
 

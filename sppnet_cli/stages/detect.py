@@ -3,27 +3,34 @@
 import itertools
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sppnet_cli.atomic import atomic_path, write_text
 from sppnet_cli.console import track, warn
+from sppnet_cli.data.ahead import ahead
 from sppnet_cli.detection.detector import Detection, Detector, detect_together
+from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
 from sppnet_cli.evaluation.proposal_recall import proposal_recall
-from sppnet_cli.features.windows import WindowSource
+from sppnet_cli.features.windows import ImageWindows, WindowSource
+from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
 
 DETECTIONS_FILE = "detections.csv"
 RECALL_FILE = "proposal_recall.csv"
+SKIPPED_FILE = "skipped.csv"
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
-_PARTS = "parts"  # folder: what was found in each image, until the run is whole
+_PARTS = "parts"  # folder: what was found in each image, until none is left to try again
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,18 @@ class DetectConfig:
     """`sppnet detect` on a dataset."""
 
     windows: WindowConfig
+    fast: FastOptions | None = None  # None: exact
+    precision: Precision | None = None  # None: fp32
 
 
 def detect_stage(
-    config: DetectConfig, detectors: Sequence[Path], inputs: WindowInputs, out: Path, *, device: str
+    config: DetectConfig,
+    detectors: Sequence[Path],
+    inputs: WindowInputs,
+    out: Path,
+    *,
+    device: str,
+    workers: int = 1,
 ) -> Path:
     """`detections.csv`: a row per detection; boxes in 0-based inclusive pixels of the original image.
 
@@ -42,8 +57,9 @@ def detect_stage(
     proposals cover the objects: `proposal_recall.csv`.  Several detectors are combined (`detect_together`).
 
     Several processes share the images; what one finds is on disk at once, so that a call that was cut off goes on
-    with the image that it had in hand.  An image that cannot be read is warned of, counted in `skipped.csv` and
-    left out.
+    with the image that it had in hand.  An image that cannot be read, or whose proposals cannot, is warned of, counted
+    in `skipped.csv` and left out; the same call again tries it again, and only it.  `workers` threads read the next
+    images meanwhile.
     """
     names = ["detector", *(f"detector {k}" for k in range(2, len(detectors) + 1))]
     sources = inputs.fingerprints() | {
@@ -74,7 +90,7 @@ def detect_stage(
             )
         parts = folder / _PARTS
         parts.mkdir(exist_ok=True)
-        found = gather(_detect_share(models, pooled, parts))
+        found = gather(_detect_share(models, pooled, parts, workers))
         skipped = sorted(itertools.chain.from_iterable(found))
         if len(skipped) == len(source):
             raise DataError(
@@ -84,10 +100,11 @@ def detect_stage(
             return
         for _, _, reason in itertools.chain.from_iterable(found[1:]):
             warn(f"skipped: {reason}")
+        (folder / SKIPPED_FILE).unlink(missing_ok=True)
         if skipped:
             warn(f"{len(skipped)} of {len(source)} images were skipped")
             frame = pd.DataFrame(skipped, columns=["index", "image", "reason"])
-            frame[["image", "reason"]].to_csv(folder / "skipped.csv", index=False)
+            frame[["image", "reason"]].to_csv(folder / SKIPPED_FILE, index=False)
         left_out = {image_id for _, image_id, _ in skipped}
         with (
             atomic_path(folder / DETECTIONS_FILE) as temporary,
@@ -113,16 +130,30 @@ def detect_stage(
         )
         write_text(folder / RECALL_FILE, recall.table().to_csv(index=False, lineterminator="\n"))
 
-    run_stage(out, "detect", config, sources, build, together=True)
-    if world().first:
+    def unfinished(folder: Path) -> bool:
+        return (folder / SKIPPED_FILE).is_file()
+
+    run_stage(out, "detect", config, sources, build, together=True, unfinished=unfinished)
+    if world().first and not unfinished(out):
         shutil.rmtree(out / _PARTS, ignore_errors=True)  # now that the run is whole
     return out
+
+
+def skipped_images(run: Path) -> dict[str, str]:
+    """The images that a run of `detect_stage` left out, each with the reason."""
+    if not (run / SKIPPED_FILE).is_file():
+        return {}
+    rows = pd.read_csv(run / SKIPPED_FILE, dtype=str, keep_default_na=False)
+    return dict(zip(rows["image"], rows["reason"], strict=True))
 
 
 def _load(config: DetectConfig, detectors: Sequence[Path], device: str) -> list[Detector]:
     """The detectors, the first at the config's scales where it names some; `UsageError` where they do not fit together."""
     own = [config.windows.scales or None] + [None] * (len(detectors) - 1)
-    models = [Detector.load(path, device, scales) for path, scales in zip(detectors, own, strict=True)]
+    models = [
+        Detector.load(path, device, scales, fast=config.fast, precision=config.precision or "fp32")
+        for path, scales in zip(detectors, own, strict=True)
+    ]
     for path, model in zip(detectors, models, strict=True):
         if (model.class_names, model.protocol) != (models[0].class_names, models[0].protocol):
             raise UsageError(
@@ -132,25 +163,34 @@ def _load(config: DetectConfig, detectors: Sequence[Path], device: str) -> list[
 
 
 def _detect_share(
-    models: Sequence[Detector], sources: Sequence[WindowSource], parts: Path
+    models: Sequence[Detector], sources: Sequence[WindowSource], parts: Path, workers: int
 ) -> list[tuple[int, str, str]]:
     """Write a file of rows for each image of this process's share; returns (index, image, reason) of those skipped."""
     here, ids = world(), sources[0].dataset.ids
     share = range(here.rank, len(ids), here.size)
     missing = [index for index in share if not (parts / f"{ids[index]}.csv").is_file()]
     skipped = []
-    for index in track(missing, f"detecting with {' and '.join(model.layer.name for model in models)}"):
-        try:
-            windows = sources[0].windows(index)
-            pooled = [source.pooled(index) for source in sources]
-            found = detect_together(models, pooled, windows.boxes, windows.size)
-        except DataError as error:
-            warn(f"skipped: {error}")
-            skipped.append((index, ids[index], str(error)))
-            continue
-        rows = as_frame(ids[index], found, models[0].class_names)
-        text = rows.to_csv(header=False, index=False, lineterminator="\n")
-        write_text(parts / f"{ids[index]}.csv", text)
+
+    def read(index: int) -> tuple[ImageWindows, NDArray[np.uint8] | None]:
+        wanted = any(source.wants_image(index) for source in sources)
+        return sources[0].windows(index), sources[0].dataset.image(ids[index]) if wanted else None
+
+    threads = max(1, workers)
+    title = f"detecting with {' and '.join(model.layer.name for model in models)}"
+    with ThreadPoolExecutor(threads) as pool:
+        images = ahead(pool, read, missing, 2 * threads)
+        for index, reading in zip(missing, track(images, title, len(missing)), strict=True):
+            try:
+                windows, image = reading.result()
+                pooled = [source.pooled_distinct(index, windows, image) for source in sources]
+                found = detect_together(models, pooled, windows.boxes, windows.size)
+            except DataError as error:
+                warn(f"skipped: {error}")
+                skipped.append((index, ids[index], str(error)))
+                continue
+            rows = as_frame(ids[index], found, models[0].class_names)
+            text = rows.to_csv(header=False, index=False, lineterminator="\n")
+            write_text(parts / f"{ids[index]}.csv", text)
     return skipped
 
 

@@ -7,6 +7,7 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.bbox import train_bbox
+from sppnet_cli.learning.shortcuts import train_shortcuts
 from sppnet_cli.learning.svm import feature_scale, train_svms
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.runs import fingerprint, run_stage
@@ -34,7 +35,8 @@ def svm_stage(
 ) -> Path:
     """A detector with an SVM per class on `config.layer`, of the fine-tuned `head` where one is given.
 
-    The rows of hard-negative mining take at most `max_gib`.  A stage that was cut off goes on where it last saved.
+    On fc6 or fc7 it gets its shortcuts too.  The rows of hard-negative mining take at most `max_gib`.  A stage that was
+    cut off goes on where it last saved.
     Several processes share the images while they fill the cache with features; then the first trains alone.
     """
     sources = inputs.fingerprints() | {"network": fingerprint(network)}
@@ -54,7 +56,12 @@ def svm_stage(
         protocol = source.extractor.protocol
         svms = train_svms(source, layer, protocol, seed=config.seed, max_gib=max_gib, folder=folder)
         names = source.dataset.class_names
-        Detector(source.extractor, config.layer, names, svms, head=tuned).save(folder)
+        detector = Detector(source.extractor, config.layer, names, svms, head=tuned)
+        if config.layer != "pool5":
+            detector.shortcuts = train_shortcuts(
+                source, layer, detector.score_pooled, protocol, seed=config.seed
+            )
+        detector.save(folder)
 
     return run_stage(out, "train-svm", config, sources, build, together=True)
 
@@ -96,7 +103,13 @@ def bbox_stage(
         scale = feature_scale(source, Layer("pool5"), norm, config.seed)
         regressors = train_bbox(source, base.protocol, scale, max_gib=max_gib)
         Detector(
-            base.extractor, base.layer.name, base.class_names, base.svms, head=base.head, bbox=regressors
+            base.extractor,
+            base.layer.name,
+            base.class_names,
+            base.svms,
+            head=base.head,
+            bbox=regressors,
+            shortcuts=base.shortcuts,
         ).save(folder)
 
     return run_stage(out, "train-bbox", config, sources, build, together=True)

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from sppnet_cli.console import track
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor
@@ -52,8 +54,8 @@ def window_source(
 ) -> WindowSource:
     """The windows of `config`, with the ground truth among them when `truth`.
 
-    `network_id` (a fingerprint) and the data's fingerprint keep cached maps apart; R-CNN's vectors also depend on
-    the windows.
+    `network_id` (a fingerprint), the data's fingerprint and the precision keep cached maps apart; R-CNN's vectors also
+    depend on the windows.
     """
     if config.protocol not in PROTOCOLS:
         raise UsageError(f"unknown protocol {config.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -64,6 +66,8 @@ def window_source(
     else:
         extractor = network
     key = f"{config.method} {network_id} {fingerprint(dataset.root)}"
+    if extractor.dtype != torch.float32:
+        key += f" {extractor.dtype}"
     if config.method == "rcnn":
         key += f" {fingerprint(inputs.proposals)} {config.max_windows} {truth}"
     folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

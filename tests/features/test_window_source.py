@@ -11,6 +11,7 @@ from sppnet_cli.features import windows as module
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
 from sppnet_cli.features.windows import FeatureCache, WindowSource
+from sppnet_cli.network import precision
 from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER, RELEASED
@@ -378,3 +379,46 @@ def test_on_a_gpu_features_lie_there(source_of):
         first = source.pooled(0)
         assert first.device.type == "cuda"
         assert torch.equal(source_of(extractor, cache=f"cache{number}").pooled(0), first)
+
+
+@pytest.mark.parametrize("method", ["spp", "rcnn"])
+@pytest.mark.parametrize("given", [False, True])
+def test_distinct_vectors_are_those_of_the_windows(network, source_of, monkeypatch, method, given):
+    extractor = spp(network) if method == "spp" else RcnnWindows(network, PAPER)
+    source = source_of(extractor)
+    path = source.proposals / "boxes" / f"{source.dataset.ids[0]}.npy"
+    np.save(path, np.repeat(np.load(path), 2, axis=0)[: 2 * WINDOWS - 1])
+    source = source_of(extractor, max_windows=2 * WINDOWS)
+    expected = source_of(extractor, cache="other", max_windows=2 * WINDOWS).pooled(0)
+    windows, image = source.windows(0), source.dataset.image(source.dataset.ids[0])
+    assert source.wants_image(0)
+    if given:  # nothing is read twice
+        monkeypatch.setattr(type(source.dataset), "image", None)
+        monkeypatch.setattr(type(source), "windows", None)
+    for _ in range(2):
+        vectors, rows = source.pooled_distinct(0, windows, image if given else None)
+        assert len(rows) == 2 * WINDOWS - 1
+        assert len(vectors) == (WINDOWS if method == "spp" else 2 * WINDOWS - 1)
+        assert torch.equal(vectors[torch.from_numpy(rows)], expected)
+    assert not source.wants_image(0)
+    assert source.wants_image(1)
+
+
+@pytest.mark.parametrize("method", ["spp", "rcnn"])
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_bf16_comes_back_from_the_cache(network, source_of, monkeypatch, method, factor):
+    monkeypatch.setattr(precision, "_fast_bf16", lambda device: True)
+    extractor = (
+        SppWindows(network, PAPER, SCALES, precision="bf16")
+        if method == "spp"
+        else RcnnWindows(network, PAPER, precision="bf16")
+    )
+    original = extractor.conv5
+    monkeypatch.setattr(extractor, "conv5", lambda pixels: original(pixels) * factor)
+    source, windows = source_of(extractor), source_of(extractor).windows(0)
+    first, again = (source.pooled_distinct(0, windows).vectors for _ in range(2))
+    assert not source.wants_image(0)
+    assert first.dtype == again.dtype == torch.bfloat16
+    assert torch.equal(first, again)
+    prepared = extractor.prepare(source.dataset.image(source.dataset.ids[0]))
+    torch.testing.assert_close(source.pooled(0), extractor.pool(prepared, windows.boxes))

@@ -45,6 +45,7 @@ def image_windows(proposals=(), truth=(), labels=None, difficult=None, size=(400
 def bare_extractor(protocol=PAPER, dimension=4, method="spp"):
     """An extractor on a network that has ZF-5's geometry and nothing else."""
     network = nn.Module()
+    network.trunk = nn.Identity()
     network.spec = SimpleNamespace(levels=(1, 2, 3, 6))
     network.geometry = Geometry(16, 20.0, 139)
     network.pooled_size = dimension

@@ -129,7 +129,9 @@ def test_divergence_ends_the_run(toy, tmp_path):
 
 
 def test_fewer_images_than_a_batch(toy, tmp_path):
-    with pytest.raises(SppnetError, match="16 training images are less than a batch of 17"):
+    with pytest.raises(
+        UsageError, match=r"16 training images are less than a batch of 17; take more .* or a smaller --batch"
+    ):
         train(toy, tmp_path, replace(RECIPE, batch=17))
 
 

@@ -1,17 +1,26 @@
 """Detections of a split as a run directory."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.spp import FeatureMaps
+from sppnet_cli.learning.shortcuts import Shortcuts
+from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.low_rank import principal_axes
+from sppnet_cli.network.sppnet import Head
+from sppnet_cli.runs import read_manifest
 from sppnet_cli.stages import detect as stage
-from sppnet_cli.stages.detect import DetectConfig, as_frame, detect_stage
+from sppnet_cli.stages.detect import DetectConfig, as_frame, detect_stage, skipped_images
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
 SCALES = (120, 240)
@@ -20,21 +29,12 @@ FILES = ["comp4", "detections.csv", "manifest.json", "proposal_recall.csv"]
 
 
 @pytest.fixture
-def data(tiny_data, tmp_path):
-    """A copy of the tiny VOC, to be spoilt."""
-    return shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
-
-
-@pytest.fixture
-def proposals(random_proposals, tmp_path):
-    return shutil.copytree(random_proposals, tmp_path / "proposals")
-
-
-@pytest.fixture
 def detect(random_detector, data, proposals, tmp_path):
-    def run(name="run", gigabytes=1.0, config=CONFIG):
+    def run(name="run", gigabytes=1.0, config=CONFIG, workers=1):
         inputs = WindowInputs(data, proposals, tmp_path / "cache", gigabytes)
-        return detect_stage(config, (random_detector,), inputs, tmp_path / name, device="cpu")
+        return detect_stage(
+            config, (random_detector,), inputs, tmp_path / name, device="cpu", workers=workers
+        )
 
     return run
 
@@ -118,6 +118,123 @@ def test_an_image_that_cannot_be_read_is_left_out(detect, data, capsys):
     told = capsys.readouterr().err
     assert f"warning: skipped: {dataset.image_path(dataset.ids[2])}" in told
     assert "1 of 6 images were skipped" in told
+
+
+@pytest.mark.parametrize("broken", ["image", "proposals"])
+def test_what_was_skipped_is_tried_again_once_it_is_repaired(detect, data, proposals, seen, broken, tmp_path):
+    whole = detect("whole")
+    shutil.rmtree(tmp_path / "cache")
+    dataset = load_voc(data, "test", 6)
+    files = [
+        dataset.image_path(i) if broken == "image" else proposals / "boxes" / f"{i}.npy" for i in dataset.ids
+    ]
+    contents = [file.read_bytes() for file in files]
+    for k in (2, 4):
+        files[k].write_bytes(contents[k][:100])
+    run = detect()
+    assert list(skipped_images(run)) == [dataset.ids[2], dataset.ids[4]]
+    assert str(files[2]) in skipped_images(run)[dataset.ids[2]]
+
+    files[4].write_bytes(contents[4])
+    seen.clear()
+    assert detect() == run
+    assert len(seen) == 1
+    assert list(skipped_images(run)) == [dataset.ids[2]]
+    seen.clear()
+    assert detect() == run
+    assert not seen  # tried, and still broken
+    assert list(skipped_images(run)) == [dataset.ids[2]]
+
+    files[2].write_bytes(contents[2])
+    assert detect() == run
+    assert len(seen) == 1
+    assert skipped_images(run) == {}
+    assert sorted(path.name for path in run.iterdir()) == FILES
+    for name in ("detections.csv", "proposal_recall.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    seen.clear()
+    assert detect() == run
+    assert not seen
+
+
+def test_a_run_with_skipped_images_is_still_only_of_its_settings(detect, data):
+    dataset = load_voc(data, "test", 6)
+    dataset.image_path(dataset.ids[2]).write_bytes(b"")
+    run = detect()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = replace(CONFIG, windows=replace(CONFIG.windows, max_windows=7))
+    with pytest.raises(UsageError, match="max_windows was 1000, not 7"):
+        detect(config=other)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_any_number_of_workers_gives_the_same_bytes(detect, data, workers):
+    dataset = load_voc(data, "test", 6)
+    dataset.image_path(dataset.ids[3]).write_bytes(b"")
+    one, several = detect("one"), detect("several", workers=workers)
+    for name in ("detections.csv", "skipped.csv", "proposal_recall.csv"):
+        assert (one / name).read_bytes() == (several / name).read_bytes()
+
+
+@pytest.fixture
+def fc_detector(random_detector, tmp_path):
+    """A detector on fc7 that has learnt nothing, with shortcuts that have not either."""
+    base = Detector.load(random_detector)
+    torch.manual_seed(0)
+    head = Head(base.extractor.network.pooled_size, 32, 2).eval()
+    rng = np.random.default_rng(0)
+    classes = len(base.class_names)
+    svms = Svms(rng.normal(size=(classes, 32)).astype(np.float32), np.full(classes, 0.0, np.float32), 1.0)
+    folder = tmp_path / "fc_detector"
+    folder.mkdir()
+    axes = {name: principal_axes(torch.randn(40, 32)) for name in ("fc6", "fc7")}
+    shortcuts = Shortcuts(base.svms, axes)
+    Detector(base.extractor, "fc7", base.class_names, svms, head=head, shortcuts=shortcuts).save(folder)
+    return folder
+
+
+def test_fast_runs_are_runs_of_other_settings(fc_detector, data, proposals, tmp_path):
+    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
+
+    def detect(name, fast):
+        config = replace(CONFIG, fast=fast)
+        return detect_stage(config, (fc_detector,), inputs, tmp_path / name, device="cpu")
+
+    whole, fast = detect("whole", None), detect("fast", FastOptions((8, 4), 0.3))
+    assert read_manifest(fast)["config"]["fast"] == {"fc_rank": [8, 4], "cascade": 0.3}
+    rows = [len(pd.read_csv(run / "detections.csv")) for run in (whole, fast)]
+    assert 0 < rows[1] < rows[0]
+    assert detect("fast", FastOptions((8, 4), 0.3)) == fast
+    with pytest.raises(UsageError, match=r"made with other settings: fast.cascade was 0.3, not 0.4"):
+        detect("fast", FastOptions((8, 4), 0.4))
+    with pytest.raises(UsageError, match="made with other settings: fast was"):
+        detect("fast", None)
+
+
+def test_a_detector_of_before_the_shortcuts_is_not_made_fast(fc_detector, data, proposals, tmp_path):
+    (fc_detector / "shortcuts.safetensors").unlink()
+    about = json.loads((fc_detector / "detector.json").read_text())
+    del about["shortcuts"]
+    (fc_detector / "detector.json").write_text(json.dumps(about))
+    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
+
+    def detect(name, fast):
+        config = replace(CONFIG, windows=replace(CONFIG.windows, limit=1), fast=fast)
+        return detect_stage(config, (fc_detector,), inputs, tmp_path / name, device="cpu")
+
+    with pytest.raises(DataError, match=r"fc_detector: has no shortcuts.safetensors"):
+        detect("fast", FastOptions((8, 4), 0.3))
+    assert not (tmp_path / "fast").exists()
+    assert len(pd.read_csv(detect("whole", None) / "detections.csv")) > 0
+
+
+def test_a_run_of_before_the_fast_options_is_still_the_same_run(detect):
+    run = detect()
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["config"]["fast"], manifest["config"]["precision"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert detect() == run
 
 
 def test_no_image_can_be_used(detect, data):

@@ -1,9 +1,14 @@
 """Detectors as run directories: training that is cut off, and the bound on memory."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import SppnetError
 from sppnet_cli.learning import svm
 from sppnet_cli.learning.negatives import negatives
@@ -69,3 +74,45 @@ def test_box_regression_takes_turns_in_little_memory(train, tiny_data, random_pr
     assert np.abs(plenty.weights).max() > 0
     with pytest.raises(SppnetError, match="allow more with --max-memory"):
         regressors("none", 1e-5)
+
+
+def test_detectors_on_fc_layers_have_shortcuts_which_regressors_leave_as_they_are(
+    tiny_network, tiny_data, random_proposals, tmp_path
+):
+    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
+
+    def train(name, layer, method="spp"):
+        windows = WindowConfig("trainval", method, (120, 240) if method == "spp" else (), "paper", 20, 4)
+        config = SvmConfig(windows, layer, 0)
+        out = tmp_path / name
+        return svm_stage(config, tiny_network, None, inputs, out, device="cpu", max_gib=0.05)
+
+    fc6 = train("fc6", "fc6")
+    assert files(train("again", "fc6")) == files(fc6)
+    assert (fc6 / "shortcuts.safetensors").is_file()
+
+    def regress(name, detector):
+        config = BboxConfig(replace(WINDOWS, max_windows=20, limit=4), 0)
+        return bbox_stage(config, detector, inputs, tmp_path / name, device="cpu", max_gib=1.0)
+
+    regressed = regress("bb", fc6)
+    assert files(regressed)["shortcuts.safetensors"] == files(fc6)["shortcuts.safetensors"]
+    detector = Detector.load(regressed, fast=FastOptions((6,), 0.5))
+    assert detector.bbox is not None
+    found = detector.shortcuts
+    assert found.cascade.weights.shape == (20, detector.extractor.network.pooled_size)
+    assert {name: axes.axes.shape for name, axes in found.axes.items()} == {"fc6": (24, 12)}
+
+    old = shutil.copytree(fc6, tmp_path / "old")  # of before the shortcuts
+    (old / "shortcuts.safetensors").unlink()
+    about = json.loads((old / "detector.json").read_text())
+    del about["shortcuts"]
+    (old / "detector.json").write_text(json.dumps(about))
+    without = Detector.load(regress("old bb", old))
+    assert without.shortcuts is None
+    np.testing.assert_array_equal(without.bbox.weights, detector.bbox.weights)
+
+    rcnn = Detector.load(train("rcnn", "fc7", "rcnn"), fast=FastOptions((6, 4))).shortcuts
+    assert rcnn.cascade is None
+    assert {name: axes.axes.shape for name, axes in rcnn.axes.items()} == {"fc6": (24, 12), "fc7": (24, 12)}
+    assert not (train("pool5", "pool5") / "shortcuts.safetensors").exists()

@@ -1,0 +1,139 @@
+"""What lets a detector pass its fc layers by in part: a guess at its scores, and the axes of its fc layers' outputs."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from torch import Tensor
+
+from sppnet_cli.console import track
+from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.rcnn import RcnnWindows
+from sppnet_cli.features.windows import WindowSource
+from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.low_rank import Axes, principal_axes
+from sppnet_cli.protocols import Protocol
+
+_SAMPLES = 6000
+_IMAGES = 200
+_CANDIDATES = 200  # windows of an image that are scored
+_PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # parts of the mean squared norm of a sample
+_HELD_OUT = 5  # of so many images one chooses the penalty
+
+
+class Shortcuts(NamedTuple):
+    """What a detector needs to pass its fc layers by in part."""
+
+    cascade: Svms | None  # guesses at its scores; None for R-CNN, whose time does not go into the fc layers
+    axes: dict[str, Axes]  # of fc6, and of fc7 where the detector is on fc7
+
+
+def train_shortcuts(
+    source: WindowSource,
+    layer: Layer,
+    score: Callable[[Tensor], NDArray[np.float32]],
+    protocol: Protocol,
+    *,
+    seed: int,
+) -> Shortcuts:
+    """Shortcuts for a detector on `layer`, fc6 or fc7, that gives pooled vectors the scores `(N, K)` of `score`.
+
+    At most 6,000 windows of at most 200 random images are learnt from: of each image a third that overlap an object by
+    half, a third of those scoring highest, the rest at random.
+    """
+    rng = np.random.default_rng(seed)
+    images = np.sort(rng.permutation(len(source))[:_IMAGES])
+    samples = [
+        _samples(source, score, index, _SAMPLES // len(images), rng)
+        for index in track(images.tolist(), "shortcuts")
+    ]
+    vectors = np.concatenate([each.vectors for each in samples])
+    axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))
+    if isinstance(source.extractor, RcnnWindows):
+        return Shortcuts(None, axes)
+    scores = np.concatenate([each.scores for each in samples])
+    image = np.repeat(np.arange(len(samples)), [len(each.scores) for each in samples])
+    return Shortcuts(train_cascade(vectors, scores, image, protocol), axes)
+
+
+def train_cascade(
+    vectors: NDArray[np.float32], scores: NDArray[np.float32], image: NDArray[np.intp], protocol: Protocol
+) -> Svms:
+    """Ridge regression from pooled vectors `(N, D)`, which are changed, to the scores `(N, K)`.
+
+    What scores below the detector's threshold need not be told apart and counts as scoring just that.  The penalty is
+    the one that predicts held-out images best; `image` `(N,)` numbers those that the vectors are of.
+    """
+    targets = np.maximum(scores, protocol.score_threshold)
+    norm = float(np.linalg.norm(vectors, axis=1).mean())
+    scale = protocol.feature_norm / norm if norm > 0 else 1.0
+    vectors *= np.float32(scale)
+    centre, mean = vectors.mean(axis=0), targets.mean(axis=0, dtype=np.float64)
+    vectors -= centre
+    gram = (vectors @ vectors.T).astype(np.float64)
+    multipliers = _ridge(gram, targets - mean, image % _HELD_OUT == _HELD_OUT - 1)
+    weights = multipliers.T.astype(np.float32) @ vectors
+    return Svms(weights, (mean - weights @ centre).astype(np.float32), scale)
+
+
+@torch.inference_mode()
+def _axes(layer: Layer, vectors: Tensor) -> dict[str, Axes]:
+    head = layer.head
+    assert head is not None
+    outputs = head.fc6(vectors * head.input_scale)
+    axes = {"fc6": principal_axes(outputs.cpu())}
+    if layer.name == "fc7":
+        axes["fc7"] = principal_axes(head.fc7(outputs.relu()).cpu())
+    return axes
+
+
+class _Samples(NamedTuple):
+    """Windows of an image to learn from."""
+
+    vectors: NDArray[np.float32]  # (n, D)
+    scores: NDArray[np.float32]  # (n, K)
+
+
+def _samples(
+    source: WindowSource,
+    score: Callable[[Tensor], NDArray[np.float32]],
+    index: int,
+    count: int,
+    rng: np.random.Generator,
+) -> _Samples:
+    overlap = source.windows(index).iou.max(axis=1, initial=0)
+    drawn = rng.permutation(len(overlap))
+    objects = drawn[overlap[drawn] >= 0.5][: count // 3]
+    others = np.setdiff1d(drawn, objects, assume_unique=True)  # in the order drawn
+    rows = np.concatenate([objects, others])[: max(_CANDIDATES, count)]
+    vectors = source.pooled(index, rows)
+    scores = score(vectors)
+    # After the objects the best of the rest, then as drawn.
+    best = len(objects) + np.argsort(-scores[len(objects) :].max(axis=1), kind="stable")[: count // 3]
+    wanted = np.concatenate([np.arange(len(objects)), best])
+    wanted = np.concatenate([wanted, np.setdiff1d(np.arange(len(rows)), wanted)])[:count]
+    return _Samples(vectors.float().cpu().numpy()[wanted], scores[wanted])
+
+
+def _ridge(
+    gram: NDArray[np.float64], targets: NDArray[np.float64], held_out: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Multipliers `(N, K)` of the samples, by the penalty that errs least on those held out."""
+    unit = np.trace(gram) / max(len(gram), 1) or 1.0
+    fitted = ~held_out
+    errors = []
+    for penalty in _PENALTIES:
+        guess = gram[np.ix_(held_out, fitted)] @ _solve(
+            gram[np.ix_(fitted, fitted)], targets[fitted], penalty * unit
+        )
+        errors.append(float(np.square(guess - targets[held_out]).sum()))
+    return _solve(gram, targets, _PENALTIES[int(np.argmin(errors))] * unit)
+
+
+def _solve(gram: NDArray[np.float64], targets: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    system = gram.copy()
+    system[np.diag_indices(len(system))] += penalty
+    return np.asarray(cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), targets))

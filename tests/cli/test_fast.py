@@ -1,0 +1,156 @@
+"""`sppnet detect` with the options that make it quick, as a user would type them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.learning.shortcuts import Shortcuts
+from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.low_rank import principal_axes
+from sppnet_cli.network.weights import load_network
+from sppnet_cli.protocols import PAPER
+
+TINY = ("--profile", "tiny", "--limit", "4", "--workers", "1", "-q")
+
+
+@pytest.fixture
+def detect(sppnet, tiny_network, tiny_data, tmp_path):
+    """Detects with a detector `svm` that has learnt nothing."""
+    data = tiny_data / "VOCdevkit"
+
+    def run(*options, layer="fc6"):
+        if not (tmp_path / "svm").is_dir():
+            (tmp_path / "svm").mkdir()
+            extractor = SppWindows(load_network(tiny_network), PAPER, (240,))
+            names, pooled_size = load_voc(data, "test").class_names, extractor.network.pooled_size
+            rng = np.random.default_rng(0)
+            svms, cascade = (
+                Svms(rng.normal(size=(20, width)).astype(np.float32), np.zeros(20, np.float32), 0.1)
+                for width in (pooled_size if layer == "pool5" else 24, pooled_size)
+            )
+            axes = {"fc6": principal_axes(torch.from_numpy(rng.normal(size=(30, 24)).astype(np.float32)))}
+            shortcuts = Shortcuts(cascade, axes) if layer == "fc6" else None
+            Detector(extractor, layer, names, svms, shortcuts=shortcuts).save(tmp_path / "svm")
+        return sppnet("detect", *TINY, "--data", data, "--detector", "svm", *options, "--json")
+
+    return run
+
+
+def test_fast_runs_lie_beside_the_exact_one(detect, sppnet, tmp_path):
+    results = {}
+    for options in (
+        (),
+        ("--fast",),
+        ("--fc-rank", "5"),
+        ("--fast", "--cascade", "1"),
+        ("--fc-rank", "5,3", "--cascade", "0.25"),
+    ):
+        code, out, err = detect(*options)
+        assert code == 0, err
+        result = json.loads(out)
+        assert result["n"] == 4
+        assert result["skipped"] == {}
+        folder = Path(result["detections"]).parent
+        config = json.loads((folder / "manifest.json").read_text())["config"]
+        results[folder.name.removeprefix("detections-svm-240-test")] = config["fast"]
+    assert results == {
+        "": None,
+        "-fast": {"fc_rank": [6], "cascade": 0.3},
+        "-rank5": {"fc_rank": [5], "cascade": None},
+        "-fast-cascade1": {"fc_rank": [6], "cascade": 1.0},
+        "-rank5,3-cascade0.25": {"fc_rank": [5, 3], "cascade": 0.25},
+    }
+
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "street.png")
+    code, out, _ = sppnet("detect", "--detector", "svm", "--fast", "street.png", "--json", "-q")
+    assert (code, json.loads(out)["out"]) == (0, "detections-fast")
+    assert (tmp_path / "detections-fast" / "street.jpg").is_file()
+
+
+def test_images_that_were_skipped_are_told_and_tried_again(detect, tiny_data, tmp_path):
+    data = load_voc(tiny_data / "VOCdevkit", "test", 4)
+    assert detect("--out", "found")[0] == 0
+    proposals = next(tmp_path.glob("runs/**/proposals-test")) / "boxes" / f"{data.ids[1]}.npy"
+    whole = proposals.read_bytes()
+    proposals.write_bytes(whole[:90])
+    code, out, err = detect("--out", "again")
+    assert code == 0
+    assert list(json.loads(out)["skipped"]) == [data.ids[1]]
+    assert "1 of 4 images were skipped" in err
+    proposals.write_bytes(whole)
+    code, out, _ = detect("--out", "again")
+    assert json.loads(out)["skipped"] == {}
+    first, second = (tmp_path / name / "detections.csv" for name in ("found", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_detector_without_fc_layers(detect, tmp_path):
+    for options, message in (
+        (["--fast"], "--fast is for detectors on fc6 or fc7"),
+        (["--fc-rank", "4"], "its SVMs are on pool5: no fc layers"),
+        (["--cascade", "0.3"], "its SVMs are on pool5: no fc layers"),
+    ):
+        code, out, err = detect(*options, layer="pool5")
+        assert (code, out) == (2, "")
+        assert message in err
+    assert not list(tmp_path.glob("runs/**/detections-*"))
+
+
+def test_a_detector_of_an_earlier_version(detect, tmp_path):
+    assert detect()[0] == 0
+    path = tmp_path / "svm" / "detector.json"
+    about = json.loads(path.read_text())
+    assert about.pop("shortcuts") is True
+    path.write_text(json.dumps(about))
+    (tmp_path / "svm" / "shortcuts.safetensors").unlink()
+    assert detect("--out", "again")[0] == 0
+    for option in (["--cascade", "0.5"], ["--fc-rank", "5"], ["--fast"]):
+        code, out, err = detect(*option)
+        assert (code, out) == (3, "")
+        assert "svm: has no shortcuts.safetensors" in err
+        assert "train it anew" in err
+
+
+def test_a_rank_that_saves_nothing(detect):
+    code, out, err = detect("--fc-rank", "13")
+    assert (code, out) == (2, "")
+    assert "rank 13 of fc6: of 800 x 24 numbers a rank of 1 to 12 spares some" in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another"])
+def test_shortcuts_that_cannot_be_used(detect, tmp_path, damage):
+    assert detect()[0] == 0
+    path = tmp_path / "svm" / "shortcuts.safetensors"
+    path.write_bytes(
+        path.read_bytes()[:-9] if damage == "cut" else (tmp_path / "svm" / "svm.safetensors").read_bytes()
+    )
+    code, out, err = detect("--fast")
+    assert (code, out) == (3, "")
+    assert str(Path("svm") / "shortcuts.safetensors") in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fc-rank", "big"], "--fc-rank big: write 1024 or 1024,256"),
+        (["--fc-rank", "1,2,3"], "--fc-rank 1,2,3: write 1024 or 1024,256"),
+        (["--fc-rank", "0"], "--fc-rank 0: write 1024"),
+        (["--cascade", "0"], "0"),
+        (["--cascade", "1.5"], "1.5"),
+        (["--precision", "int8"], "int8"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_leaves_nothing(sppnet, tmp_path, options, message):
+    code, out, err = sppnet("detect", "--profile", "tiny", *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not list(tmp_path.iterdir())
