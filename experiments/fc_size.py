@@ -44,9 +44,8 @@ def fc_size(ws: Workspace) -> Measured:
         score = own.score(method, scales, MAP)
         status(f"{column} {MAP}: mAP {100 * score.mean_ap:.1f}")
         measured.outcomes[MAP, column] = score.outcome
-        head = Detector.load(own.detector(method, scales, MAP), own.device).head
-        assert head is not None
-        extractors[column] = (own.extractor(method, scales), head)
+        layer = Detector.load(own.detector(method, scales, MAP), own.device).layer
+        extractors[column] = (own.extractor(method, scales), layer)
     for column, of_images in time_extractors(extractors, *timed_windows(ws)).items():
         measured.outcomes[TIME, column] = SecondsOutcome(np.array([time.fc for time in of_images]))
     sizes = {column: own.profile.fc for column, own in variants(ws).items()}

@@ -95,15 +95,13 @@ def time_columns(ws: Workspace) -> dict[str, list[FeatureTime]]:
         own = method == "spp" or ws.measures_rcnn()
         source = (method, scales) if own else columns(ws)["spp_1scale"]
         detector = Detector.load(ws.detector(*source, "ftfc7"), ws.device)
-        head = detector.head
-        assert head is not None
-        extractors[column] = (ws.extractor(method, scales), head)
+        extractors[column] = (ws.extractor(method, scales), detector.layer)
     return time_extractors(extractors, *timed_windows(ws))
 
 
 def plan(ws: Workspace) -> list[Step]:
     """The stages of all columns."""
-    return steps(ws, [(column, "ftfc7 bb") for column in columns(ws)])
+    return steps(ws, detectors(ws))
 
 
 command = experiment(6, (__doc__ or "").split("\n")[0], table6, plan, detection=True)

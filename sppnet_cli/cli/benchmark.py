@@ -13,6 +13,7 @@ from sppnet_cli.cli.options import PATH, find_device, option, say
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from sppnet_cli.network.precision import Precision
     from sppnet_cli.stages.benchmark.result import Benchmark
 
 
@@ -104,6 +105,7 @@ def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark
     metavar="N|all",
     help="Windows that R-CNN is measured on; the time of all is that in proportion.",
 )
+@option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Of all sides.")
 @_device
 def detect(
     *,
@@ -112,18 +114,21 @@ def detect(
     network: Path | None,
     windows: int,
     rcnn_windows: str,
+    precision: "Precision",
     device: str,
     repeats: int,
     seed: int,
 ) -> "Benchmark":
     """SPP-net at one and five scales against R-CNN, with the same weights, precision, threads, images and windows.
 
+    Each exact and as `sppnet detect --fast` has it, R-CNN with the same cut of its fc layers.
+
     Seconds per image of conv, pool and fc, which total counts as the paper does; and of what stands beside them, the
     heads and the proposals.
     """
     from sppnet_cli.stages.benchmark.detect import DetectConfig, benchmark_detect
 
-    config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed)
+    config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed, precision)
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
 
 

@@ -19,14 +19,14 @@ _GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 _CPUS = Path("/proc/cpuinfo")
 
 
-def gemm_gflops(device: str = "cpu", repeats: int = 5) -> float:
-    """10^9 floating-point operations per second in products of square float32 matrices: the best of `repeats`.
+def gemm_gflops(device: str = "cpu", repeats: int = 5, dtype: torch.dtype = torch.float32) -> float:
+    """10^9 floating-point operations per second in products of square matrices of `dtype`: the best of `repeats`.
 
     On the CPU by as many threads as torch uses.  Two operations for every multiply-add, as in `network.flops`.
     """
     side = _GEMM_SIDE[device.partition(":")[0]]
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(side, side, generator=generator).to(device) for _ in range(2))
+    a, b = (torch.rand(side, side, generator=generator).to(device, dtype) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * side**3 / best_seconds(lambda: torch.mm(a, b, out=out), repeats, device) / 1e9
 

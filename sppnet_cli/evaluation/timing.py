@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sppnet_cli.evaluation.limits import wait_for
+from sppnet_cli.features.distinct import pool_distinct
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
 from sppnet_cli.features.windows import Extractor
-from sppnet_cli.network.sppnet import Head
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class FeatureTime:
 
     conv: float  # the convolutional layers alone
     pool: float  # from maps to the windows' pyramid vectors
-    layers: float  # fc6 and fc7
+    layers: float  # fc6 and fc7, and what spares them
     preparation: float  # resizing (SPP-net) or warping every window (R-CNN); in none of the others
 
     @property
@@ -51,18 +52,17 @@ class _Clock:
 @torch.inference_mode()
 def time_image(
     extractor: Extractor,
-    head: Head,
+    layers: Callable[[Tensor], Tensor],
     image: NDArray[np.uint8],
     boxes: NDArray[np.floating],
     sample: NDArray[np.intp] | None = None,
 ) -> FeatureTime:
-    """fc7 features of windows `(N, 4)` of one RGB image `(H, W, 3)`, timed.
+    """The features that `layers` makes of pooled vectors, of windows `(N, 4)` of one RGB image `(H, W, 3)`, timed.
 
-    Of R-CNN's windows, whose cost is each one's own, only the rows `sample` may be warped, convolved and pooled: the
-    seconds are then those of all, in proportion.  The fc layers take N vectors whatever the sample, and SPP-net pools
-    N windows.
+    SPP-net pools windows of the same cells once, and their vector goes through the layers once.  Of R-CNN's windows,
+    whose cost is each one's own, only the rows `sample` may be warped, convolved and pooled: the seconds are then
+    those of all, in proportion; the layers take N vectors whatever the sample.
     """
-    head = head.to(extractor.device).eval()
     clock = _Clock(extractor.device)
     if isinstance(extractor, SppWindows):
         conv = preparation = 0.0
@@ -72,7 +72,7 @@ def time_image(
             preparation += clock.lap()
             maps.append(extractor.conv5(network_input))
             conv += clock.lap()
-        pooled = extractor.pool(FeatureMaps(image.shape[:2], tuple(maps)), boxes)
+        pooled = pool_distinct(extractor, FeatureMaps(image.shape[:2], tuple(maps)), boxes).vectors
         pool = clock.lap()
     else:
         prepared = extractor.prepare(image)
@@ -92,22 +92,22 @@ def time_image(
         conv, pool, preparation = share * conv, share * pool, whole + share * warp
         pooled = pooled[torch.arange(len(boxes), device=pooled.device) % len(chosen)]
     clock.lap()
-    head.features(pooled, "fc7")
+    layers(pooled)
     return FeatureTime(conv, pool, clock.lap(), preparation)
 
 
 def time_extractors(
-    extractors: dict[str, tuple[Extractor, Head]],
+    extractors: Mapping[str, tuple[Extractor, Callable[[Tensor], Tensor]]],
     images: Sequence[NDArray[np.uint8]],
     boxes: Sequence[NDArray[np.floating]],
 ) -> dict[str, list[FeatureTime]]:
     """Times of every image after a warm-up on the first; the extractors take turns on every image."""
-    for extractor, head in extractors.values():
-        time_image(extractor, head, images[0], boxes[0])
+    for extractor, layers in extractors.values():
+        time_image(extractor, layers, images[0], boxes[0])
     times: dict[str, list[FeatureTime]] = {name: [] for name in extractors}
     for image, windows in zip(images, boxes, strict=True):
-        for name, (extractor, head) in extractors.items():
-            times[name].append(time_image(extractor, head, image, windows))
+        for name, (extractor, layers) in extractors.items():
+            times[name].append(time_image(extractor, layers, image, windows))
     return times
 
 

@@ -1,7 +1,6 @@
 import dataclasses
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 
 from sppnet_cli.evaluation import timing
 from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_extractors, time_image
+from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -52,19 +52,16 @@ def clock(monkeypatch):
     return clock
 
 
-def slow_head(network, clock, seconds):
-    """The network's head, on a clock."""
-    head = SimpleNamespace(
-        features=clock.taking(seconds, network.head.features), eval=lambda: head, to=lambda _: head
-    )
-    return head
+def slow_fc7(network, clock, seconds):
+    """fc7 of the network's head, on a clock."""
+    return clock.taking(seconds, Layer("fc7", network.head))
 
 
 def test_what_counts_as_what_for_spp(network, clock, monkeypatch):
     spp = SppWindows(network, PAPER, (64, 96, 128))
     for name, seconds in (("network_input", 1), ("conv5", 10), ("pool", 100)):
         monkeypatch.setattr(spp, name, clock.taking(seconds, getattr(spp, name)))
-    time = time_image(spp, slow_head(network, clock, 1000), IMAGES[0], BOXES[0])
+    time = time_image(spp, slow_fc7(network, clock, 1000), IMAGES[0], BOXES[0])
     assert time == FeatureTime(conv=30, pool=100, layers=1000, preparation=3)
     assert time.fc == 1100  # as the paper counts
     assert time.total == 1130
@@ -86,17 +83,20 @@ def slow_rcnn(network, clock, monkeypatch):
 
 def test_what_counts_as_what_for_rcnn(slow_rcnn, network, clock):
     boxes = np.tile(BOXES[0][:1], (70, 1))  # two batches
-    time = time_image(slow_rcnn, slow_head(network, clock, 100_000), IMAGES[0], boxes)
+    time = time_image(slow_rcnn, slow_fc7(network, clock, 100_000), IMAGES[0], boxes)
     assert time == FeatureTime(conv=2000, pool=20_000, layers=100_000, preparation=80)
 
 
 def test_a_sample_of_rcnns_windows_stands_for_all_but_in_the_fc_layers(slow_rcnn, network, clock):
     rows = []
-    head = slow_head(network, clock, 100_000)
-    features = head.features
-    head.features = lambda pooled, layer: (rows.append(len(pooled)), features(pooled, layer))[1]
+    fc7 = slow_fc7(network, clock, 100_000)
+
+    def layers(pooled):
+        rows.append(len(pooled))
+        return fc7(pooled)
+
     boxes = np.tile(BOXES[0][:1], (70, 1))
-    time = time_image(slow_rcnn, head, IMAGES[0], boxes, np.arange(0, 70, 2))  # half of them, one batch
+    time = time_image(slow_rcnn, layers, IMAGES[0], boxes, np.arange(0, 70, 2))  # half of them, one batch
     assert time == FeatureTime(conv=2000, pool=20_000, layers=100_000, preparation=80)
     assert rows == [70]
 
@@ -111,20 +111,10 @@ def test_every_image_after_a_warm_up(network, clock, monkeypatch):
         return conv5(network_input)
 
     monkeypatch.setattr(spp, "conv5", slower)
-    times = time_extractors({"SPP": (spp, network.head)}, IMAGES, BOXES)
+    times = time_extractors({"SPP": (spp, Layer("fc7", network.head))}, IMAGES, BOXES)
     assert times == {
         "SPP": [FeatureTime(conv=seconds, pool=0, layers=0, preparation=0) for seconds in (1, 4)]
     }
-
-
-def recorded(name, function, seen):
-    """`function` of a prepared image and windows, which notes what it gets."""
-
-    def spy(prepared, boxes, *rest):
-        seen.append((name, prepared.size, boxes.tolist()))
-        return function(prepared, boxes, *rest)
-
-    return spy
 
 
 def test_all_get_the_same_images_and_windows(network, monkeypatch):
@@ -134,11 +124,24 @@ def test_all_get_the_same_images_and_windows(network, monkeypatch):
         "2-scale": SppWindows(network, PAPER, (64, 96)),
         "R-CNN": RcnnWindows(network, PAPER),
     }
-    for name, extractor in extractors.items():
-        method = "warp" if name == "R-CNN" else "pool"
+    warp, pool = extractors["R-CNN"].warp, timing.pool_distinct
 
-        monkeypatch.setattr(extractor, method, recorded(name, getattr(extractor, method), seen))
-    times = time_extractors({name: (e, network.head) for name, e in extractors.items()}, IMAGES, BOXES)
+    def note(name, prepared, boxes):
+        seen.append((name, prepared.size, boxes.tolist()))
+
+    def warp_noted(prepared, boxes):
+        note("R-CNN", prepared, boxes)
+        return warp(prepared, boxes)
+
+    def pool_noted(extractor, prepared, boxes):
+        note(f"{len(extractor.scales)}-scale", prepared, boxes)
+        return pool(extractor, prepared, boxes)
+
+    monkeypatch.setattr(extractors["R-CNN"], "warp", warp_noted)
+    monkeypatch.setattr(timing, "pool_distinct", pool_noted)
+    times = time_extractors(
+        {name: (e, Layer("fc7", network.head)) for name, e in extractors.items()}, IMAGES, BOXES
+    )
     assert list(times) == list(extractors)
     for time in itertools.chain.from_iterable(times.values()):
         assert all(math.isfinite(part) and part > 0 for part in dataclasses.astuple(time))

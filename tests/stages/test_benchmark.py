@@ -7,16 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import METHODS
+from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation import limits
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.network.weights import save_network
+from sppnet_cli.network.weights import load_network, save_network
 from sppnet_cli.protocols import PAPER
 from sppnet_cli.stages.benchmark import detect, images, scaling
 from sppnet_cli.stages.benchmark.detect import DetectConfig, benchmark_detect
@@ -29,7 +31,8 @@ from sppnet_cli.stages.benchmark.scaling import ScalingConfig, benchmark_scaling
 from sppnet_cli.stages.benchmark.svm import SvmSpeed, benchmark_svm
 
 SMALL = replace(PAPER, scales=(96, 128, 160), single_scale=128)
-SPP = ("spp_1scale", "spp_5scale")
+SPP = ("spp_1scale", "spp_5scale", "spp_1scale_fast", "spp_5scale_fast")
+RCNN = ("rcnn", "rcnn_fast")
 
 
 @pytest.fixture(autouse=True)
@@ -105,24 +108,37 @@ def test_detect(headed_network, two_images):
     assert settings(record, "images", "device", "precision") == [2, "cpu", "float32"]
     assert record["image_sizes"] == [[60, 80], [90, 60]]
     assert set(record["proposals"]) == set(METHODS)
-    assert list(found.table["side"]) == [*SPP, "rcnn"]
-    for side in (*SPP, "rcnn"):
+    assert list(found.table["side"]) == [*SPP, *RCNN]
+    for side in (*SPP, *RCNN):
         own = record[side]
         parts = [own[f"{part}_seconds"] for part in ("conv", "pool", "fc")]
         assert min(parts) > 0
         assert own["total_seconds"] == sum(parts)
         assert own["windows"] == 20
-        assert own["measured_windows"] == (5 if side == "rcnn" else 20)
+        assert own["measured_windows"] == (5 if side in RCNN else 20)
+        assert own["fc_windows"] <= own["distinct_windows"] <= 20
         assert own["conv_gflops_per_second"] == pytest.approx(own["conv_flops"] / own["conv_seconds"] / 1e9)
         assert own["conv_share_of_gemm"] == pytest.approx(
             own["conv_gflops_per_second"] / record["gemm_gflops"]
         )
+    head = nn.Sequential(nn.Linear(16 * 50, 16), nn.Linear(16, 16))
+    fc_flops = flops(head, (20, 16 * 50))
     for side in SPP:
-        own, theirs = record[side], record["rcnn"]
+        own, theirs = record[side], record["rcnn_fast" if side.endswith("_fast") else "rcnn"]
         assert own["speedup_vs_rcnn"] == theirs["total_seconds"] / own["total_seconds"]
         assert own["conv_speedup_vs_rcnn"] == theirs["conv_seconds"] / own["conv_seconds"]
         assert own["conv_flops_ratio"] == theirs["conv_flops"] / own["conv_flops"]
-        assert own["times_gemm_floor"] == pytest.approx(1 / own["conv_share_of_gemm"])
+        floor = (own["conv_flops"] + fc_flops) / (1e9 * record["gemm_gflops"])
+        assert own["times_gemm_floor"] == pytest.approx(own["total_seconds"] / floor)
+    for side in ("rcnn", "rcnn_fast"):
+        assert record[side]["distinct_windows"] == record[side]["fc_windows"] == 20
+    assert record["rcnn"]["fc_flops"] == fc_flops
+    assert record["rcnn_fast"]["fc_flops"] < fc_flops
+    for scales in ("1scale", "5scale"):
+        exact, fast = record[f"spp_{scales}"], record[f"spp_{scales}_fast"]
+        assert exact["fc_windows"] == exact["distinct_windows"] == fast["distinct_windows"]
+        assert fast["fc_windows"] < fast["distinct_windows"]
+        assert exact["fc_flops"] == fc_flops * exact["distinct_windows"] / 20
     assert "measured on 5 of the windows" in found.note
 
     # 60x80 and 90x60 with a short side of s are s x 4s/3, rounded up, and 3s/2 x s.
@@ -141,6 +157,35 @@ def test_detect(headed_network, two_images):
     assert record["rcnn"]["conv_flops"] == 20 * flops(trunk, (1, 3, 224, 224))
 
 
+def test_fast_sides_are_what_fast_means(headed_network, two_images):
+    network = load_network(headed_network)
+    head = network.require_head()
+    sides = detect.contenders(network, head, DetectConfig(), "cpu")
+    options = fast_options("fc7", head)
+    assert options == FastOptions((4, 1), 0.3)
+    assert tuple(sides) == (*SPP, *RCNN)
+    for name, (extractor, detector) in sides.items():
+        fast = name.endswith("_fast")
+        assert extractor is sides[name.removesuffix("_fast")].extractor
+        if not fast:
+            assert detector.fast == FastOptions()
+        elif name in RCNN:
+            assert detector.fast == FastOptions(options.fc_rank)
+        else:
+            assert detector.fast == options
+        vectors = torch.rand(11, network.pooled_size)
+        passed = 4 if fast and name in SPP else 11  # the 0.3 of them, rounded up
+        assert sides[name].layers(vectors).shape == (passed, 16)
+    # To 4 and to 1 of 16 outputs.
+    image, boxes = benchmark_images(two_images, 1, 0)[0], np.array([[0, 0, 79, 59]] * 3, np.float32)
+    distinct, passed, work = detect._fc_work(sides["spp_1scale_fast"], image, boxes)
+    assert (distinct, passed, work) == (1, 1, 2 * (4 * (800 + 16) + 1 * (16 + 16)))
+    assert detect._fc_work(sides["rcnn_fast"], image, boxes) == (3, 3, 3 * work)
+    for axes, mean in sides["rcnn_fast"].detector.shortcuts.axes.values():
+        torch.testing.assert_close(axes.T @ axes, torch.eye(axes.shape[1]))
+        assert mean.shape == (16,)
+
+
 def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_network, monkeypatch):
     calls = []
 
@@ -152,16 +197,20 @@ def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_netw
     monkeypatch.setattr(detect, "time_image", spy)
     config = DetectConfig(images=2, windows=9, rcnn_windows=3, repeats=2)
     benchmark_detect(config, data=two_images, network=headed_network)
-    assert [call[:3] for call in calls[3:9]] == [
+    sides = [
+        ("spp", (128,), (60, 80)),
+        ("spp", (96, 128, 160), (60, 80)),
         ("spp", (128,), (60, 80)),
         ("spp", (96, 128, 160), (60, 80)),
         ("rcnn", (), (60, 80)),
-    ] * 2
-    assert len(calls) == 3 + 2 * 2 * 3  # a warm-up, then images, repeats and sides
+        ("rcnn", (), (60, 80)),
+    ]
+    assert [call[:3] for call in calls[6:18]] == sides * 2
+    assert len(calls) == 6 + 2 * 2 * 6  # a warm-up, then images, repeats and sides
     for shape in ((60, 80), (90, 60)):
         boxes = [call[3] for call in calls if call[2] == shape]
         assert all(other == boxes[0] for other in boxes)
-    assert [call[4].tolist() for call in calls if call[0] == "rcnn"] == [[0, 4, 8]] * 5
+    assert [call[4].tolist() for call in calls if call[0] == "rcnn"] == [[0, 4, 8]] * 10
     assert all(call[4] is None for call in calls if call[0] == "spp")
 
 

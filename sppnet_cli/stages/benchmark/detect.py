@@ -1,10 +1,10 @@
-"""Benchmark of detection: SPP-net at one and five scales against R-CNN, stage by stage."""
+"""Benchmark of detection: SPP-net at one and five scales, exact and fast, against R-CNN, stage by stage."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,23 @@ from torch import Tensor, nn
 
 from sppnet_cli.console import status, track
 from sppnet_cli.data.proposals import METHODS, propose
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.detection.nms import nms, select_per_class
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine, write_bandwidth
 from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_image
+from sppnet_cli.features.distinct import pool_distinct
 from sppnet_cli.features.rcnn import CROP, RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.learning.bbox import BoxRegressors
+from sppnet_cli.learning.shortcuts import Shortcuts
+from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import resized_size
-from sppnet_cli.network.sppnet import Head, SPPNet
+from sppnet_cli.network.low_rank import Axes
+from sppnet_cli.network.precision import DTYPES, Precision
+from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
 from sppnet_cli.protocols import PAPER
 from sppnet_cli.stages.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
 from sppnet_cli.stages.benchmark.result import Benchmark
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 
-RCNN = "rcnn"
+RCNN, FAST = "rcnn", "_fast"
 PARTS = ("conv", "pool", "fc")
 _CLASSES = 20  # that the heads score, VOC's number
 _PASSING = 0.1  # share of the windows that a class scores above the threshold
@@ -49,15 +56,57 @@ class DetectConfig:
     rcnn_windows: int | None = 128  # of these, how many R-CNN is measured on; None: all
     repeats: int = 3
     seed: int = 0
+    precision: Precision = "fp32"
 
 
-def contenders(network: SPPNet, device: str) -> dict[str, Extractor]:
-    """The sides by their names; all take the same weights, precision, threads, images and windows."""
-    return {
-        "spp_1scale": SppWindows(network, PAPER, (PAPER.single_scale,), device),
-        "spp_5scale": SppWindows(network, PAPER, PAPER.scales, device),
-        RCNN: RcnnWindows(network, PAPER, device),
+class Side(NamedTuple):
+    """A contender: from an image and its windows to pooled vectors, and from there to fc7."""
+
+    extractor: Extractor
+    detector: Detector
+
+    def layers(self, pooled: Tensor) -> Tensor:
+        """fc7 of the vectors `(N, D)` that go through the fc layers."""
+        passed = self.detector.promising(pooled)
+        return self.detector.layer(pooled if passed is None else pooled[passed])
+
+
+def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -> dict[str, Side]:
+    """The sides by their names; all take the same weights, precision, threads, images and windows.
+
+    Those that end in `_fast` have what `sppnet detect --fast` has; R-CNN's has as much of it as there is for R-CNN.
+    """
+    fast = fast_options("fc7", head)
+    windows: dict[str, Extractor] = {
+        "spp_1scale": SppWindows(network, PAPER, (PAPER.single_scale,), device, config.precision),
+        "spp_5scale": SppWindows(network, PAPER, PAPER.scales, device, config.precision),
+        RCNN: RcnnWindows(network, PAPER, device, config.precision),
     }
+    generator = np.random.default_rng(config.seed)
+
+    def svms(width: int) -> Svms:
+        weights = generator.normal(size=(_CLASSES, width)).astype(np.float32)
+        return Svms(weights, np.zeros(_CLASSES, np.float32), 1.0)
+
+    names = tuple(f"class {k}" for k in range(_CLASSES))
+    scores = svms(head.fc7.out_features)
+    axes = {
+        name: Axes(
+            torch.from_numpy(_orthonormal(generator, head.fc7.out_features, rank)), linear.bias.detach().cpu()
+        )
+        for name, linear, rank in zip(FC_LAYERS, (head.fc6, head.fc7), fast.fc_rank, strict=True)
+    }
+    shortcuts = Shortcuts(svms(network.pooled_size), axes)
+    sides = {
+        name: Side(extractor, Detector(extractor, "fc7", names, scores, head=head))
+        for name, extractor in windows.items()
+    }
+    for name, extractor in windows.items():
+        options = FastOptions(fast.fc_rank) if name == RCNN else fast
+        quick = Detector(extractor, "fc7", names, scores, head=head, shortcuts=shortcuts, fast=options)
+        sides[name + FAST] = Side(extractor, quick)
+    order = ["spp_1scale", "spp_5scale", f"spp_1scale{FAST}", f"spp_5scale{FAST}", RCNN, RCNN + FAST]
+    return {name: sides[name] for name in order}
 
 
 def benchmark_detect(
@@ -77,22 +126,26 @@ def benchmark_detect(
     status("proposals")
     boxes = [benchmark_windows(image, config.windows, config.seed) for image in images]
     net, head = benchmark_network(network, config.seed, device)
-    sides = contenders(net, device)
+    sides = contenders(net, head, config, device)
+    dtype = DTYPES[config.precision]
     measured = min(config.rcnn_windows or config.windows, config.windows)
     sample = np.linspace(0, config.windows - 1, measured).round().astype(np.intp)
     with float32_everywhere():
-        gemm = gemm_gflops(device)
-        written = 4 * config.windows * net.pooled_size
+        gemm = gemm_gflops(device, dtype=dtype)
+        written = dtype.itemsize * config.windows * net.pooled_size
         bandwidth = write_bandwidth(written, device)
-        times = _time(sides, head, images, boxes, sample, config.repeats)
+        times = _time(sides, images, boxes, sample, config.repeats)
         heads = _head_seconds(net, head, boxes[0], images[0].shape[:2], config, device)
     proposals = _proposals(images[0], config)
 
     fc_flops = flops(nn.Sequential(head.fc6, head.fc7), (config.windows, net.pooled_size))
     columns: dict[str, dict[str, Any]] = {}
-    for name, extractor in sides.items():
+    for name, side in sides.items():
         conv, pool, fc, preparation = times[name]
-        work = float(np.mean([conv_flops(extractor, image, config.windows) for image in images]))
+        work = float(np.mean([conv_flops(side.extractor, image, config.windows) for image in images]))
+        distinct, passed, fc_work = np.mean(
+            [_fc_work(side, image, of_image) for image, of_image in zip(images, boxes, strict=True)], axis=0
+        ).tolist()
         columns[name] = {
             "conv_seconds": conv,
             "pool_seconds": pool,
@@ -100,25 +153,30 @@ def benchmark_detect(
             "total_seconds": conv + pool + fc,
             "preparation_seconds": preparation,
             "windows": config.windows,
-            "measured_windows": measured if name == RCNN else config.windows,
+            "measured_windows": measured if _is_rcnn(name) else config.windows,
+            "distinct_windows": distinct,
+            "fc_windows": passed,
             "conv_flops": work,
             "conv_gflops_per_second": work / conv / 1e9,
             "conv_share_of_gemm": work / conv / 1e9 / gemm,
             "pool_share_of_write": written / bandwidth / pool,
-            "fc_share_of_gemm": fc_flops / fc / 1e9 / gemm,
+            "fc_flops": fc_work,
+            "fc_share_of_gemm": fc_work / fc / 1e9 / gemm,
         }
-    theirs = columns[RCNN]
     for name, ours in columns.items():
-        if name != RCNN:
+        if not _is_rcnn(name):
+            theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
             ours |= {
                 "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
                 "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
                 "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
-                "times_gemm_floor": gemm / ours["conv_gflops_per_second"],
+                "times_gemm_floor": ours["total_seconds"] * gemm * 1e9 / (ours["conv_flops"] + fc_flops),
             }
     others = ", ".join(f"{name} {found['seconds']:.3g} s" for name, found in proposals.items())
     note = (
-        f"Seconds per image of {config.windows} windows; total = conv + pool + fc.  Beside it, for every side the same: "
+        f"Seconds per image of {config.windows} windows; total = conv + pool + fc.  The floor is the arithmetic of the "
+        "convolutions and of the whole fc layers for all windows, at the speed of a matrix product.  The fast sides "
+        "are set against R-CNN with the same cut of its fc layers.  Beside it, for every side the same: "
         f"{heads:.3g} s for the heads (SVM scores of {_CLASSES} classes, NMS, box regression) and the proposals "
         f"({others})."
     )
@@ -132,7 +190,7 @@ def benchmark_detect(
         "proposals": proposals,
         "gemm_gflops": gemm,
         "write_gigabytes_per_second": bandwidth / 1e9,
-        "precision": "float32",
+        "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "device": device,
         "images": len(images),
@@ -154,9 +212,30 @@ def conv_flops(extractor: Extractor, image: Image, windows: int) -> int:
     return sum(flops(trunk, (1, 3, *resized_size(image.shape[:2], scale))) for scale in extractor.scales)
 
 
+def _orthonormal(generator: np.random.Generator, length: int, count: int) -> NDArray[np.float32]:
+    return np.linalg.qr(generator.normal(size=(length, count)).astype(np.float32))[0]
+
+
+def _is_rcnn(name: str) -> bool:
+    return name.startswith(RCNN)
+
+
+@torch.inference_mode()
+def _fc_work(side: Side, image: Image, boxes: Boxes) -> tuple[int, int, int]:
+    """Vectors of an image's windows that differ, those that go through the fc layers, and the operations there."""
+    extractor, head = side.extractor, side.detector.layer.head
+    assert head is not None
+    if isinstance(extractor, RcnnWindows):
+        distinct = passed = len(boxes)
+    else:
+        pooled = pool_distinct(extractor, extractor.prepare(image), boxes).vectors
+        distinct, passed = len(pooled), len(side.layers(pooled))
+    work = flops(nn.Sequential(head.fc6, head.fc7), (passed, extractor.network.pooled_size))
+    return distinct, passed, work
+
+
 def _time(
-    sides: dict[str, Extractor],
-    head: Head,
+    sides: dict[str, Side],
     images: Sequence[Image],
     boxes: Sequence[Boxes],
     sample: NDArray[np.intp],
@@ -165,8 +244,9 @@ def _time(
     """conv, pool, fc and preparation seconds of each side."""
 
     def time_side(name: str, index: int) -> FeatureTime:
-        part = sample if name == RCNN else None
-        return time_image(sides[name], head, images[index], boxes[index], part)
+        part = sample if _is_rcnn(name) else None
+        side = sides[name]
+        return time_image(side.extractor, side.layers, images[index], boxes[index], part)
 
     for name in sides:
         time_side(name, 0)
@@ -227,7 +307,7 @@ def _bars(columns: dict[str, dict[str, Any]]) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    alone = [name for name in columns if name != RCNN]
+    alone = [name for name in columns if not _is_rcnn(name)]
     for axes, names in zip(figure.subplots(1, 2), (list(columns), alone), strict=True):
         left = np.zeros(len(names))
         for part in PARTS:

@@ -13,6 +13,7 @@ import torch
 from sppnet_cli.console import track
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
+from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.features.windows import Extractor
@@ -64,6 +65,7 @@ def benchmark_scaling(
     image = drawn_image(config.seed, 0)
     boxes = benchmark_windows(image, config.windows, config.seed)
     net, head = benchmark_network(network, config.seed, device)
+    layer = Layer("fc7", head)
     points = _points(config, net, device)
     laps: list[list[FeatureTime]] = [[] for _ in points]
     sample = np.arange(min(config.rcnn_windows, *(point.windows for point in points)))
@@ -77,7 +79,7 @@ def benchmark_scaling(
             point = points[k]
             part = sample if point.side == RCNN else None
             with _threads(point.threads):
-                laps[k].append(time_image(point.extractor, head, image, boxes[: point.windows], part))
+                laps[k].append(time_image(point.extractor, layer, image, boxes[: point.windows], part))
     rows = []
     for point, own in zip(points, laps, strict=True):
         times = np.median([astuple(lap) for lap in own[1:]], axis=0)  # the first warms up
