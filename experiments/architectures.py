@@ -16,9 +16,10 @@ import pandas as pd
 from experiments.runner import Measured, small_table
 from sppnet_cli.cli import run
 from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.plan import Step, network_steps
+from sppnet_cli.stages.plan import Step, errors_steps
 from sppnet_cli.stages.workspace import Workspace
 
+VIEWS = "10"
 ARCHITECTURES = ("zf5", "convnet5", "overfeat5", "overfeat7")
 TRAININGS = {
     "no SPP": ("plain", (224,)),
@@ -44,7 +45,7 @@ def architectures(ws: Workspace) -> Measured:
     """Errors of one seed."""
     measured = Measured()
     for row, (own, pyramid, sizes) in variants(ws).items():
-        errors = own.errors(pyramid, sizes, "10")
+        errors = own.errors(pyramid, sizes, VIEWS)
         measured.outcomes[row, "top1_error"] = ErrorOutcome(errors.wrong1)
         measured.outcomes[row, "top5_error"] = ErrorOutcome(errors.wrong5)
         measured.images = {"val": errors.images}
@@ -61,11 +62,11 @@ def published() -> pd.DataFrame:
 
 
 def plan(ws: Workspace) -> list[Step]:
-    """The networks."""
+    """The networks and their errors."""
     return [
         step
         for own, pyramid, sizes in variants(ws).values()
-        for step in network_steps(own, pyramid, sizes, None)
+        for step in errors_steps(own, pyramid, sizes, VIEWS)
     ]
 
 

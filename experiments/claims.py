@@ -16,7 +16,7 @@ import click
 from sppnet_cli import console
 from sppnet_cli.cli import run
 from sppnet_cli.cli.options import say
-from sppnet_cli.tables.claims import certainty, count_verdicts, summary, write_claims
+from sppnet_cli.tables.claims import certainty, count_verdicts, difference, summary, write_claims
 
 
 @click.command(help=(__doc__ or "").split("\n")[0], context_settings={"show_default": True})
@@ -40,15 +40,16 @@ def command(profile: str, results: Path, as_json: bool) -> None:
         (
             row["id"],
             row["claim"],
-            *(format_number(row[name]) for name in ("ours_better", "ours_worse", "low", "high")),
+            *(format_number(row[name]) for name in ("ours_better", "ours_worse")),
+            difference(row["id"], row["low"], row["high"]),
             row["verdict"],
-            certainty(row["low"], row["high"]),
+            certainty(row["low"], row["high"], row["images"]),
         )
         for row in records
     ]
     console.table(
         f"Claims of the paper ({profile})",
-        ["id", "claim", "better", "worse", "low", "high", "verdict", ""],
+        ["id", "claim", "better", "worse", "better by (95%)", "verdict", ""],
         rows,
     )
     result = {

@@ -11,17 +11,16 @@ Cost: seconds.
 
 import json
 import math
+import time
 from functools import partial
 from pathlib import Path
 
 import click
 import pandas as pd
 
-from experiments.runner import Cell, Measured, mean_table, measure_seeds, show
-from sppnet_cli import console
+from experiments.runner import Cell, Measured, run_small_table, tables_folder
 from sppnet_cli.cli import run
 from sppnet_cli.cli.options import PATH, option, shared, show_plan
-from sppnet_cli.distributed import world
 from sppnet_cli.features.rcnn import CROP
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
@@ -30,7 +29,6 @@ from sppnet_cli.protocols import Protocol
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claimed import read_table
 from sppnet_cli.tables.paper import published as of_paper
-from sppnet_cli.tables.small import write_small_table
 
 SIZE = (375, 500)  # of VOC's images, the commonest
 WINDOWS = 2000
@@ -99,18 +97,14 @@ def published(protocol: Protocol) -> pd.DataFrame:
 @option("--results", type=PATH, default=Path("results"), help="Where tables are, and go.")
 def command(ws: Workspace, *, results: Path, out: Path | None, dry_run: bool, as_json: bool) -> None:
     """Count, compare and write."""
+    folder = tables_folder(ws, results, out)
     if dry_run:
         show_plan([], ws, as_json)
         return
-    tables = results / ws.profile.name
-    folder = out or tables
-    by_seed, about = measure_seeds([ws], partial(complexity, tables=tables))
-    theirs = published(ws.protocol)
-    table = mean_table(theirs, by_seed)
-    if world().first:
-        write_small_table(folder, "complexity", table, theirs, about)
-        show("complexity", ws, table)
-        console.status(f"written to {folder}/complexity.csv, .md and .json")
+    start = time.perf_counter()
+    measure = partial(complexity, tables=results / ws.profile.name)
+    written = run_small_table("complexity", [ws], measure, published(ws.protocol), folder)
+    written.tell(as_json, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ Cost: seconds beyond those two networks.
 """
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import pandas as pd
 
-from sppnet_cli import console
+from experiments.runner import Written, own_options, tables_folder
 from sppnet_cli.atomic import atomic_path, write_text
 from sppnet_cli.cli import run
 from sppnet_cli.cli.options import PATH, option, shared, show_plan
@@ -44,9 +45,21 @@ def picture(table: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for (training, rows), colour in zip(table.groupby("training", sort=False), ("C0", "C1"), strict=True):
-        axes.plot(rows["epoch"], 100 * rows["train_top1_error"], f"{colour}:", label=f"{training}, training")
+        axes.plot(
+            rows["epoch"],
+            100 * rows["train_top1_error"],
+            f"{colour}:",
+            marker=".",
+            label=f"{training}, training",
+        )
         if "val_top1_error" in rows:
-            axes.plot(rows["epoch"], 100 * rows["val_top1_error"], colour, label=f"{training}, validation")
+            axes.plot(
+                rows["epoch"],
+                100 * rows["val_top1_error"],
+                colour,
+                marker=".",
+                label=f"{training}, validation",
+            )
     axes.set(xlabel="epoch", ylabel="top-1 error (%)", title="Single- and multi-size training")
     axes.legend()
     axes.grid(alpha=0.3)
@@ -63,16 +76,19 @@ def command(
 ) -> None:
     """Train both networks and draw how they converge."""
     ws = replace(ws, imagenet=imagenet)
-    if dry_run:
-        steps = [step for sizes in TRAININGS.values() for step in network_steps(ws, "spp6", sizes, None)]
-        show_plan(steps, ws, as_json)
-        return
-    folder = out or results / ws.profile.name
-    table = convergence(ws)
+    folder = tables_folder(ws, results, out)
+    start = time.perf_counter()
+    with own_options(ws):
+        if dry_run:
+            steps = [step for sizes in TRAININGS.values() for step in network_steps(ws, "spp6", sizes, None)]
+            show_plan(steps, ws, as_json)
+            return
+        table = convergence(ws)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "convergence.csv", table.to_csv(index=False))
-    picture(table, folder / "convergence.png")
-    console.status(f"written to {folder}/convergence.csv and .png")
+    files = [folder / "convergence.csv", folder / "convergence.png"]
+    write_text(files[0], table.to_csv(index=False))
+    picture(table, files[1])
+    Written("convergence", table.filter(like="error"), files).tell(as_json, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

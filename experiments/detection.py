@@ -76,13 +76,14 @@ def note_rcnn(measured: Measured, ws: Workspace) -> None:
             else "R-CNN fine-tunes the fc layers only, on pooled features."
         )
     else:
-        measured.notes.append("R-CNN's mAP was not measured; ask for it with RCNN=full.")
+        measured.notes.append("R-CNN's mAP was not measured; ask for it with --rcnn full (make: RCNN=full).")
 
 
 def steps(ws: Workspace, of: list[tuple[str, str]]) -> list[Step]:
-    """The stages of these detectors, for `--dry-run`."""
-    found = {}
+    """The stages of these detectors, for `--dry-run`; a column's features are computed once."""
+    found: list[Step] = []
+    begun: set[str] = set()
     for column, layer in of:
-        for step in detection_steps(ws, *columns(ws)[column], layer, "detect"):
-            found[step.out] = step
-    return list(found.values())
+        found += detection_steps(ws, *columns(ws)[column], layer, "detect", cached=column in begun)
+        begun.add(column)
+    return found

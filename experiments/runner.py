@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,25 @@ import pandas as pd
 import torch
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, option, shared, show_plan
+from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
 from sppnet_cli.distributed import world
-from sppnet_cli.errors import UsageError
+from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.outcomes import AccuracyOutcome, Outcome
 from sppnet_cli.runs import environment
 from sppnet_cli.stages.plan import Step
-from sppnet_cli.stages.workspace import Workspace
+from sppnet_cli.stages.workspace import NeedsData, Workspace
 from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
 from sppnet_cli.tables.paper import VOC_CLASSES, empty_like_published, unit
 from sppnet_cli.tables.small import write_small_table
 from sppnet_cli.tables.write import format_number, write_table
 
 Cell = tuple[Any, str]  # row and column of a table
+KINDS = ("csv", "md", "tex", "json")  # of a table's files
+DATA_OPTIONS = {
+    "ImageNet": ("--imagenet", "IMAGENET"),
+    "VOC 2007": ("--data", "VOC"),
+    "Caltech101": ("--caltech", "CALTECH"),
+}
 
 
 @dataclass
@@ -46,6 +53,26 @@ class Measured:
         return found | self.values
 
 
+@dataclass
+class Written:
+    """What an experiment made."""
+
+    name: int | str  # of the table
+    table: pd.DataFrame
+    files: list[Path]
+
+    def tell(self, as_json: bool, seconds: float) -> None:
+        """Say so, under `--json` as an object; `cells` counts those that were measured."""
+        result = {
+            "table": self.name,
+            "cells": int(self.table.notna().to_numpy().sum()),
+            "files": self.files,
+            "seconds": round(seconds, 2),
+        }
+        names = [str(self.files[0]), *(path.suffix for path in self.files[1:])]
+        say(as_json, result, f"written to {', '.join(names[:-1])} and {names[-1]}")
+
+
 def experiment(
     number: int,
     title: str,
@@ -56,8 +83,9 @@ def experiment(
 ) -> click.Command:
     """The command of a table of the report: `measure` for every seed, the mean written to the table."""
 
-    def write(workspaces: list[Workspace], folder: Path) -> None:
-        run_table(number, workspaces, measure, folder)
+    def write(workspaces: list[Workspace], folder: Path) -> Written:
+        table = run_table(number, workspaces, measure, folder)
+        return Written(number, table, [folder / f"table{number}.{kind}" for kind in KINDS])
 
     return _command(title, write, plan, detection=detection)
 
@@ -73,20 +101,15 @@ def small_table(
 ) -> click.Command:
     """The command of a table that the report does not number; `published` gives its rows and columns."""
 
-    def write(workspaces: list[Workspace], folder: Path) -> None:
-        by_seed, about = measure_seeds(workspaces, measure)
-        table = mean_table(published(), by_seed)
-        if world().first:
-            write_small_table(folder, name, table, published(), about)
-            show(name, workspaces[0], table)
-            console.status(f"written to {folder}/{name}.csv, .md and .json")
+    def write(workspaces: list[Workspace], folder: Path) -> Written:
+        return run_small_table(name, workspaces, measure, published(), folder)
 
     return _command(title, write, plan, detection=detection)
 
 
 def _command(
     title: str,
-    write: Callable[[list[Workspace], Path], None],
+    write: Callable[[list[Workspace], Path], Written],
     plan: Callable[[Workspace], list[Step]],
     *,
     detection: bool,
@@ -118,14 +141,39 @@ def _command(
         **of_workspace: Any,
     ) -> None:
         ws = replace(ws, **of_workspace)
+        folder = tables_folder(ws, results, out)
         workspaces = [replace(ws, seed=seed) for seed in parse_seeds(seeds, ws.seed)]
-        if dry_run:
-            steps = {step.out: step for each in workspaces for step in plan(each)}
-            show_plan(list(steps.values()), ws, as_json)
-            return
-        write(workspaces, out or results / ws.profile.name)
+        with own_options(ws):
+            if dry_run:
+                steps: dict[Path, Step] = {}
+                for step in (step for each in workspaces for step in plan(each)):
+                    steps.setdefault(step.out, step)
+                show_plan(list(steps.values()), ws, as_json)
+                return
+            start = time.perf_counter()
+            written = write(workspaces, folder)
+        written.tell(as_json, time.perf_counter() - start)
 
     return command
+
+
+def tables_folder(ws: Workspace, results: Path, out: Path | None) -> Path:
+    """Where an experiment's files go.  Raises `UsageError` for an `out` that is or looks like a file."""
+    if out is not None and (out.is_file() or out.suffix[1:] in (*KINDS, "png")):
+        raise UsageError(f"--out {out}: several files are written; give the folder that they go to")
+    return out or results / ws.profile.name
+
+
+@contextmanager
+def own_options(ws: Workspace) -> Iterator[None]:
+    """Say of data that are missing which option of an experiment names them."""
+    try:
+        yield
+    except NeedsData as error:
+        name, variable = DATA_OPTIONS[error.what]
+        raise DataError(
+            f"profile {ws.profile.name} needs {error.what}: give {name} DIR (make: {variable}=DIR)"
+        ) from None
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
@@ -155,8 +203,23 @@ def run_table(
             write_outcomes(folder, number, seed, measured.outcomes)
         write_table(folder, number, table, about)
         show(f"Table {number}", workspaces[0], table)
-        console.status(f"written to {folder}/table{number}.csv, .md, .tex and .json")
     return table
+
+
+def run_small_table(
+    name: str,
+    workspaces: list[Workspace],
+    measure: Callable[[Workspace], Measured],
+    published: pd.DataFrame,
+    folder: Path,
+) -> Written:
+    """Measure a table that the report does not number, write it to `folder` and print it."""
+    by_seed, about = measure_seeds(workspaces, measure)
+    table = mean_table(published, by_seed)
+    if world().first:
+        write_small_table(folder, name, table, published, about)
+        show(name, workspaces[0], table)
+    return Written(name, table, [folder / f"{name}.{kind}" for kind in ("csv", "md", "json")])
 
 
 def measure_seeds(

@@ -19,6 +19,8 @@ from sppnet_cli.stages.columns import SWEEP, Column, layer_scores
 from sppnet_cli.stages.plan import Step, transfer_steps
 from sppnet_cli.stages.workspace import Workspace
 
+LISTS = {"train": "train", "test": "val"}  # of VOC
+
 
 def layers(ws: Workspace) -> dict[str, tuple[Dataset, str]]:
     """Data set and layer of the columns: those of Table 5."""
@@ -34,7 +36,7 @@ def scale(ws: Workspace) -> Measured:
     for name, (dataset, layer) in layers(ws).items():
         for size in SWEEP:
             column = Column("spp6", "full", size)
-            score = layer_scores(ws, dataset, column, (layer,), train="train", test="val")[layer]
+            score = layer_scores(ws, dataset, column, (layer,), **LISTS)[layer]
             measured.outcomes[size, name] = score.outcome
             measured.images[dataset] = score.outcome.images
         measured.notes.append(f"{name}: {layer}.")
@@ -56,7 +58,7 @@ def plan(ws: Workspace) -> list[Step]:
         step
         for dataset, layer in layers(ws).values()
         for size in SWEEP
-        for step in transfer_steps(ws, dataset, Column("spp6", "full", size), (layer,))
+        for step in transfer_steps(ws, dataset, Column("spp6", "full", size), (layer,), **LISTS)
     ]
 
 

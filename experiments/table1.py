@@ -13,7 +13,7 @@ each of the four networks on the GPU of its time.
 from experiments.runner import Measured, experiment
 from sppnet_cli.cli import run
 from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.plan import Step, network_steps
+from sppnet_cli.stages.plan import Step, errors_steps
 from sppnet_cli.stages.workspace import Workspace
 
 # Row: network, training sizes, views.
@@ -38,9 +38,8 @@ def table1(ws: Workspace) -> Measured:
 
 
 def plan(ws: Workspace) -> list[Step]:
-    """The networks."""
-    variants = {(pyramid, sizes) for pyramid, sizes, _ in ROWS.values()}
-    return [step for pyramid, sizes in sorted(variants) for step in network_steps(ws, pyramid, sizes, None)]
+    """The networks and their errors."""
+    return [step for row in ROWS.values() for step in errors_steps(ws, *row)]
 
 
 command = experiment(1, (__doc__ or "").split("\n")[0], table1, plan)

@@ -11,7 +11,7 @@ Cost: `mini` a minute beyond the networks of Table 1.
 from experiments.runner import Measured, experiment
 from sppnet_cli.cli import run
 from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.plan import Step, network_steps
+from sppnet_cli.stages.plan import Step, errors_steps
 from sppnet_cli.stages.workspace import Workspace
 
 # Row as printed: training sizes of SPP-net6, view.
@@ -36,8 +36,8 @@ def table2(ws: Workspace) -> Measured:
 
 
 def plan(ws: Workspace) -> list[Step]:
-    """The networks."""
-    return [step for sizes in ((224,), (224, 180)) for step in network_steps(ws, "spp6", sizes, None)]
+    """The networks and their errors."""
+    return [step for sizes, view in ROWS.values() for step in errors_steps(ws, "spp6", sizes, view)]
 
 
 command = experiment(2, (__doc__ or "").split("\n")[0], table2, plan)

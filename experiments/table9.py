@@ -20,24 +20,33 @@ from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claimed import CONTROL
 
 ROW = "ftfc7 bb"
+# Row: folder of its detections, and the models that find them.
+TOGETHER = {
+    "SPP-net (2)": ("detections-second", ("second",)),
+    "combination": ("detections-combination", ("first", "second")),
+    CONTROL[1]: ("detections-tuned-again", ("tuned again",)),
+    CONTROL[2]: ("detections-control", ("first", "tuned again")),
+}
+
+
+def models(ws: Workspace) -> dict[str, Workspace]:
+    """Workspace of every model."""
+    return {
+        "first": ws,
+        "second": replace(ws, seed=ws.seed + 1),
+        "tuned again": replace(ws, tuning=ws.seed + 1),
+    }
 
 
 def table9(ws: Workspace) -> Measured:
     """APs of one seed and the next."""
     measured = measured_on(ws)
     scales = ws.protocol.scales
-    first = ws.detector("spp", scales, ROW)
-    second = replace(ws, seed=ws.seed + 1).detector("spp", scales, ROW)
-    tuned_again = replace(ws, tuning=ws.seed + 1).detector("spp", scales, ROW)
     own = ws.score("spp", scales, ROW)
-    scores = {
-        "SPP-net (1)": own,
-        "SPP-net (2)": ws.score_together((second,), "detections-second"),
-        "combination": ws.score_together((first, second), "detections-combination"),
-        CONTROL[0]: own,
-        CONTROL[1]: ws.score_together((tuned_again,), "detections-tuned-again"),
-        CONTROL[2]: ws.score_together((first, tuned_again), "detections-control"),
-    }
+    made = {name: each.detector("spp", scales, ROW) for name, each in models(ws).items()}
+    scores = {"SPP-net (1)": own, CONTROL[0]: own}
+    for row, (folder, names) in TOGETHER.items():
+        scores[row] = ws.score_together(tuple(made[name] for name in names), folder)
     for row, score in scores.items():
         status(f"{row}: mAP {100 * score.mean_ap:.1f}")
         if row in CONTROL:
@@ -54,13 +63,16 @@ def table9(ws: Workspace) -> Measured:
 
 
 def plan(ws: Workspace) -> list[Step]:
-    """The stages of both networks, and the second fine-tuning."""
-    scales = ws.protocol.scales
-    found = {}
-    for each in (ws, replace(ws, seed=ws.seed + 1), replace(ws, tuning=ws.seed + 1)):
-        for step in detection_steps(each, "spp", scales, ROW, "detect"):
-            found[step.out] = step
-    return list(found.values())
+    """The stages of both networks, of the second fine-tuning, and the combinations."""
+    spp = ("spp", ws.protocol.scales, ROW)
+    found = detection_steps(ws, *spp, "detect")
+    for each in models(ws).values():
+        found += detection_steps(each, *spp, "train-bbox")
+    made = {name: each.detector_folder(*spp) for name, each in models(ws).items()}
+    for folder, names in TOGETHER.values():
+        given = [made[name] for name in names]
+        found += detection_steps(ws, *spp, "detect", ws.runs / folder, given, cached=True)
+    return found
 
 
 command = experiment(9, (__doc__ or "").split("\n")[0], table9, plan, detection=True)

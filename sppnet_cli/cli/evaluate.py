@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, option, say, shared
-from sppnet_cli.errors import UsageError
+from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.classify import AccuracyScore, MapScore
     from sppnet_cli.stages.evaluate import DetectionScore
+    from sppnet_cli.stages.plan import Step
     from sppnet_cli.stages.workspace import Workspace
 
 # As in `evaluation.views`, which loads too much for `--help`.
@@ -69,10 +70,17 @@ def command(
         raise UsageError("--report is about detections: give --detections with it")
     if detections is not None:
         from sppnet_cli.stages.evaluate import evaluate_detections
+        from sppnet_cli.stages.plan import voc_steps
+        from sppnet_cli.stages.report import require_report_folder
 
+        if not detections.exists():
+            raise DataError(f"{detections}: no such file or folder; make detections with `sppnet detect`")
+        if report is not None:
+            require_report_folder(report)
         if dry_run:
             writes = "writes nothing else" if report is None else f"writes a report to {report}"
-            console.status(f"would score {detections} on {split} of {ws.voc_data()}, in seconds; {writes}")
+            console.status(f"would score {detections} on {split} of {_source(ws.data)}, in seconds; {writes}")
+            _show_steps(ws, voc_steps(ws), as_json)
             return
         score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split), report)
         show_detection_score(score)
@@ -85,10 +93,15 @@ def command(
         from sppnet_cli.stages import transfer
         from sppnet_cli.stages.classify import MapScore
 
+        ws = replace(ws, network_run=network)
         if dry_run:
+            from sppnet_cli.stages.plan import extract_steps
+
             console.status(f"would extract the features that {classifier} takes, then test it in seconds")
+            ws, svms, extract = transfer.prepare_score(ws, classifier)
+            _show_steps(ws, extract_steps(ws, extract, svms.dataset, split, (), None), as_json)
             return
-        found = transfer.score(replace(ws, network_run=network), classifier, split)
+        found = transfer.score(ws, classifier, split)
         if isinstance(found, MapScore):
             show_detection_score(found)
         else:
@@ -96,16 +109,26 @@ def command(
         result = found.as_dict()
     else:
         from sppnet_cli.network.classifiers import require_classifier
+        from sppnet_cli.network.weights import load_spec
         from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
+        from sppnet_cli.stages.plan import imagenet_steps
 
         if network is None:
             require_classifier(ws.profile.arch)
+        else:
+            load_spec(network)  # before any data are made
         ws = replace(ws, data=None, imagenet=ws.data)
+        if ws.imagenet is None and (network is None or ws.profile.data is None):
+            raise UsageError(
+                f"no images to classify: give --data, a folder in ImageNet's layout of the classes that "
+                f"{network or ws.profile.arch} knows"
+            )
         if dry_run:
             console.status(
-                f"would classify the images of {ws.imagenet_data()} by {network or ws.profile.arch}; "
+                f"would classify the images of {_source(ws.imagenet)} by {network or ws.profile.arch}; "
                 "writes nothing else"
             )
+            _show_steps(ws, imagenet_steps(ws), as_json)
             return
         how: Any = {"device": ws.device, "limit": ws.limit, "workers": ws.workers}
         if network is not None:
@@ -124,6 +147,16 @@ def command(
 
         write_json(out, result)
     say(as_json, result)
+
+
+def _source(given: Path | None) -> str:
+    return "the embedded data" if given is None else str(given)
+
+
+def _show_steps(ws: "Workspace", steps: "list[Step]", as_json: bool) -> None:
+    """What `--dry-run` has to say of stages; nothing where there are none, but for `--json`."""
+    if steps or as_json:
+        show_plan(steps, ws, as_json)
 
 
 def show_detection_score(score: "DetectionScore | MapScore") -> None:

@@ -86,6 +86,26 @@ def draw_splits(config: ClassifierConfig, images: LabelledImages) -> list[Split]
     return caltech_splits(labels, images.class_names, drawn.count, drawn.train, drawn.test, drawn.seed)
 
 
+def require_enough(config: ClassifierConfig, images: LabelledImages, limit: int | None) -> None:
+    """Raise `DataError` where a class has too few images to train on, of all or of the first `limit`.
+
+    Told before a network is trained and features are extracted.
+    """
+    fewest = config.splits.train + 1 if config.splits else 1
+    counts = dict(zip(images.class_names, (images.labels == 1).sum(axis=0).tolist(), strict=True))
+    for name, count in counts.items():
+        if count < fewest and limit is not None:
+            raise DataError(
+                f"--limit {limit} leaves {count} images of {name}, but {fewest} are needed; raise it or leave it out"
+            )
+        if not count and images.dataset == "VOC":
+            raise DataError(
+                f"{images.root}: the {len(images.paths)} images to train on hold no {name}, but SVMs take one of every "
+                "class; give --profile mini, or --data of more images"
+            )
+    draw_splits(config, images)
+
+
 def classifier_stage(
     config: ClassifierConfig, network: Path, features: Path, images: LabelledImages, out: Path
 ) -> Path:

@@ -11,6 +11,7 @@ from sppnet_cli.stages.classify import (
     MapScore,
     caltech_images,
     classifier_stage,
+    require_enough,
     score_classifier,
     voc_images,
 )
@@ -48,10 +49,13 @@ def layer_scores(
 
     The layers come from one pass over the images of each list.
     """
+    lists = lists_of(dataset, train, test)
+    images = {name: _images(ws, dataset, name) for name in lists}
+    configs = {layer: classifier_config(ws, dataset, layer) for layer in layers}
+    for config in configs.values():
+        require_enough(config, images[lists[0]], ws.limit)
     network = ws.network(column.pyramid, column.sizes)
     extract = ExtractConfig(layers, column.view, column.size)
-    lists = {"VOC": (train, test), "Caltech101": ("caltech101",) * 2}[dataset]
-    images = {name: _images(ws, dataset, name) for name in lists}
     features = {
         name: extract_stage(
             extract,
@@ -64,13 +68,21 @@ def layer_scores(
         for name in images
     }
     scores = {}
-    for layer in layers:
-        config = ClassifierConfig(layer, ws.profile.splits if dataset == "Caltech101" else None)
-        folder = features_of_column(ws, column, (layer,), lists[0])
-        folder = ws.fresh(folder.with_name(folder.name.replace("features", "classifier", 1)))
+    for layer, config in configs.items():
+        folder = ws.fresh(classifier_of_column(ws, column, layer, lists[0]))
         run = classifier_stage(config, network, features[lists[0]], images[lists[0]], folder)
         scores[layer] = score_classifier(run, features[lists[1]], images[lists[1]])
     return scores
+
+
+def lists_of(dataset: Dataset, train: str = "trainval", test: str = "test") -> tuple[str, str]:
+    """What images a classifier is trained and tested on: lists of VOC, or all of Caltech101, which it splits."""
+    return (train, test) if dataset == "VOC" else ("caltech101", "caltech101")
+
+
+def classifier_config(ws: Workspace, dataset: Dataset, layer: str) -> ClassifierConfig:
+    """How the SVMs of a layer are trained."""
+    return ClassifierConfig(layer, ws.profile.splits if dataset == "Caltech101" else None)
 
 
 def features_of_column(ws: Workspace, column: Column, layers: tuple[str, ...], name: str) -> Path:
@@ -78,6 +90,12 @@ def features_of_column(ws: Workspace, column: Column, layers: tuple[str, ...], n
     network = ws.network_folder(column.pyramid, column.sizes).name.removeprefix("network-")
     joined = "+".join(layer.replace(" ", "-") for layer in layers)
     return ws.runs / f"features-{network}-{column.view}-{column.size}-{name}-{joined}"
+
+
+def classifier_of_column(ws: Workspace, column: Column, layer: str, name: str) -> Path:
+    """Where the SVMs on a layer of a list of images go."""
+    folder = features_of_column(ws, column, (layer,), name)
+    return folder.with_name(folder.name.replace("features", "classifier", 1))
 
 
 def choose_size(ws: Workspace, view: str, layer: str) -> int:

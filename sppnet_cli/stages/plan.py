@@ -5,27 +5,39 @@ Times are estimates: the networks are timed untrained on this machine, the rest 
 
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from sppnet_cli.data.imagenet import load_image_folder
-from sppnet_cli.data.mini import CALTECH_CLASSES
+from sppnet_cli.data.imagenet import load_image_folder, training_folder
+from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor, read_description
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
+from sppnet_cli.evaluation.views import CROP, views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image
+from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.store import layer_file
 from sppnet_cli.learning.classifier import Dataset
 from sppnet_cli.learning.pretrain import Tally, training_step
 from sppnet_cli.network.backbones import is_own
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_spec
+from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import MANIFEST
 from sppnet_cli.stages.classify import ClassifierConfig
-from sppnet_cli.stages.columns import Column, features_of_column
+from sppnet_cli.stages.columns import (
+    Column,
+    classifier_config,
+    classifier_of_column,
+    features_of_column,
+    lists_of,
+)
+from sppnet_cli.stages.errors import ERRORS_FILE
+from sppnet_cli.stages.evaluate import validation_folder
 from sppnet_cli.stages.extract import ExtractConfig
 from sppnet_cli.stages.transfer import (
     TRAINING_SIZES,
@@ -57,10 +69,29 @@ class Step(NamedTuple):
         return (self.out / MANIFEST).is_file() or (self.out / "mini.json").is_file()
 
 
+def voc_steps(ws: Workspace) -> list[Step]:
+    """The embedded data, where VOC is taken from them.  Raises `NeedsData` where there are none either."""
+    if ws.data is None and ws.profile.data is not None:
+        return _data_steps(ws)
+    ws.voc_data()
+    return []
+
+
+def imagenet_steps(ws: Workspace) -> list[Step]:
+    """As `voc_steps`, of ImageNet."""
+    if ws.imagenet is None and ws.profile.data is not None:
+        return _data_steps(ws)
+    ws.imagenet_data()
+    return []
+
+
 def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path | None) -> list[Step]:
     """Data and network."""
     profile = ws.profile
     target = ws.network_folder(pyramid, sizes, out)
+    if target == ws.network_run:
+        given = ws.data or ws.caltech
+        return [*([] if given else _data_steps(ws)), Step("network", target, _files(target), 0.0)]
     if not is_own(profile.arch):
         network = SPPNet(NetworkSpec(profile.arch))
         return [Step("backbone", target, {"network.safetensors": _bytes(network)}, 5.0)]
@@ -72,17 +103,47 @@ def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path
         images = profile.data.imagenet_train
     else:
         root = ws.imagenet_data()
-        images = len(load_image_folder(root / "train" if (root / "train").is_dir() else root))
+        images = len(load_image_folder(training_folder(root)))
     if ws.limit is not None:
         images = min(images, ws.limit)
     batches = images // profile.recipe.batch * profile.recipe.epochs
-    seconds = batches * float(np.mean([_training_seconds(ws, network, size) for size in sizes]))
+    seconds = batches * float(np.mean([_training_seconds(ws, spec, size) for size in sizes]))
     files = {
         "network.json": 150,
         "network.safetensors": _bytes(network),
         "metrics.jsonl": 180 * profile.recipe.epochs,
     }
     return [*_data_steps(ws), Step("pretrain", target, files, seconds)]
+
+
+def errors_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], views: str) -> list[Step]:
+    """A network of our own, and which validation images it gets wrong."""
+    profile = ws.profile
+    if ws.imagenet is None and profile.data is not None:
+        images = profile.data.imagenet_val
+    else:
+        images = len(load_image_folder(validation_folder(ws.imagenet_data())))
+    images = min(images, ws.limit or images)
+    spec = NetworkSpec(profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, 1)
+    number = len(views_of(np.zeros((256, 341, 3), np.uint8), views))
+    step = Step(
+        "errors",
+        ws.errors_folder(pyramid, sizes, views),
+        {ERRORS_FILE: 500 + images // 2},
+        images * number * _view_seconds(spec, ws.device),
+    )
+    return [*network_steps(ws, pyramid, sizes, None), step]
+
+
+@cache
+def _view_seconds(spec: NetworkSpec, device: str) -> float:
+    network = SPPNet(spec).to(device).eval()
+    crop = torch.zeros(1, 3, CROP, CROP, dtype=torch.uint8, device=device)
+    with torch.inference_mode():
+        network(crop)
+        start = time.perf_counter()
+        network(crop)
+    return time.perf_counter() - start
 
 
 def propose_step(ws: Workspace, split: str, out: Path | None = None) -> Step:
@@ -106,53 +167,75 @@ def detection_steps(
     until: str,
     out: Path | None = None,
     detectors: Sequence[Path] = (),
+    split: str = "test",
+    *,
+    cached: bool = False,
 ) -> list[Step]:
-    """All stages up to `until` (finetune, train-svm, train-bbox or detect), which goes to `out`.
+    """All stages up to `until` (finetune, train-svm, train-bbox or detect, of `split`), which goes to `out`.
 
-    With `detectors` those before `detect` are left out.
+    What makes `detectors`, which are there, is left out.  `cached`: the features are there by then.
     """
-    profile = ws.profile
-    cost, pooled_size = _feature_seconds(ws, method, scales)
-    per_image = cost.total + cost.preparation
-    trainval = _voc_images(ws, "trainval")
-    head_bytes = 4 * profile.fc * (pooled_size + profile.fc + 21)
     layer = row.removesuffix(" bb")
-    dimension = pooled_size if layer == "pool5" else profile.fc
-    network = network_steps(ws, "spp6", (224,), None)
-    steps = [*network, propose_step(ws, "trainval")]
-    files = {**network[-1].files, "svm.safetensors": 4 * 21 * dimension, "detector.json": 500}
-    if layer.startswith("ft"):
+    if until == "detect":
+        last = "train-svm" if row == layer else "train-bbox"
+        before = voc_steps(ws) if detectors else detection_steps(ws, method, scales, row, last, cached=cached)
+        walk = _walk(ws, method, scales, split)
+        seconds = (walk.again if cached else walk.first) * max(len(detectors), 1)
+        folder = ws.detections_folder(method, scales, row, out)
+        step = Step("detect", folder, {"detections.csv": walk.images * 18_000}, seconds)
+        return [*before, propose_step(ws, split), step]
+
+    profile = ws.profile
+    walk = _walk(ws, method, scales, "trainval")
+    if detectors:
+        steps = [*voc_steps(ws), propose_step(ws, "trainval")]
+        files = _files(detectors[0])
+    else:
+        network = network_steps(ws, "spp6", (224,), None)
+        steps = [*network, propose_step(ws, "trainval")]
+        dimension = walk.pooled_size if layer == "pool5" else profile.fc
+        files = {**network[-1].files, "svm.safetensors": 4 * 21 * dimension, "detector.json": 500}
+        if layer != "pool5":
+            axes = (1 + layer.endswith("fc7")) * 2 * profile.fc**2  # half of an fc layer's
+            cascade = 4 * 20 * walk.pooled_size if method == "spp" else 0
+            files |= {"shortcuts.safetensors": axes + cascade}
+    if layer.startswith("ft") and not detectors:
         batches = profile.schedule(ws.protocol).batches
+        head_bytes = 4 * profile.fc * (walk.pooled_size + profile.fc + 21)
         tuned = {"head.safetensors": head_bytes}
         if method == "rcnn" and profile.rcnn_finetune == "all":
-            net = SPPNet(NetworkSpec(profile.arch, profile.width, fc=profile.fc, classes=21))
+            spec = NetworkSpec(profile.arch, profile.width, fc=profile.fc, classes=21)
             share = ws.protocol.finetune_batch / profile.recipe.batch
-            seconds = batches * share * _training_seconds(ws, net, 224)
-            tuned |= {"network.json": 150, "network.safetensors": _bytes(net.trunk)}
+            seconds = batches * share * _training_seconds(ws, spec, 224)
+            tuned |= {"network.json": 150, "network.safetensors": _bytes(SPPNet(spec).trunk)}
+            cached = False  # of that trunk
         else:
-            seconds = trainval * (1 + profile.flip) * per_image + batches * 2e-9 * head_bytes
+            passes = (walk.again if cached else walk.first) * (1 + profile.flip)
+            seconds = passes + batches * 2e-9 * head_bytes
+            cached = True
         files |= tuned
         steps.append(Step("finetune", ws.head_folder(method, scales), tuned, seconds))
-    if until != "finetune":
-        steps.append(
-            Step("train-svm", ws.detector_folder(method, scales, layer), files, 2 * trainval * per_image)
-        )
-    if row.endswith(" bb") and until != "finetune":
-        files = {**files, "bbox.safetensors": 4 * 4 * 20 * pooled_size}
-        steps.append(Step("train-bbox", ws.detector_folder(method, scales, row), files, trainval * per_image))
-    if until == "detect":
-        test = _voc_images(ws, "test")
-        steps = ([] if detectors else steps) + [propose_step(ws, "test")]
-        folder = ws.detections_folder(method, scales, row)
-        steps.append(Step("detect", folder, {"detections.csv": test * 18_000}, test * per_image))
+    if until != "finetune" and not detectors:
+        seconds = walk.again + (walk.again if cached else walk.first)
+        steps.append(Step("train-svm", ws.detector_folder(method, scales, layer), files, seconds))
+        cached = True
+    if until == "train-bbox":
+        files = {**files, "bbox.safetensors": 4 * 4 * 20 * walk.pooled_size}
+        seconds = walk.again if cached else walk.first
+        steps.append(Step("train-bbox", ws.detector_folder(method, scales, row), files, seconds))
     return [*steps[:-1], steps[-1]._replace(out=out or steps[-1].out)]
 
 
 def photo_step(
-    ws: Workspace, detector: Path, scales: tuple[int, ...], paths: Sequence[Path], out: Path
+    ws: Workspace,
+    detector: Path,
+    scales: tuple[int, ...],
+    paths: Sequence[Path],
+    out: Path,
+    max_windows: int,
 ) -> Step:
     """Detection in image files."""
-    cost, _ = _feature_seconds(ws, read_description(detector).method, scales)
+    cost, _ = _feature_seconds(ws, read_description(detector).method, scales, max_windows)
     seconds = len(paths) * (
         cost.total + cost.preparation + 3 * float(np.prod(_SIZE[False])) * _SEARCH_SECONDS
     )
@@ -169,6 +252,19 @@ def extract_steps(
     out: Path | None,
 ) -> list[Step]:
     """Network and features of images, which are those of `transfer.image_paths`."""
+    folder = out or features_folder(ws, config, set_name(dataset, split))
+    step = _extract_step(ws, config, dataset, split, files, folder)
+    return [*network_steps(ws, "spp6", TRAINING_SIZES, None), step]
+
+
+def _extract_step(
+    ws: Workspace,
+    config: ExtractConfig,
+    dataset: Dataset | None,
+    split: str,
+    files: Sequence[Path],
+    folder: Path,
+) -> Step:
     if ws.network_run is not None:
         spec = load_spec(ws.network_run)
     elif is_own(ws.profile.arch):
@@ -183,9 +279,7 @@ def extract_steps(
     seconds = time.perf_counter() - start
     images = _transfer_images(ws, dataset, split, files)
     sizes = {layer_file(layer): 4 * images * length for layer, length in dimensions.items()}
-    folder = out or features_folder(ws, config, set_name(dataset, split))
-    step = Step("extract-features", folder, {**sizes, "index.csv": 60 * images}, images * seconds)
-    return [*network_steps(ws, "spp6", TRAINING_SIZES, None), step]
+    return Step("extract-features", folder, {**sizes, "index.csv": 60 * images}, images * seconds)
 
 
 def classifier_steps(
@@ -194,24 +288,47 @@ def classifier_steps(
     """Network, features and the SVMs of a transfer classifier."""
     steps = extract_steps(ws, extract, dataset, "trainval", (), None)
     images = _transfer_images(ws, dataset, "trainval", ())
+    folder = classifier_folder(ws, dataset, extract, out)
+    return [*steps, _svm_step(dataset, config, images, steps[-1], folder)]
+
+
+def transfer_steps(
+    ws: Workspace,
+    dataset: Dataset,
+    column: Column,
+    layers: tuple[str, ...],
+    *,
+    train: str = "trainval",
+    test: str = "test",
+) -> list[Step]:
+    """Network, features and SVMs of a column of the transfer tables: what `columns.layer_scores` makes."""
+    lists = lists_of(dataset, train, test)
+    extract = ExtractConfig(layers, column.view, column.size)
+    features = {
+        name: _extract_step(ws, extract, dataset, name, (), features_of_column(ws, column, layers, name))
+        for name in lists
+    }
+    images = _transfer_images(ws, dataset, lists[0], ())
+    svms = [
+        _svm_step(
+            dataset,
+            classifier_config(ws, dataset, layer),
+            images,
+            features[lists[0]],
+            classifier_of_column(ws, column, layer, lists[0]),
+        )
+        for layer in layers
+    ]
+    return [*network_steps(ws, column.pyramid, column.sizes, None), *features.values(), *svms]
+
+
+def _svm_step(dataset: Dataset, config: ClassifierConfig, images: int, features: Step, folder: Path) -> Step:
     splits = config.splits.count if config.splits else 1
     classes = _TRANSFER_CLASSES[dataset]
     trained = config.splits.train * classes if config.splits else images
-    numbers = splits * classes * steps[-1].files[layer_file(config.layer)] // max(images, 1)
+    numbers = splits * classes * features.files[layer_file(config.layer)] // max(images, 1)
     files = {"classifier.safetensors": numbers, "classifier.json": 6 * (splits - 1) * images + 1000}
-    folder = classifier_folder(ws, dataset, extract, out)
-    return [*steps, Step("train-svm", folder, files, splits * classes * trained**2 * _SVM_SECONDS)]
-
-
-def transfer_steps(ws: Workspace, dataset: Dataset, column: Column, layers: tuple[str, ...]) -> list[Step]:
-    """Network and features of a column of the transfer tables."""
-    network = network_steps(ws, column.pyramid, column.sizes, None)
-    extract = ExtractConfig(layers, column.view, column.size)
-    steps = []
-    for name in ("trainval", "test") if dataset == "VOC" else ("caltech101",):
-        folder = features_of_column(ws, column, layers, name)
-        steps.append(extract_steps(ws, extract, dataset, name, (), folder)[-1])
-    return [*network, *steps]
+    return Step("train-svm", folder, files, splits * classes * trained**2 * _SVM_SECONDS)
 
 
 def _embedded(ws: Workspace) -> bool:
@@ -226,13 +343,18 @@ def _data_steps(ws: Workspace) -> list[Step]:
     return [Step("data", ws.mini_folder(), {"mini data": images * 22_000}, images * 6e-3)]
 
 
+def _files(folder: Path) -> dict[str, int]:
+    """What a run directory holds, and the bytes."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.name != MANIFEST}
+
+
 def _transfer_images(ws: Workspace, dataset: Dataset | None, split: str, files: Sequence[Path]) -> int:
     if dataset is None or not _embedded(ws) or ws.caltech is not None:
         return len(image_paths(ws, dataset, split, files))
     assert ws.profile.data is not None
     size = ws.profile.data
     images = {
-        "VOC": size.voc_test if split == "test" else size.voc_trainval,
+        "VOC": _voc_count(size, split),
         "Caltech101": size.caltech_per_category * (len(CALTECH_CLASSES) + 1),
     }
     return min(images[dataset], ws.limit or images[dataset])
@@ -240,41 +362,82 @@ def _transfer_images(ws: Workspace, dataset: Dataset | None, split: str, files: 
 
 def _voc_images(ws: Workspace, split: str) -> int:
     if ws.data is None and ws.profile.data is not None:
-        size = ws.profile.data
-        count = size.voc_test if split == "test" else size.voc_trainval
+        count = _voc_count(ws.profile.data, split)
         return min(count, ws.detection_limit(split) or count)
     return len(load_voc(ws.voc_data(), split, ws.limit))
 
 
-def _feature_seconds(ws: Workspace, method: str, scales: tuple[int, ...]) -> tuple[FeatureTime, int]:
-    """Time per image with as many windows as the test has, and the length of a pooled vector."""
-    network = SPPNet(NetworkSpec(ws.profile.arch, ws.profile.width))
-    extractor = make_extractor(method, network, ws.protocol, scales, ws.device)
-    head = Head(network.pooled_size, ws.profile.fc, 21)
-    height, width = _SIZE[_embedded(ws)]
-    windows = ws.profile.test_windows
+def _voc_count(size: MiniSize, split: str) -> int:
+    train = size.voc_trainval // 2
+    lists = {"train": train, "val": size.voc_trainval - train, "test": size.voc_test}
+    return lists.get(split, size.voc_trainval)
+
+
+class _Walk(NamedTuple):
+    """A stage's way through the windows of a split."""
+
+    images: int
+    first: float  # seconds that it takes to compute their features,
+    again: float  # and to take them from the cache
+    pooled_size: int  # numbers of a window's vector
+
+
+def _walk(ws: Workspace, method: str, scales: tuple[int, ...], split: str) -> _Walk:
+    images = _voc_images(ws, split)
+    cost, pooled_size = _feature_seconds(ws, method, scales, ws.windows(split, method, scales).max_windows)
+    return _Walk(images, images * (cost.total + cost.preparation), images * cost.fc, pooled_size)
+
+
+def _feature_seconds(
+    ws: Workspace, method: str, scales: tuple[int, ...], windows: int
+) -> tuple[FeatureTime, int]:
+    """Time per image with so many windows, and the length of a pooled vector."""
+    spec = NetworkSpec(ws.profile.arch, ws.profile.width)
+    return _timed(spec, ws.profile.fc, method, ws.protocol, scales, ws.device, windows, _SIZE[_embedded(ws)])
+
+
+@cache
+def _timed(
+    spec: NetworkSpec,
+    fc: int,
+    method: str,
+    protocol: Protocol,
+    scales: tuple[int, ...],
+    device: str,
+    windows: int,
+    size: tuple[int, int],
+) -> tuple[FeatureTime, int]:
+    network = SPPNet(spec)
+    extractor = make_extractor(method, network, protocol, scales, device)
+    layer = Layer("fc7", Head(network.pooled_size, fc, 21))
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     corners = rng.integers(0, 150, (windows, 2))
     boxes = np.concatenate([corners, corners + rng.integers(20, 100, (windows, 2))], axis=1).astype(
         np.float32
     )
-    time_image(extractor, head, image, boxes[:2])
-    return time_image(extractor, head, image, boxes), network.pooled_size
+    time_image(extractor, layer, image, boxes[:2])
+    return time_image(extractor, layer, image, boxes), network.pooled_size
 
 
-def _training_seconds(ws: Workspace, network: SPPNet, size: int) -> float:
-    batch = min(ws.profile.recipe.batch, 32)
-    network.to(ws.device).train()
+def _training_seconds(ws: Workspace, spec: NetworkSpec, size: int) -> float:
+    """Of a batch of the profile's."""
+    recipe = ws.profile.recipe
+    batch = min(recipe.batch, 32)
+    return _timed_batch(spec, size, batch, ws.device, recipe.amp) * recipe.batch / batch
+
+
+@cache
+def _timed_batch(spec: NetworkSpec, size: int, batch: int, device: str, amp: bool) -> float:
+    network = SPPNet(spec).to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    pixels = torch.zeros(batch, 3, size, size, device=ws.device)
-    labels = torch.zeros(batch, dtype=torch.int64, device=ws.device)
-    tally = Tally(torch.zeros((), device=ws.device), torch.zeros((), dtype=torch.int64, device=ws.device))
-    amp = ws.profile.recipe.amp
+    pixels = torch.zeros(batch, 3, size, size, device=device)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    tally = Tally(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
     training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
     start = time.perf_counter()
     training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
-    return (time.perf_counter() - start) * ws.profile.recipe.batch / batch
+    return time.perf_counter() - start
 
 
 def _bytes(network: torch.nn.Module) -> int:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sppnet_cli.atomic import write_text
 from sppnet_cli.data.voc import VocDetection
+from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves, ranked_detections
 from sppnet_cli.evaluation.diagnosis import diagnose
 from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
@@ -16,6 +17,20 @@ AP_FILE = "ap.csv"
 CURVES_FILE = "precision_recall.csv"
 CURVES_PICTURE = "precision_recall.png"
 ERRORS_FILE = "errors.csv"
+
+
+def require_report_folder(folder: Path) -> None:
+    """Raise `UsageError` for a folder that holds anything but an earlier report (and hidden files)."""
+    own = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
+    if folder.is_dir():
+        names = sorted(entry.name for entry in folder.iterdir())
+        others = [name for name in names if name not in own and not name.startswith(".")]
+        if others:
+            raise UsageError(
+                f"{folder}: holds {others[0]}, which is no report's; give --report a folder of its own"
+            )
+    elif folder.exists():
+        raise UsageError(f"{folder}: is a file; give --report a folder")
 
 
 def write_report(
@@ -31,13 +46,15 @@ def write_report(
     Args:
         frame: detections as in `detections.csv`, of images and classes of `dataset`.
         dataset: the split that they are measured on.
-        folder: files of an earlier report in it are replaced.
+        folder: an earlier report in it is replaced.
         missing: classes of which the detections were not given; they have no AP and no curve.
 
     Raises:
+        UsageError: `folder` holds something else.
         SppnetError: a file cannot be written.
         DataError: an annotation cannot be read.
     """
+    require_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     curves = class_curves(frame, dataset)
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]

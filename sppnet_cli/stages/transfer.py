@@ -16,8 +16,8 @@ from sppnet_cli.stages.classify import (
     MapScore,
     caltech_images,
     classifier_stage,
-    draw_splits,
     require_classes,
+    require_enough,
     score_classifier,
     voc_images,
 )
@@ -106,7 +106,7 @@ def classifier(
 ) -> Path:
     """A classifier on features that are extracted first."""
     images = labelled_images(ws, dataset, "trainval")
-    draw_splits(config, images)  # what is too small is told before the features are extracted
+    require_enough(config, images, ws.limit)
     run = features(ws, extract, images.paths, set_name(dataset, "trainval"))
     folder = ws.fresh(classifier_folder(ws, dataset, extract, out))
     return classifier_stage(config, ws.network("spp6", TRAINING_SIZES), run, images, folder)
@@ -117,6 +117,15 @@ def score(ws: Workspace, classifier: Path, split: str) -> MapScore | AccuracySco
 
     Features are extracted first, with the workspace's `network_run`, or the network that the classifier names.
     """
+    ws, svms, extract = prepare_score(ws, classifier)
+    images = labelled_images(ws, svms.dataset, split)
+    require_classes(classifier, svms, images)
+    run = features(ws, extract, images.paths, set_name(svms.dataset, split))
+    return score_classifier(classifier, run, images)
+
+
+def prepare_score(ws: Workspace, classifier: Path) -> tuple[Workspace, TransferClassifier, ExtractConfig]:
+    """What `score` starts from: the workspace with data and network, the classifier, and its features."""
     svms = TransferClassifier.load(classifier)
     ws, dataset = choose_dataset(ws, None if ws.data else svms.dataset.lower())
     if dataset != svms.dataset:
@@ -126,10 +135,5 @@ def score(ws: Workspace, classifier: Path, split: str) -> MapScore | AccuracySco
     network = ws.network_run or svms.network
     if not network.is_dir():
         raise DataError(f"{network}: the network of {classifier} is not there; name it with --network")
-    ws = replace(ws, network_run=network)
-    images = labelled_images(ws, svms.dataset, split)
-    require_classes(classifier, svms, images)
     kind = svms.features
-    extract = ExtractConfig((kind.layer,), kind.view, kind.size)
-    run = features(ws, extract, images.paths, set_name(svms.dataset, split))
-    return score_classifier(classifier, run, images)
+    return replace(ws, network_run=network), svms, ExtractConfig((kind.layer,), kind.view, kind.size)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 from sppnet_cli.console import status
 from sppnet_cli.data.mini import is_mini, make_mini
+from sppnet_cli.data.proposals import METHODS, require_boxes
+from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor, read_description
+from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.network.backbones import is_own, require_known
+from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.weights import load_network, load_spec
 from sppnet_cli.protocols import PAPER, PROTOCOLS, Protocol
@@ -28,6 +32,17 @@ from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
 PYRAMIDS = {"plain": None, "spp4": SPP4, "spp6": SPP6}
+
+
+class NeedsData(DataError):
+    """The profile has no data of its own, and none was given; `what` is missing."""
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message, what)  # both, so that it can be sent to other processes
+        self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -102,11 +117,11 @@ class Workspace:
         return folder
 
     def voc_data(self) -> Path:
-        """The VOC folder.  Raises `DataError` where the profile needs one and none was given."""
+        """The VOC folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.data is not None:
             return self.data
         if self.profile.data is None:
-            raise DataError(f"profile {self.profile.name} needs VOC 2007: give --data DIR (make: VOC=DIR)")
+            raise NeedsData(f"profile {self.profile.name} needs VOC 2007: give --data DIR", "VOC 2007")
         return self.mini() / "VOCdevkit"
 
     def detection_limit(self, split: str) -> int | None:
@@ -117,24 +132,23 @@ class Workspace:
         return min(few[split == "test"], self.limit or few[1] + few[0])
 
     def imagenet_data(self) -> Path:
-        """The ImageNet-layout folder.  Raises `DataError` where the profile needs one and none was given."""
+        """The ImageNet-layout folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.imagenet is not None:
             return self.imagenet
         if self.profile.data is None:
-            raise DataError(
+            raise NeedsData(
                 f"profile {self.profile.name} needs a network: train one with `sppnet pretrain --data ILSVRC2012` "
-                "and give --network RUN (make: IMAGENET=DIR)"
+                "and give --network RUN",
+                "ImageNet",
             )
         return self.mini() / "imagenet"
 
     def caltech_data(self) -> Path:
-        """The Caltech101 folder.  Raises `DataError` where the profile needs one and none was given."""
+        """The Caltech101 folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.caltech is not None:
             return self.caltech
         if self.profile.data is None:
-            raise DataError(
-                f"profile {self.profile.name} needs Caltech101: give --caltech DIR (make: CALTECH=DIR)"
-            )
+            raise NeedsData(f"profile {self.profile.name} needs Caltech101: give --data DIR", "Caltech101")
         return self.mini() / "caltech101"
 
     def network_folder(self, pyramid: str, sizes: tuple[int, ...], out: Path | None = None) -> Path:
@@ -173,15 +187,18 @@ class Workspace:
             tensorboard=self.tensorboard,
         )
 
+    def errors_folder(self, pyramid: str, sizes: tuple[int, ...], views: str) -> Path:
+        """Where `errors` go."""
+        network = self.network_folder(pyramid, sizes)
+        return self.runs / "-".join(["errors", *network.name.split("-")[1:], views.replace(":", "-")])
+
     def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> ClassificationError:
         """Which validation images a trained network gets wrong."""
-        network = self.network(pyramid, sizes)
-        folder = self.runs / "-".join(["errors", *network.name.split("-")[1:], views.replace(":", "-")])
         run = errors_stage(
             ErrorsConfig(views, self.limit),
-            network,
+            self.network(pyramid, sizes),
             self.imagenet_data(),
-            self.fresh(folder),
+            self.fresh(self.errors_folder(pyramid, sizes, views)),
             device=self.device,
             workers=self.workers,
         )
@@ -200,18 +217,30 @@ class Workspace:
         network = load_network(self.network())
         return make_extractor(method, network, self.protocol, scales, self.device)
 
+    def proposals_run(self, split: str) -> Path | None:
+        """The run of `sppnet propose` that was given in place of a method.  Raises `DataError` for another folder."""
+        given = Path(self.proposals_method)
+        if self.proposals_method in METHODS or not given.is_dir() or find_mat(given, split) is not None:
+            return None
+        if not (given / "boxes").is_dir():
+            raise DataError(
+                f"{given}: neither a run of `sppnet propose` (it has no boxes folder) nor a folder of .mat files; "
+                "check --proposals"
+            )
+        return given
+
     def proposals_folder(self, split: str, out: Path | None = None) -> Path:
-        """Where `proposals` goes, or the folder that was given in place of a method."""
-        if find_mat(Path(self.proposals_method), split) is None and Path(self.proposals_method).is_dir():
-            return Path(self.proposals_method)
-        return out or self.trunk_runs / f"proposals-{split}"
+        """Where `proposals` goes, or the run that was given in place of a method."""
+        return self.proposals_run(split) or out or self.trunk_runs / f"proposals-{split}"
 
     def proposals(self, split: str, out: Path | None = None) -> Path:
         """Window proposals of a VOC split."""
         folder = self.proposals_folder(split, out)
-        if folder == Path(self.proposals_method):
+        if self.proposals_run(split) is not None:
+            dataset = load_voc(self.voc_data(), split, self.detection_limit(split))
+            require_boxes(folder, dataset.ids, split)
             return folder
-        mat = find_mat(Path(self.proposals_method), split)
+        mat = None if self.proposals_method in METHODS else find_mat(Path(self.proposals_method), split)
         if mat is not None:
             limit = self.detection_limit(split)
             return import_boxes_stage(
@@ -248,7 +277,8 @@ class Workspace:
             self.profile.flip,
             self.seed if self.tuning is None else self.tuning,
         )
-        network, inputs, out = self.network(), self.inputs("trainval"), self.fresh(folder)
+        inputs = self.inputs("trainval")  # before any training: what is wrong with them is told at once
+        network, out = self.network(), self.fresh(folder)
         if method == "rcnn" and self.profile.rcnn_finetune == "all":
             return finetune_rcnn_stage(
                 config,
@@ -273,6 +303,7 @@ class Workspace:
         if row.endswith(" bb"):
             base = self.detector(method, scales, row.removesuffix(" bb"))
             return self.with_bbox(base, method, scales, folder)
+        inputs = self.inputs("trainval")
         head = self.head(method, scales) if row.startswith("ft") else None
         network = head if head is not None and brings_network(head) else self.network()
         config = SvmConfig(self.windows("trainval", method, scales), row.removeprefix("ft"), self.seed)
@@ -280,7 +311,7 @@ class Workspace:
             config,
             network,
             head,
-            self.inputs("trainval"),
+            inputs,
             self.fresh(folder),
             device=self.device,
             max_gib=0.75 * self.max_memory,
@@ -306,6 +337,7 @@ class Workspace:
 
     def detections(self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None) -> Path:
         """Detections of the test split by that detector."""
+        self.proposals("test")  # before any training
         detector = self.detector(method, scales, row)
         return self.detect_with((detector,), self.detections_folder(method, scales, row, out))
 
@@ -315,11 +347,20 @@ class Workspace:
         out: Path,
         split: str = "test",
         scales: tuple[int, ...] | None = None,
+        fast: FastOptions | None = None,
+        precision: Precision | None = None,
     ) -> Path:
         """Detections of a split by any detector or several combined, at their own scales or at others."""
         about = read_description(detectors[0])
-        config = DetectConfig(self.windows(split, about.method, scales or about.scales))
-        return detect_stage(config, detectors, self.inputs(split), self.fresh(out), device=self.device)
+        config = DetectConfig(self.windows(split, about.method, scales or about.scales), fast, precision)
+        return detect_stage(
+            config,
+            detectors,
+            self.inputs(split),
+            self.fresh(out),
+            device=self.device,
+            workers=self.workers,
+        )
 
     def score(self, method: str, scales: tuple[int, ...], row: str) -> DetectionScore:
         """AP of that detector on the test split."""

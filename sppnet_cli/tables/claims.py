@@ -26,12 +26,13 @@ from sppnet_cli.tables.claimed import CONTROL, TABLES, Cell, cell_name, claimed_
 from sppnet_cli.tables.paper import claims, published
 
 COLUMNS = (
-    "id", "table", "claim", "better", "worse", "ours_better", "ours_worse", "low", "high", "verdict",
+    "id", "table", "claim", "better", "worse", "ours_better", "ours_worse", "low", "high", "verdict", "images",
 )  # fmt: skip
 VERDICTS = ("holds", "fails", "not measured")
 
 _LOWER_IS_BETTER = ("top1_error", "seconds")
 _FRACTIONS = ("top1_error", "mAP", "accuracy")
+_FEWEST = 5  # test images that an interval is drawn from
 _TIES_HOLD = ("T6.9", "T8.1", "T9.3")  # no worse than, in at least half of the categories, no gain
 _SAME = 1e-6  # as a fraction, between a table's value and that of its outcomes
 
@@ -73,8 +74,9 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
     Columns: id, table, claim, better, worse as in `claims()`; ours_better and ours_worse, percent, seconds or
     categories, NaN where not measured; low and high, the 95% interval of how much better (`paired_interval`): in
     percentage points, seconds saved beyond the claimed factor, or categories, NaN where there are no outcomes
-    that belong to the table; verdict by the numbers alone: `holds` where the one is strictly better, or at least
-    `factor` times (of categories: in most of them), `fails`, or `not measured`.
+    that belong to the table, or of too few test images; verdict by the numbers alone: `holds` where the one is
+    strictly better, or at least `factor` times (of categories: in most of them), `fails`, or `not measured`;
+    images, how many test images those outcomes are of, 0 where there are none.
 
     Raises:
         DataError: no such folder, or a file in it is damaged.
@@ -87,15 +89,16 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
         number, measure = claim["table"], claim["measure"]
         sides = [claimed_cells(number, claim[side]) for side in ("better", "worse")]
         better, worse, classes = _values(tables[number], sides, measure)
-        interval, verdict = (math.nan, math.nan), "not measured"
+        interval, images, verdict = (math.nan, math.nan), 0, "not measured"
         if not (math.isnan(better) or math.isnan(worse)):
             least = classes / 2 if classes else math.nan
             holds = _holds(better, worse, measure, claim["factor"], least, ties=claim_id in _TIES_HOLD)
             verdict = "holds" if holds else "fails"
-            interval = _interval(results, number, tables[number], sides, measure, claim["factor"])
+            interval, images = _interval(results, number, tables[number], sides, measure, claim["factor"])
         scale = 100 if measure in _FRACTIONS else 1
         numbers = (round(scale * value, 10) + 0.0 for value in (better, worse, *interval))  # + 0.0: no -0.0
-        rows.append((claim_id, number, claim["claim"], claim["better"], claim["worse"], *numbers, verdict))
+        words = (claim["claim"], claim["better"], claim["worse"])
+        rows.append((claim_id, number, *words, *numbers, verdict, images))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -111,11 +114,25 @@ def write_claims(results: Path) -> pd.DataFrame:
     return table
 
 
-def certainty(low: float, high: float) -> str:
-    """`clear` where an interval excludes 0, `within noise` where not, and nothing where there is none."""
+def certainty(low: float, high: float, images: int) -> str:
+    """`clear` where an interval excludes 0, `within noise` where not; where there is none, why or nothing."""
+    if 0 < images < _FEWEST:
+        return "too few images to be sure"
     if math.isnan(low) or math.isnan(high):
         return ""
     return "clear" if low > 0 or high < 0 else "within noise"
+
+
+def difference(claim_id: str, low: float, high: float) -> str:
+    """An interval of `evaluate_claims` with its unit: `+1.20 to +3.40 points`; nothing for NaN."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    measure = claims().loc[claim_id, "measure"]
+    if measure in _FRACTIONS:
+        return f"{low:+.2f} to {high:+.2f} points"
+    if measure == "seconds":
+        return f"{low:+.3g} to {high:+.3g} s"
+    return f"{low:+.0f} to {high:+.0f} categories"
 
 
 def count_verdicts(table: pd.DataFrame) -> dict[str, int]:
@@ -130,6 +147,7 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def outcomes_folder(results: Path, number: int) -> Path:
+    """Where `write_outcomes` puts the outcomes of a table, a folder for each seed."""
     return results / "outcomes" / f"table{number}"
 
 
@@ -166,11 +184,12 @@ def _interval(
     sides: Sequence[Sequence[Cell]],
     measure: str,
     factor: float,
-) -> tuple[float, float]:
-    """The interval of the difference of the two sides of a claim; NaN without outcomes.
+) -> tuple[tuple[float, float], int]:
+    """The interval of the difference of the two sides of a claim, NaN without outcomes, and of how many images.
 
     Outcomes that are not those of the table, being older or of other seeds, are passed over with a warning.
     """
+    none = math.nan, math.nan
     folder = outcomes_folder(results, number)
     cells = [cell for side in sides for cell in side]
     by_cell = {
@@ -181,7 +200,7 @@ def _interval(
         for cell in cells
     }
     if not any(by_cell.values()):
-        return math.nan, math.nan
+        return none, 0
     try:
         _require_of_table(by_cell, table)
         seeds = list(by_cell[cells[0]])
@@ -190,13 +209,16 @@ def _interval(
             for seed in seeds
         ]
         better, worse = ([*own] for own in zip(*pairs, strict=True))
-        return paired_interval(better, worse, higher_is_better=measure not in _LOWER_IS_BETTER)
+        images = better[0].images
+        if images < _FEWEST:
+            return none, images
+        return paired_interval(better, worse, higher_is_better=measure not in _LOWER_IS_BETTER), images
     except ValueError as error:
         names = " and ".join(cell_name(*cell) for cell in cells)
         console.warn(
             f"{folder}: no interval between {names} ({error}); remove the folder and measure table {number} again"
         )
-        return math.nan, math.nan
+        return none, 0
 
 
 def _compared(sides: Sequence[Sequence[Outcome]], measure: str, factor: float) -> tuple[Resampled, Resampled]:
@@ -232,17 +254,18 @@ def _markdown(table: pd.DataFrame) -> str:
                 row["worse"],
                 _beside(row["ours_better"], row["ours_worse"]),
                 _beside(printed["paper_better"], printed["paper_worse"]),
-                "" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}",
-                ", ".join(filter(None, (row["verdict"], certainty(low, high)))),
+                difference(row["id"], low, high),
+                ", ".join(filter(None, (row["verdict"], certainty(low, high, row["images"])))),
             ]
         )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     about = (
         f"**The paper's claims: {summary(table)}.** Ours and the paper's: the better cell / the worse one, in percent, "
-        "seconds or categories. Better by: the 95% interval of the difference in percentage points, from resampled "
-        "test images, and seeds where there are several. The verdict goes by the numbers alone; it is clear where "
-        "the interval excludes 0, and within noise where not."
+        "seconds or categories. Better by: the 95% interval of the difference, from resampled test images, and seeds "
+        "where there are several: in percentage points; where a factor is claimed, the seconds that are saved beyond "
+        "it; or categories. The verdict goes by the numbers alone; it is clear where the interval excludes 0, and "
+        f"within noise where not; of fewer than {_FEWEST} test images there is no interval."
     )
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"

@@ -16,6 +16,8 @@ from sppnet_cli.errors import SppnetError
 from sppnet_cli.tables.paper import LAYOUTS, PER_CLASS, VOC_CLASSES, literature, printed, published, unit
 
 _LEGEND = "Each cell: ours (published); a dash: not measured, or not published."
+_STAR = "*"  # behind the label of a row that is not ours
+_STARRED = f"Rows with {_STAR} are other groups', as published."
 _WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
 
 
@@ -25,9 +27,11 @@ def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: 
     - CSV: the published header and row labels to the letter, measured numbers alone, empty where nothing was
       measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent
       with the decimals of the published column, seconds with 4 significant digits, speed-ups with 3.
-    - Markdown and LaTeX: each measured cell beside the published one, a caption, `record["notes"]` beneath.
+    - Markdown and LaTeX: each measured cell beside the published one, a star at the rows of other groups, a caption,
+      `record["notes"]` beneath.
     - JSON: the record, and under "values" the measured numbers unrounded, by row and column: fractions,
-      seconds or ratios, null where nothing was measured; under "published" the rows that hold no number of ours.
+      seconds or ratios, null where nothing was measured; under "published" the rows that hold no number of ours,
+      which the CSV of Table 8, with the paper's columns, does not tell.
 
     Args:
         results_dir: made where it does not exist.
@@ -107,6 +111,11 @@ def _beside(number: int, ours: pd.DataFrame, classes: Sequence[str]) -> pd.DataF
     theirs = printed(number, classes)
     others = literature(number, classes)
     table = theirs.drop(columns="measured_here", errors="ignore")
+    label = LAYOUTS[number].keys[0]
+    table[label] = [
+        f"{name} {_STAR}" if starred else name
+        for name, starred in zip(table[label], others.all(axis=1), strict=True)
+    ]
     for column in published(number, classes).columns:
         if not any(theirs[column]):
             table[column] = ours[column]
@@ -116,6 +125,11 @@ def _beside(number: int, ours: pd.DataFrame, classes: Sequence[str]) -> pd.DataF
             for own, other, of_others in zip(ours[column], theirs[column], others[column], strict=True)
         ]
     return table
+
+
+def _caption(number: int) -> str:
+    starred = literature(number).all(axis=1).any()
+    return " ".join([LAYOUTS[number].caption, _LEGEND, *([_STARRED] if starred else [])])
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -136,7 +150,7 @@ def _markdown(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
         for name, width in zip(table.columns, widths, strict=True)
     ]
     lines = [
-        f"**Table {number}.** {LAYOUTS[number].caption} {_LEGEND}",
+        f"**Table {number}.** {_caption(number)}",
         "",
         line(list(table.columns)),
         line(rule),
@@ -157,7 +171,7 @@ def _latex(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
         *([r"% needs \usepackage{graphicx}"] if wide else []),
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escape(f'{LAYOUTS[number].caption} {_LEGEND}')}}}",
+        rf"\caption{{{_escape(_caption(number))}}}",
         rf"\label{{tab:table{number}}}",
         *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{{''.join('r' if name in numeric else 'l' for name in table.columns)}}}",

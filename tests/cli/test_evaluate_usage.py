@@ -19,6 +19,17 @@ from sppnet_cli.network.weights import save_network
         (["--weights", "net.pth"], 2, "zf5 is no torchvision classifier"),
         (["--arch", "overfeat7", "--weights", "net.pth"], 2, "overfeat7 is no torchvision classifier"),
         (["--network", "nowhere", "--views", "12"], 2, "'12' is not one of '10', '10central'"),
+        (["--network", "nowhere"], 3, "nowhere: not a network folder"),
+        (
+            ["--detections", "nowhere"],
+            3,
+            "nowhere: no such file or folder; make detections with `sppnet detect`",
+        ),
+        (
+            ["--arch", "squeezenet1_1", "--weights", "net.pth"],
+            2,
+            "no images to classify: give --data, a folder in ImageNet's layout of the classes that squeezenet1_1 knows",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_nothing(sppnet, tmp_path, arguments, code, message):
@@ -27,6 +38,38 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(sppnet, tmp_path, arguments
     assert message in err
     assert "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_dry_run_is_an_object_for_scripts_and_makes_nothing(sppnet, tmp_path, tiny_network, tiny_data):
+    (tmp_path / "detections.csv").write_text("image,class,score,x1,y1,x2,y2\n")
+    voc = tiny_data / "VOCdevkit"
+    for given, steps in (
+        (("--detections", "detections.csv"), ["data"]),
+        (("--detections", "detections.csv", "--data", voc), []),
+        (("--network", tiny_network), ["data"]),
+        (("--network", tiny_network, "--data", tiny_data / "imagenet"), []),
+    ):
+        code, out, err = sppnet("evaluate", "--profile", "tiny", *given, "--dry-run", "--json")
+        assert code == 0, err
+        plan = json.loads(out)
+        assert [step["step"] for step in plan["steps"]] == steps
+        assert plan["config"]["profile"]["name"] == "tiny"
+        assert "would " in err
+    assert [path.name for path in tmp_path.iterdir()] == ["detections.csv"]
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_report_goes_to_a_folder_of_its_own(sppnet, tmp_path, tiny_data, dry):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "street.jpg").write_bytes(b"mine")
+    (tmp_path / "detections.csv").write_text("image,class,score,x1,y1,x2,y2\n")
+    given = ("--detections", "detections.csv", "--data", tiny_data / "VOCdevkit", *dry)
+    code, _, err = sppnet("evaluate", *given, "--report", "photos")
+    assert code == 2
+    assert "photos: holds street.jpg, which is no report's; give --report a folder of its own" in err
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["street.jpg"]
+    code, _, err = sppnet("evaluate", *given, "--report", "detections.csv")
+    assert (code, "detections.csv: is a file; give --report a folder" in err) == (2, True)
 
 
 @pytest.mark.parametrize("views", ["1full", "maps:10", "maps:96+2full"])

@@ -56,8 +56,9 @@ def test_all_claims_are_printed_and_written(ask, tables):
     assert len(lines) == 3 + 35
     first = lines[3].split()
     assert first[0] == "T1.1"
-    assert first[-6:-4] == ["25", "50"]
-    assert first[-2:] == ["holds", "clear"]
+    assert first[-8:-6] == ["25", "50"]
+    assert first[-5] == "to"
+    assert first[-3:] == ["points", "holds", "clear"]
     assert lines[4].endswith("not measured")
     assert err == ("12 hold, 2 fail, 21 not measured; written to results/mini/claims.csv and .md\n")
     assert (tables / "claims.csv").is_file()

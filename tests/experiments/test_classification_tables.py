@@ -1,7 +1,6 @@
 """The experiments of Tables 1 to 5 and their ablations on the tiny profile, one after another as `make` runs them."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -21,39 +20,23 @@ from experiments import (
     table4,
     table5,
 )
-from sppnet_cli import cli
 from sppnet_cli.data.mini_voc import write_voc
+from sppnet_cli.stages.profiles import PROFILES
+from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claims import COLUMNS
-from sppnet_cli.tables.paper import LAYOUTS, literature, printed, published
+from sppnet_cli.tables.paper import literature, printed, published
 
 TABLES = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
 
 
-def run(monkeypatch, experiment, *arguments):
-    monkeypatch.setattr(sys, "argv", [experiment.__name__, "--profile", "tiny", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.run(experiment.command)
-    return stop.value.code
-
-
-def read(folder, number):
-    return pd.read_csv(folder / f"table{number}.csv", index_col=list(LAYOUTS[number].keys))
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(make_tables):
     """The five tables, measured with two seeds."""
-    folder = tmp_path_factory.mktemp("tables")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        torch.set_num_threads(1)
-        for experiment in TABLES.values():
-            assert run(monkeypatch, experiment, "--seeds", "0,1", "--workers", "1", "-q") == 0
-    return folder / "results" / "tiny"
+    return make_tables(TABLES.values(), "--seeds", "0,1")
 
 
 @pytest.mark.parametrize("number", TABLES)
-def test_every_cell_is_measured_under_the_papers_labels(results, number):
+def test_every_cell_is_measured_under_the_papers_labels(results, read, number):
     text = pd.read_csv(results / f"table{number}.csv", dtype=str, keep_default_na=False)
     assert list(text.columns) == list(printed(number).columns)
     for words in set(printed(number).columns) - set(published(number).columns):
@@ -68,7 +51,12 @@ def test_every_cell_is_measured_under_the_papers_labels(results, number):
     assert ((measured >= 0) & (measured <= 100)).all()
 
 
-def test_the_record_says_how(results):
+def test_a_dry_run_promises_the_folders_that_are_made(inside, planned, made):
+    by_seed = [Workspace(PROFILES["tiny"], seed=seed) for seed in (0, 1)]
+    assert planned(TABLES.values(), by_seed) == made(inside)
+
+
+def test_the_record_says_how(results, read):
     record = json.loads((results / "table3.json").read_text())
     assert record["seeds"] == [0, 1]
     assert record["images"] == {"test": 20}
@@ -77,17 +65,16 @@ def test_the_record_says_how(results):
     assert read(results, 3).loc["fc7", "spp_full392"] == pytest.approx(np.mean(cells), abs=0.005)
 
 
-def test_table_5_repeats_tables_3_and_4(results):
+def test_table_5_repeats_tables_3_and_4(results, read):
     ours, voc, caltech = (read(results, number) for number in (5, 3, 4))
     assert ours.loc["ours", "voc2007_map"] == voc.loc["fc7", "spp_full392"]
     assert ours.loc["Zeiler & Fergus", "voc2007_map"] == voc.loc["fc7", "plain_crop224"]
     assert ours.loc["ours", "caltech101_accuracy"] == caltech.loc["SPP pool5", "spp_full224"]
 
 
-def test_the_claims_of_the_tables_have_values_intervals_and_verdicts(results, monkeypatch):
-    monkeypatch.chdir(results.parents[1])
-    assert run(monkeypatch, claims) == 0
-    found = pd.read_csv(results / "claims.csv", index_col="id")
+def test_the_claims_of_the_tables_have_values_intervals_and_verdicts(inside, run):
+    assert run(claims) == 0
+    found = pd.read_csv(inside / "claims.csv", index_col="id")
     assert ["id", *found.columns] == list(COLUMNS)
     assert len(found) == 35
     ours = found.loc[found["table"] <= 4]
@@ -98,82 +85,60 @@ def test_the_claims_of_the_tables_have_values_intervals_and_verdicts(results, mo
     assert (ours["low"] <= ours["high"]).all()
 
 
-def test_measured_again_with_one_seed_the_other_is_forgotten(results, monkeypatch, tmp_path):
-    monkeypatch.chdir(results.parents[1])
+def test_measured_again_with_one_seed_the_other_is_forgotten(inside, run, tmp_path):
     for seeds in ("0,1", "1"):
-        assert run(monkeypatch, table2, "--seeds", seeds, "-q", "--out", tmp_path) == 0
+        assert run(table2, "--seeds", seeds, "-q", "--out", tmp_path) == 0
     assert [path.name for path in (tmp_path / "outcomes" / "table2").iterdir()] == ["seed1"]
 
 
-def test_the_corner_ablation(results, monkeypatch):
-    monkeypatch.chdir(results.parents[1])
-    assert run(monkeypatch, corners, "--workers", "1", "-q") == 0
-    table = pd.read_csv(results / "corners.csv", index_col=0)
+def test_the_corner_ablation(inside, run):
+    assert run(corners, "--workers", "1", "-q") == 0
+    table = pd.read_csv(inside / "corners.csv", index_col=0)
     assert list(table.columns) == ["entire_image", "central_square"]
     assert table.shape == (4, 2)
     assert table.notna().all(axis=None)
-    assert (results / "corners.md").is_file()
+    assert (inside / "corners.md").is_file()
 
 
-def test_the_scale_ablation(results, monkeypatch, tmp_path):
+def test_the_scale_ablation(inside, run, tmp_path):
     # Its train half, unlike that of `tiny`, holds every class.
     write_voc(tmp_path / "VOCdevkit" / "VOC2007", seed=0, trainval=40, test=20)
-    monkeypatch.chdir(results.parents[1])
-    assert run(monkeypatch, scale, "--data", tmp_path / "VOCdevkit", "--workers", "1", "-q") == 0
-    table = pd.read_csv(results / "scale.csv", index_col=0)
+    assert run(scale, "--data", tmp_path / "VOCdevkit", "--workers", "1", "-q") == 0
+    table = pd.read_csv(inside / "scale.csv", index_col=0)
     assert list(table.columns) == ["voc2007_val_map", "caltech101_accuracy"]
     assert list(table.index) == [180, 224, 256, 300, 360, 392]
     assert table.notna().all(axis=None)
 
 
-def test_the_picture_of_convergence(results, monkeypatch):
-    monkeypatch.chdir(results.parents[1])
-    assert run(monkeypatch, convergence, "-q") == 0
-    table = pd.read_csv(results / "convergence.csv")
+def test_the_picture_of_convergence(inside, run):
+    assert run(convergence, "-q") == 0
+    table = pd.read_csv(inside / "convergence.csv")
     assert list(table["training"].unique()) == ["single-size", "multi-size"]
-    assert (results / "convergence.png").read_bytes().startswith(b"\x89PNG")
+    assert (inside / "convergence.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_architectures(results, monkeypatch):
-    monkeypatch.chdir(results.parents[1])
-    assert run(monkeypatch, architectures, "--workers", "1", "-q", "--limit", "20") == 0
-    table = pd.read_csv(results / "architectures.csv", index_col=["arch", "training"])
+def test_the_architectures(inside, run):
+    assert run(architectures, "--workers", "1", "-q", "--limit", "20") == 0
+    table = pd.read_csv(inside / "architectures.csv", index_col=["arch", "training"])
     assert table.shape == (12, 2)
     assert table.notna().all(axis=None)
-    text = (results / "architectures.md").read_text()
+    text = (inside / "architectures.md").read_text()
     assert "(34.98)" in text
     assert "| convnet5 | no SPP | " in text
 
 
 @pytest.mark.parametrize("experiment", [*TABLES.values(), corners, scale, convergence, architectures])
-def test_a_dry_run_does_nothing(monkeypatch, tmp_path, experiment):
+def test_a_dry_run_does_nothing(run, monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, experiment, "--dry-run") == 0
+    assert run(experiment, "--dry-run") == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "data" not in path.parts] == []
 
 
-def test_a_trunk_without_fc_layers_leaves_its_rows_empty(monkeypatch, tmp_path, tiny_data):
+def test_a_trunk_without_fc_layers_leaves_its_rows_empty(run, read, monkeypatch, tmp_path, tiny_data):
     monkeypatch.chdir(tmp_path)
     torch.save(models.squeezenet1_1(weights=None).state_dict(), "squeezenet.pth")
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        [
-            "table3",
-            "--profile",
-            "pretrained",
-            "--data",
-            str(tiny_data / "VOCdevkit"),
-            "--weights",
-            "squeezenet.pth",
-            "--workers",
-            "1",
-            "-q",
-        ],
-    )
-    with pytest.raises(SystemExit) as stop:
-        cli.run(table3.command)
-    assert stop.value.code == 0
+    given = ("--data", tiny_data / "VOCdevkit", "--weights", "squeezenet.pth", "--workers", "1", "-q")
+    assert run(table3, *given, profile="pretrained") == 0
     table = read(tmp_path / "results" / "pretrained", 3)
     assert table.loc[["fc6", "fc7"]].isna().all(axis=None)
     assert table.loc["pool5 (6x6)"].notna().all()
@@ -182,22 +147,19 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(monkeypatch, tmp_path, 
     )
 
 
-def test_bad_seeds(monkeypatch, tmp_path, capsys):
+def test_bad_seeds(run, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, table1, "--seeds", "0,0") == 2
+    assert run(table1, "--seeds", "0,0") == 2
     assert "--seeds 0,0: write different whole numbers: 0,1,2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("experiment", "profile", "wanted"),
-    [(table1, "paper", "needs a network"), (table4, "pretrained", "CALTECH=DIR")],
+    [(table1, "paper", "IMAGENET=DIR"), (table4, "pretrained", "CALTECH=DIR")],
 )
-def test_a_profile_on_real_images_needs_them(monkeypatch, tmp_path, capsys, experiment, profile, wanted):
+def test_a_profile_on_real_images_needs_them(run, monkeypatch, tmp_path, capsys, experiment, profile, wanted):
     monkeypatch.chdir(tmp_path)
     torch.save(models.squeezenet1_1(weights=None).state_dict(), "squeezenet.pth")
     weights = ["--weights", "squeezenet.pth"] if profile == "pretrained" else []
-    monkeypatch.setattr(sys, "argv", ["x", "--profile", profile, *weights])
-    with pytest.raises(SystemExit) as stop:
-        cli.run(experiment.command)
-    assert stop.value.code == 3
+    assert run(experiment, *weights, profile=profile) == 3
     assert wanted in capsys.readouterr().err

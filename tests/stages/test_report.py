@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from sppnet_cli.data.voc import load_voc
+from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
 from sppnet_cli.stages.detect import COLUMNS, DetectConfig, detect_stage
 from sppnet_cli.stages.evaluate import evaluate_detections, score_frame
@@ -60,6 +61,16 @@ def test_a_missing_class_has_no_ap_and_no_curve(dataset, frame, tmp_path):
     assert table["positives"][gone] > 0
     assert table["detections"][gone] == 0
     assert gone not in set(pd.read_csv(tmp_path / "precision_recall.csv")["class"])
+
+
+def test_an_earlier_report_is_replaced_and_nothing_else_is_joined(dataset, frame, tmp_path):
+    write_report(frame, dataset, tmp_path)
+    (tmp_path / ".hidden").write_text("")
+    write_report(frame[:0], dataset, tmp_path)
+    assert (tmp_path / "precision_recall.csv").read_text() == "class,score,recall,precision\n"
+    (tmp_path / "street.jpg").write_text("")
+    with pytest.raises(UsageError, match=r"holds street\.jpg, which is no report's"):
+        write_report(frame, dataset, tmp_path)
 
 
 def test_nothing_detected(dataset, frame, tmp_path):

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,10 @@ from sppnet_cli.evaluation.outcomes import (
     load_outcome,
     paired_interval,
 )
-from sppnet_cli.tables.claimed import cell_name, claimed_cells
 from sppnet_cli.tables.claims import (
     certainty,
     count_verdicts,
+    difference,
     evaluate_claims,
     write_claims,
     write_outcomes,
@@ -27,7 +28,7 @@ from sppnet_cli.tables.claims import (
 from sppnet_cli.tables.paper import claims, empty_like_published, literature, published
 from sppnet_cli.tables.write import write_table
 
-HEADER = "id,table,claim,better,worse,ours_better,ours_worse,low,high,verdict"
+HEADER = "id,table,claim,better,worse,ours_better,ours_worse,low,high,verdict,images"
 
 
 def of(results):
@@ -47,56 +48,6 @@ def error_of(count, n=100, seed=0):
     wrong = np.zeros(n, bool)
     wrong[np.random.default_rng(seed).permutation(n)[:count]] = True
     return ErrorOutcome(wrong)
-
-
-@pytest.mark.parametrize(
-    "claim_id", [name for name in claims().index if name not in ("T8.1", "T9.2", "T9.3")]
-)
-def test_the_cells_of_a_claim_hold_the_numbers_that_it_quotes(claim_id):
-    claim = claims().loc[claim_id]
-    table = published(claim["table"])
-    for side in ("better", "worse"):
-        cells = claimed_cells(claim["table"], claim[side])
-        assert max(table.loc[row, column] for row, column in cells) == claim[f"paper_{side}"]
-
-
-def test_cells_of_claims():
-    assert claimed_cells(1, "e2") == (("e2", "top1_error"),)
-    assert claimed_cells(2, "SPP-net6 multi 1 full") == (
-        (("SPP-net6, multi-size trained", "1 full"), "top1_error"),
-    )
-    assert claimed_cells(3, "plain_crop224 pool5") == (("pool5 (6x6)", "plain_crop224"),)
-    assert claimed_cells(4, "spp_full224 SPP pool5") == (("SPP pool5", "spp_full224"),)
-    assert claimed_cells(6, "5-scale ftfc7 bb") == (("ftfc7 bb", "spp_5scale"),)
-    assert claimed_cells(6, "R-CNN conv time") == (("conv time (s)", "rcnn"),)
-    assert claimed_cells(8, "SPP ftfc7 bb") == (("SPP ftfc7 bb", "mAP"),)
-    assert claimed_cells(9, "max(SPP-net (1); SPP-net (2))") == (
-        ("SPP-net (1)", "mAP"),
-        ("SPP-net (2)", "mAP"),
-    )
-    assert claimed_cells(9, "their combination") == (("control combination", "mAP"),)
-
-
-def test_the_row_that_the_paper_misprints():
-    row = ("SPP-net4, single-size trained", "1 crop")
-    assert claimed_cells(2, "SPP-net6 single 1 crop") == ((row, "top1_error"),)
-    assert claimed_cells(2, "SPP-net6 single 1 full")[0][0] == ("SPP-net6, single-size trained", "1 full")
-
-
-def test_names_of_cells_in_files():
-    assert cell_name("pool5 (6x6)", "spp_full224") == "pool5-6x6.spp_full224"
-    assert cell_name(("SPP-net6, multi-size trained", "1 full"), "top1_error") == (
-        "spp-net6-multi-size-trained.1-full.top1_error"
-    )
-    assert cell_name((5, "ftfc7 bb"), "mAP") == "5.ftfc7-bb.map"
-
-
-@pytest.mark.parametrize("number", range(1, 10))
-def test_every_cell_of_a_table_has_a_name_of_its_own(number):
-    table = published(number)
-    names = [cell_name(row, column) for row in table.index for column in table.columns]
-    assert len(set(names)) == table.size
-    assert all(name.replace("-", "").replace("_", "").replace(".", "").isalnum() for name in names)
 
 
 def test_the_papers_own_tables_hold_the_papers_claims(tmp_path):
@@ -294,11 +245,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_certainty():
-    assert certainty(0.1, 2.0) == "clear"
-    assert certainty(-2.0, -0.1) == "clear"
-    assert certainty(-0.1, 2.0) == "within noise"
-    assert certainty(0.0, 2.0) == "within noise"
-    assert certainty(math.nan, math.nan) == ""
+    assert certainty(0.1, 2.0, 5) == "clear"
+    assert certainty(-2.0, -0.1, 5) == "clear"
+    assert certainty(-0.1, 2.0, 5) == "within noise"
+    assert certainty(0.0, 2.0, 5) == "within noise"
+    assert certainty(math.nan, math.nan, 0) == ""
+    assert certainty(math.nan, math.nan, 4) == "too few images to be sure"
+
+
+def test_a_difference_has_the_unit_of_its_claim():
+    assert difference("T1.1", -1.234, 2.0) == "-1.23 to +2.00 points"
+    assert difference("T6.10", 0.01234, 12.345) == "+0.0123 to +12.3 s"
+    assert difference("T8.1", -1.0, 3.0) == "-1 to +3 categories"
+    assert difference("T1.1", math.nan, math.nan) == ""
 
 
 def test_files_of_claims(tmp_path):
@@ -314,7 +273,8 @@ def test_files_of_claims(tmp_path):
     assert [row[0] for row in rows[1:]] == list(claims().index)
     assert rows[1][5:7] == ["20.0", "60.0"]
     assert rows[1][9] == "holds"
-    assert rows[4][5:] == ["", "", "", "", "not measured"]
+    assert rows[1][10] == "100"
+    assert rows[4][5:] == ["", "", "", "", "not measured", "0"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "claims.csv"), table)
 
     lines = (tmp_path / "claims.md").read_text().splitlines()
@@ -326,7 +286,7 @@ def test_files_of_claims(tmp_path):
     assert len(cells) == 37
     assert cells["T1.1"][3:5] == ["20 / 60", "35.06 / 35.99"]
     assert cells["T1.1"][6] == "holds, clear"
-    assert cells["T1.1"][5] == f"{table.loc[0, 'low']:+.2f} to {table.loc[0, 'high']:+.2f}"
+    assert cells["T1.1"][5] == f"{table.loc[0, 'low']:+.2f} to {table.loc[0, 'high']:+.2f} points"
     assert cells["T1.2"][6] == "holds, within noise"
     assert cells["T6.10"][3:] == ["0.5 / 10", "0.053 / 8.96", "", "fails"]
     assert cells["T1.3"][3:] == ["- / 59", "34.6 / 34.98", "", "not measured"]
@@ -354,11 +314,11 @@ def test_a_damaged_outcome_is_named(tmp_path):
 CLASSES = ("disk", "star")
 
 
-def detections_of(*right, positives=(4, 4)):
-    """An outcome of two classes over four images: class k's detections in images 0, 1, .. are right or not."""
+def detections_of(*right, positives=(5, 5)):
+    """An outcome of two classes over five images: class k's detections in images 0, 1, .. are right or not."""
     rows = [(image, label, good) for label, of in enumerate(right) for image, good in enumerate(of)]
     image, label, good = (np.array(column) for column in zip(*rows, strict=True))
-    objects = np.zeros((4, 2), np.int32)
+    objects = np.zeros((5, 2), np.int32)
     for k, count in enumerate(positives):
         objects[:count, k] = 1
     return DetectionOutcome(image.astype(np.int32), label.astype(np.int16), good.astype(np.int8), objects)
@@ -367,7 +327,7 @@ def detections_of(*right, positives=(4, 4)):
 def write_per_class(results, number, rows, control=None):
     """A table of those outcomes, and the outcomes."""
     table = empty_like_published(number, CLASSES)
-    weights = np.ones((1, 4), np.int64)
+    weights = np.ones((1, 5), np.int64)
     for row, outcome in rows.items():
         table.loc[row] = 100 * np.array([outcome.value(), *outcome.resampled_aps(weights)[:, 0]])
     record = {"control": {row: {"mAP": outcome.value()} for row, outcome in (control or {}).items()}}
@@ -415,13 +375,38 @@ def test_no_gain_is_held_by_a_tie(tmp_path):
     assert row["low"] == row["high"] == 0
 
 
-def test_a_factor_has_an_interval_of_the_seconds_beyond_it(tmp_path):
-    seconds = {"spp_1scale": np.array([0.1, 0.2]), "rcnn": np.array([4.0, 8.0])}
-    write_cells(
-        tmp_path, 6, {("conv time (s)", name): of_method.mean() for name, of_method in seconds.items()}
+def write_times(results, seconds):
+    """Table 6's conv times of images, and their outcomes."""
+    cells = {("conv time (s)", name): np.array(of_method) for name, of_method in seconds.items()}
+    write_cells(results, 6, {cell: own.mean() for cell, own in cells.items()})
+    write_outcomes(results, 6, 0, {cell: SecondsOutcome(own) for cell, own in cells.items()})
+
+
+def verdict_of(results, claim_id):
+    """Interval and verdict that `claims.md` prints."""
+    (line,) = (
+        line for line in (results / "claims.md").read_text().splitlines() if line.startswith(f"| {claim_id} ")
     )
-    outcomes = {("conv time (s)", name): SecondsOutcome(of_method) for name, of_method in seconds.items()}
-    write_outcomes(tmp_path, 6, 0, outcomes)
+    return [cell.strip() for cell in line.strip("|").split("|")][-2:]
+
+
+def test_a_factor_has_an_interval_of_the_seconds_beyond_it(tmp_path):
+    write_times(tmp_path, {"spp_1scale": [0.1] * 3 + [0.2] * 3, "rcnn": [4.0] * 3 + [8.0] * 3})
     row = of(tmp_path).loc["T6.10"]
     assert row["verdict"] == "holds"
-    assert (row["low"], row["high"]) == (pytest.approx(1), pytest.approx(2))  # 4 - 30 x .1 to 8 - 30 x .2
+    assert 1 <= row["low"] < 1.5 < row["high"] <= 2  # between 4 - 30 x .1 and 8 - 30 x .2
+    write_claims(tmp_path)
+    interval, verdict = verdict_of(tmp_path, "T6.10")
+    assert re.fullmatch(r"\+1\.?\d* to \+[12]\.?\d* s", interval)
+    assert verdict == "holds, clear"
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_few_images_make_nothing_sure(tmp_path, images):
+    write_times(tmp_path, {"spp_1scale": [0.1] * images, "rcnn": [4.0] * images})
+    row = of(tmp_path).loc["T6.10"]
+    assert (row["verdict"], row["images"]) == ("holds", images)
+    assert math.isnan(row["low"])
+    assert math.isnan(row["high"])
+    write_claims(tmp_path)
+    assert verdict_of(tmp_path, "T6.10") == ["", "holds, too few images to be sure"]

@@ -75,7 +75,8 @@ def test_other_classes_have_their_own_columns(tmp_path):
     assert lines[1] == "DPM,33.7,,"  # its overall number alone
     assert lines[6] == "SPP ftfc7,41.3,50.0,32.5"
     beside = (tmp_path / "table8.md").read_text().splitlines()
-    assert [cell.strip() for cell in beside[4].split("|")] == ["", "DPM", "- (33.7)", "", "", ""]
+    assert [cell.strip() for cell in beside[4].split("|")] == ["", "DPM *", "- (33.7)", "", "", ""]
+    assert beside[0].endswith("Rows with * are other groups', as published.")
     assert [cell.strip() for cell in beside[9].split("|")] == [
         "",
         "SPP ftfc7",
@@ -156,6 +157,18 @@ def test_words_stay_and_the_marker_column_goes_from_what_people_read(tmp_path):
     markdown = (tmp_path / "table5.md").read_text()
     assert "VOC: the paper's own run, Table 3 (a)" in markdown
     assert "measured_here" not in markdown
+
+
+@pytest.mark.parametrize(("number", "starred"), [(1, 4), (3, 0), (5, 4), (8, 4)])
+def test_rows_of_other_groups_have_a_star_for_readers(tmp_path, number, starred):
+    write_table(tmp_path, number, empty_like_published(number), {})
+    published_rows = json.loads((tmp_path / f"table{number}.json").read_text())["published"]
+    for kind, separator in (("md", " |"), ("tex", " &")):
+        lines = (tmp_path / f"table{number}.{kind}").read_text().splitlines()
+        found = [line for line in lines if f" *{separator}" in re.sub(r" +", " ", line)]
+        assert len(found) == len(published_rows) >= starred
+        assert ("as published" in "".join(lines)) == bool(found)
+    assert "*" not in (tmp_path / f"table{number}.csv").read_text()
 
 
 def test_latex_is_escaped_and_balanced(tmp_path):

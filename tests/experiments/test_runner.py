@@ -1,0 +1,120 @@
+"""What all experiments share: what they print for scripts, and what they refuse before any work."""
+
+import json
+import pickle
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import architectures, complexity, convergence, scale, table1, table3, table4, table6
+from experiments.runner import Measured, experiment, small_table
+from sppnet_cli.stages import workspace
+from sppnet_cli.stages.workspace import NeedsData
+from sppnet_cli.tables.paper import published
+
+
+@pytest.fixture(autouse=True)
+def inside(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails where a network would be trained."""
+
+    def stage(*_arguments, **_options):
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr(workspace, "pretrain_stage", stage)
+
+
+def measure(_ws):
+    time.sleep(0.02)
+    row = ("SPP-net6, multi-size trained", "1 full")
+    return Measured(values={(row, "top1_error"): 37.0}, images={"val": 1})
+
+
+def test_json_is_one_object(run, capsys, inside):
+    command = experiment(2, "Table 2.", measure, lambda _ws: [])
+    assert run(SimpleNamespace(__name__="table2", command=command), "--json") == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert result.pop("seconds") >= 0.02
+    kinds = ("csv", "md", "tex", "json")
+    assert result == {
+        "table": 2,
+        "cells": 1,
+        "files": [f"results/tiny/table2.{kind}" for kind in kinds],
+    }
+    assert all((inside / file).is_file() for file in result["files"])
+    assert "written to results/tiny/table2.csv, .md, .tex and .json" in err
+
+
+def test_json_of_a_table_without_a_number(run, capsys):
+    command = small_table("small", "Small.", lambda: published(2) * float("nan"), measure, lambda _ws: [])
+    assert run(SimpleNamespace(__name__="small", command=command), "--json", "--out", "here") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["table"], result["cells"]) == ("small", 1)
+    assert result["files"] == ["here/small.csv", "here/small.md", "here/small.json"]
+
+
+def test_json_of_an_experiment_that_trains_nothing(run, capsys):
+    assert run(complexity, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["table"], result["cells"]) == ("complexity", 12)
+    assert result["files"][0] == "results/tiny/complexity.csv"
+
+
+@pytest.mark.parametrize("name", ["foo.csv", "foo.json", "foo.tex", "there"])
+@pytest.mark.parametrize("which", [table1, complexity, convergence])
+def test_out_is_a_folder(run, capsys, inside, untrained, name, which):
+    (inside / "there").write_text("")
+    assert run(which, "--out", name) == 2
+    assert f"--out {name}: several files are written; give the folder that they go to" in (
+        capsys.readouterr().err
+    )
+    assert [path.name for path in inside.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("which", "given", "message"),
+    [
+        (table1, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        (architectures, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        (convergence, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        (table6, (), "needs VOC 2007: give --data DIR (make: VOC=DIR)"),
+        (table4, (), "needs Caltech101: give --caltech DIR (make: CALTECH=DIR)"),
+    ],
+)
+def test_missing_data_name_the_experiments_own_option(run, capsys, dry, which, given, message):
+    assert run(which, *given, *dry, profile="paper") == 3
+    err = capsys.readouterr().err
+    assert message in err or (dry and "needs ImageNet: give --imagenet" in err)
+    assert "--network" not in err
+
+
+def test_the_error_of_missing_data_reaches_other_processes_whole():
+    error = pickle.loads(pickle.dumps(NeedsData("profile paper needs it", "ImageNet")))
+    assert (str(error), error.what) == ("profile paper needs it", "ImageNet")
+
+
+def test_too_few_images_are_told_before_any_training(run, capsys, untrained, tmp_path):
+    # Half of tiny's trainval has no room for its 20 classes.
+    assert run(scale, "-q") == 3
+    err = capsys.readouterr().err
+    assert "the 10 images to train on hold no " in err
+    assert "give --profile mini, or --data of more images" in err
+    for which, few in ((table4, 3), (table3, 1)):
+        assert run(which, "--limit", "8", "-q") == 3
+        err = capsys.readouterr().err
+        assert "--limit 8 leaves " in err
+        assert f"but {few} are needed; raise it or leave it out" in err
+
+
+@pytest.mark.parametrize("which", [table3, table4])
+def test_enough_images_are_enough(run, untrained, which):
+    with pytest.raises(AssertionError, match="a network was trained"):
+        run(which, "-q")
