@@ -62,14 +62,15 @@ def command(
 ) -> None:
     """Features of IMAGES (files or folders), of a VOC split, of Caltech101 or of the images in a folder (--data).
 
-    Per layer a file of a row per image, not normalised, to be memory-mapped; and index.csv.
+    Per layer a file of a row per image, not normalised, to be memory-mapped; and index.csv.  --limit is about these
+    images alone, not about those that a network is trained on first.
 
     \b
       sppnet extract-features --layer conv4,conv5,fc7 --view crop --data VOCdevkit --split test
     """
     from sppnet_cli.features.store import layer_file
     from sppnet_cli.stages.extract import ExtractConfig
-    from sppnet_cli.stages.transfer import choose_dataset, features, image_paths, set_name
+    from sppnet_cli.stages.transfer import TRAINING_SIZES, choose_dataset, features, image_paths, set_name
 
     if images and (ws.data is not None or dataset is not None):
         raise UsageError("give IMAGES, or a data set with --data or --dataset")
@@ -77,12 +78,15 @@ def command(
     ws, kind = choose_dataset(replace(ws, network_run=network), dataset)
     if images:
         kind = None
+    unlimited = replace(ws, limit=None)
     if dry_run:
-        from sppnet_cli.stages.plan import extract_steps
+        from sppnet_cli.stages.plan import extract_steps, network_steps
 
-        show_plan(extract_steps(ws, config, kind, split, images, out), ws, as_json)
+        steps = network_steps(unlimited, "spp6", TRAINING_SIZES, None)
+        show_plan([*steps, extract_steps(ws, config, kind, split, images, out)[-1]], ws, as_json)
         return
     paths = image_paths(ws, kind, split, images)
+    ws = replace(ws, network_run=unlimited.network("spp6", TRAINING_SIZES))
     folder = features(ws, config, paths, set_name(kind, split), out)
     files = {name: folder / layer_file(name) for name in config.layers}
     say(

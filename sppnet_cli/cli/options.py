@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
+_LEAST_SIDE, _MOST_SIDE = 64, 4096  # pixels: of the short side of an image
 
 
 def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Command]:
@@ -191,10 +192,16 @@ def find_device(name: str) -> str:
 
 
 def scales_of(text: str, ws: "Workspace") -> tuple[int, ...]:
-    """`--scales` as numbers, by the workspace's protocol."""
+    """`--scales` as numbers, by the workspace's protocol.
+
+    Raises `UsageError` for one at which some trunk has no map left, or no machine the memory.
+    """
     from sppnet_cli.protocols import parse_scales
 
-    return parse_scales(text, ws.protocol)
+    scales = parse_scales(text, ws.protocol)
+    if scales[0] < _LEAST_SIDE or scales[-1] > _MOST_SIDE:
+        raise UsageError(f"--scales {text}: scales lie between {_LEAST_SIDE} and {_MOST_SIDE} pixels")
+    return scales
 
 
 def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:

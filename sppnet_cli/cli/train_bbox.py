@@ -24,16 +24,17 @@ def command(
 
         about = read_description(detector)
         method, scales, row = about.method, about.scales, about.row
-    if dry_run:
-        from sppnet_cli.stages.plan import detection_steps
-
-        show_plan(detection_steps(ws, method, scales, f"{row} bb", "train-bbox", out), ws, as_json)
-        return
-    base = detector or ws.detector(method, scales, row)
     target = out or (
         detector.with_name(f"{detector.name}-bb")
         if detector
         else ws.detector_folder(method, scales, f"{row} bb")
     )
+    if dry_run:
+        from sppnet_cli.stages.plan import detection_steps
+
+        given = () if detector is None else (detector,)
+        show_plan(detection_steps(ws, method, scales, f"{row} bb", "train-bbox", target, given), ws, as_json)
+        return
+    base = detector or ws.detector(method, scales, row)
     folder = ws.with_bbox(base, method, scales, target)
     say(as_json, {"detector": folder}, f"detector: {folder}")

@@ -117,6 +117,7 @@ def conv5(
     config = ResponsePictures(size, count, _numbers(filters) if filters else ())
     ws, kind = choose_dataset(replace(ws, network_run=network), None)
     kind = None if images else kind
+    unlimited = replace(ws, limit=None)  # the images that a network is trained on first
     folder = out or ws.runs / f"responses-{ws.network_folder('spp6', (224,)).name}-{set_name(kind, split)}"
     if dry_run:
         from sppnet_cli.stages.extract import ExtractConfig
@@ -126,10 +127,10 @@ def conv5(
         squares = extract_steps(ws, ExtractConfig(("conv5",), "warp", 224), kind, split, images, None)[-1]
         files = {f"pictures ({count} files)": 1_000_000 * count}
         step = Step("visualize", folder, files, squares.seconds * (size / 224) ** 2 + 3.0 * count)
-        show_plan([*network_steps(ws, "spp6", (224,), None), step], ws, as_json)
+        show_plan([*network_steps(unlimited, "spp6", (224,), None), step], ws, as_json)
         return
     paths = image_paths(ws, kind, split, images)
-    pictures = picture_responses(config, ws.network(), paths, folder, device=ws.device)
+    pictures = picture_responses(config, unlimited.network(), paths, folder, device=ws.device)
     say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}")
 
 

@@ -21,12 +21,27 @@ class ImageFolder:
         return len(self.paths)
 
 
+def training_folder(data: Path) -> Path:
+    """`data/train`, or `data` where it holds the class folders itself.
+
+    Raises `DataError` for ImageNet's validation images alone.
+    """
+    if (data / "train").is_dir():
+        return data / "train"
+    if data.absolute().name == "val" or (data / "val").is_dir():
+        raise DataError(
+            f"{data}: ImageNet's validation images alone, on which no network is trained; name the folder that "
+            "holds train too"
+        )
+    return data
+
+
 def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
     """The images of <root>/<wnid>/*.JPEG, such as ImageNet's train; classes are the folders, sorted by name.
 
     Any suffix of `IMAGE_SUFFIXES` will do, in either case.  `limit` takes that many images evenly over the
     classes: the first of each class, then the second of each, and so on.  Raises `DataError` for a missing
-    folder, one without class folders, and a class folder without images.
+    folder, one without class folders, another data set, and a class folder without images.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name the one that holds a folder of images per class")
@@ -34,8 +49,7 @@ def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
         (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
         key=lambda folder: folder.name,
     )
-    if not folders:
-        raise DataError(f"{root}: holds no class folders; name the folder that holds one per class")
+    _require_classes(root, folders)
     ranked = []  # (rank in its class, class, path)
     for label, folder in enumerate(folders):
         inside = image_files(folder)
@@ -50,3 +64,13 @@ def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
         labels=np.array([label for _, label, _ in ranked], dtype=np.int64),
         class_names=tuple(folder.name for folder in folders),
     )
+
+
+def _require_classes(root: Path, folders: list[Path]) -> None:
+    """Raise `DataError`, saying what `root` is, where the folders in it cannot be those of classes."""
+    give = "name a folder that holds a folder of images per class, as ImageNet's train does"
+    if (root / "ImageSets").is_dir() or any(root.glob("VOC[0-9]*/ImageSets")):
+        raise DataError(f"{root}: a VOC set, whose images lie in no class folders; {give}")
+    if not folders:
+        loose = len(image_files(root))
+        raise DataError(f"{root}: holds {f'{loose} images and ' if loose else ''}no class folders; {give}")

@@ -91,6 +91,16 @@ def image_files(folder: Path) -> list[Path]:
     )
 
 
+def require_apart(out: Path, images: Sequence[Path]) -> None:
+    """Raise `UsageError` where the folder `out`, to which pictures of `images` are to go, holds one of these."""
+    folder = out.resolve()
+    for path in images:
+        if folder in (path.resolve().parent, path.parent.resolve()):
+            raise UsageError(
+                f"{out}: holds {path.name}, one of the images, and pictures go elsewhere; give another --out"
+            )
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16"):
         grey = (np.asarray(image) >> 8).astype(np.uint8)

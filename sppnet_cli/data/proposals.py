@@ -7,7 +7,7 @@ state: make proposals in processes, not in threads.
 import ctypes
 import signal
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.data.boxes import clip_boxes
 from sppnet_cli.data.edges import edge_map
+from sppnet_cli.data.images import read_image
 from sppnet_cli.errors import DataError, UsageError
 
 MIN_SIDE = 20  # pixels; P section 4 by way of selective search's `minBoxWidth`
@@ -109,6 +110,13 @@ def propose(image: np.ndarray, method: str, seed: int, max_side: int | None = No
     return clip_boxes((np.round(edges * stretch) - [0, 0, 1, 1]).astype(np.float32), (height, width))
 
 
+def read_and_propose(job: tuple[Path, str, int, int | None]) -> tuple[np.ndarray, np.ndarray]:
+    """The image in a file, as `read_image` gives it, and its windows: path, and what else `propose` takes."""
+    path, method, seed, max_side = job
+    image = read_image(path)
+    return image, propose(image, method, seed, max_side)
+
+
 def image_seed(seed: int, image_id: str) -> int:
     """The seed of one image in a run with `seed`: a stable hash, whatever the order or the sharding."""
     return zlib.crc32(f"{seed}/{image_id}".encode())
@@ -150,6 +158,15 @@ def write_boxes(path: Path, boxes: np.ndarray) -> None:
     """Write one image's windows (N, 4) as a float32 .npy file, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, boxes.astype(np.float32), allow_pickle=False)
+
+
+def require_boxes(folder: Path, ids: Iterable[str], split: str) -> None:
+    """Raise `DataError` where a folder holds proposals of none of these images."""
+    if not any((folder / "boxes" / f"{image_id}.npy").is_file() for image_id in ids):
+        raise DataError(
+            f"{folder}: holds proposals of none of the images of {split}; give --proposals a run of "
+            f"`sppnet propose --split {split}`, or a method"
+        )
 
 
 def read_boxes(path: Path) -> np.ndarray:

@@ -191,13 +191,16 @@ def pretrain(
     `log` is told the numbers of each epoch.
 
     Raises `SppnetError` when the loss is not finite, `UsageError` where the batch does not divide by the number
-    of processes.
+    of processes or is larger than the set.
     """
     here = world()
     if recipe.batch % here.size:
         raise UsageError(f"a batch of {recipe.batch} does not divide by {here.size} processes")
     if len(folder) < recipe.batch:
-        raise SppnetError(f"{len(folder)} training images are less than a batch of {recipe.batch}")
+        raise UsageError(
+            f"{len(folder)} training images are less than a batch of {recipe.batch}; take more (--limit) or a smaller "
+            "--batch of `sppnet pretrain`"
+        )
     trainer = Trainer(network, recipe, seed, device)
     lines: list[str] = []
     checkpoint = load_checkpoint(out / CHECKPOINT)

@@ -1,8 +1,10 @@
 """Weights on disk: our own network folders, and the state dicts that users bring."""
 
+import contextlib
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +127,9 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
 
 def _published(arch: str) -> dict[str, Tensor]:
     try:
-        # Through the model, which knows the names that older files use.
-        return dict(models.get_model(arch, weights="DEFAULT", progress=False).state_dict())
+        # Through the model, which knows the names that older files use.  torch prints where it downloads from.
+        with contextlib.redirect_stdout(sys.stderr):
+            return dict(models.get_model(arch, weights="DEFAULT", progress=False).state_dict())
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{arch} DEFAULT: the download failed ({error}); give a file with --weights"

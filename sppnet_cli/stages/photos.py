@@ -1,15 +1,19 @@
 """Stage: detections in image files, with annotated pictures."""
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.console import track, warn
-from sppnet_cli.data.images import read_image, write_image
-from sppnet_cli.data.proposals import image_seed, propose
+from sppnet_cli.data.ahead import ahead
+from sppnet_cli.data.images import image_files, require_apart, write_image
+from sppnet_cli.data.proposals import image_seed, read_and_propose, start_worker
 from sppnet_cli.detection.detector import Detection, Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.errors import DataError, UsageError
@@ -37,31 +41,37 @@ class Photo:
 
 
 def detect_photos(
-    config: PhotoConfig, detector: Detector, paths: Sequence[Path], out: Path
+    config: PhotoConfig, detector: Detector, paths: Sequence[Path], out: Path, *, workers: int = 1
 ) -> tuple[list[Photo], dict[Path, str]]:
     """Detect in image files; returns what was found and the files that were skipped, with the reason.
 
+    Of several files the next ones are read, and windows sought in them, by `workers` processes meanwhile.
+
     Writes `detections.csv` and a picture `<name>.jpg` per image into `out`; pictures of equal names in different
-    folders are numbered.  Raises `DataError` when none of the files can be read.
+    folders are numbered.  Raises `DataError` when none of the files can be read, `UsageError` where `out` holds one
+    of them or pictures that are not of this call.
     """
-    inside = [path for path in paths if path.resolve().parent == out.resolve()]
-    if inside:
+    require_apart(out, paths)
+    pictures = _picture_paths(paths, out)
+    ours = {*pictures} if (out / DETECTIONS_FILE).is_file() else set()  # of an earlier call
+    others = sorted({*image_files(out)} - ours) if out.is_dir() else []
+    if others:
         raise UsageError(
-            f"{out}: holds {inside[0].name}, which the picture of it would replace; give another --out"
+            f"{out}: holds {others[0].name}, which is no picture of these images; remove what an earlier call left "
+            "there or give another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
     photos: list[Photo] = []
     skipped: dict[Path, str] = {}
-    for path in track(paths, "detecting"):
+    read = track(_ahead(config, paths, workers), "detecting", len(paths))
+    for path, picture, reading in zip(paths, pictures, read, strict=True):
         try:
-            image = read_image(path)
+            image, boxes = reading.result()
         except DataError as error:
             warn(f"skipped: {error}")
             skipped[path] = str(error)
             continue
-        boxes = propose(image, config.proposals, image_seed(config.seed, path.stem), config.proposal_side)
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
-        picture = _picture_path(path, out, photos)
         write_image(picture, draw_detections(image, found, detector.class_names, config.min_score))
         photos.append(Photo(path, picture, found))
     if not photos:
@@ -74,9 +84,30 @@ def detect_photos(
     return photos, skipped
 
 
-def _picture_path(path: Path, out: Path, photos: Sequence[Photo]) -> Path:
-    taken = {photo.picture.name for photo in photos}
-    name, number = f"{path.stem}.jpg", 2
-    while name in taken:
-        name, number = f"{path.stem}-{number}.jpg", number + 1
-    return out / name
+def _ahead(
+    config: PhotoConfig, paths: Sequence[Path], workers: int
+) -> Iterator[Future[tuple[np.ndarray, np.ndarray]]]:
+    """Each image and its windows."""
+    processes = min(workers, len(paths))
+    # One by one in a thread, else in processes, since OpenCV's random state is one per process.
+    pool: Executor = ThreadPoolExecutor(1)
+    if processes > 1:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker)
+
+    jobs = [
+        (path, config.proposals, image_seed(config.seed, path.stem), config.proposal_side) for path in paths
+    ]
+    with pool:
+        yield from ahead(pool, read_and_propose, jobs, processes if processes > 1 else 0)
+
+
+def _picture_paths(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Where the picture of each image goes."""
+    pictures: dict[Path, None] = {}
+    for path in paths:
+        picture, number = out / f"{path.stem}.jpg", 2
+        while picture in pictures:
+            picture, number = out / f"{path.stem}-{number}.jpg", number + 1
+        pictures[picture] = None
+    return list(pictures)

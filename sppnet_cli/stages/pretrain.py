@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
+from sppnet_cli.data.imagenet import ImageFolder, load_image_folder, training_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError
 from sppnet_cli.learning.events import event_writer
@@ -41,9 +41,9 @@ def pretrain_stage(
     """Train a network on `data/train` (or on `data`, where it holds the class folders itself).
 
     The images of `data/val`, where there is one, are classified after each epoch.  All processes train together.
-    Raises `DataError` for a validation set of other classes.
+    Raises `DataError` for validation images alone, and for a validation set of other classes.
     """
-    train = data / "train" if (data / "train").is_dir() else data
+    train = training_folder(data)
 
     def build(folder: Path) -> None:
         images = load_image_folder(train, config.limit)

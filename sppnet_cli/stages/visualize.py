@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sppnet_cli.console import track, warn
-from sppnet_cli.data.images import read_image, write_image
+from sppnet_cli.data.images import read_image, require_apart, write_image
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
@@ -52,8 +52,8 @@ def picture_detections(
 
     `detections` is what `evaluate_detections` takes.  Without `ids` `config.count` images are drawn, evenly over
     those with any detection, in the order of the split's list.  Returns the pictures of images; one that cannot be
-    read is warned of and left out.  Raises `UsageError` for an id that is not in the split, `DataError` where the
-    detections are of other images or classes, or there is nothing to draw.
+    read is warned of and left out.  Raises `UsageError` for an id that is not in the split and for an `out` that holds
+    the images, `DataError` where the detections are of other images or classes, or there is nothing to draw.
     """
     dataset = load_voc(data, config.split)
     frame, _ = read_detections(detections, dataset)
@@ -65,6 +65,7 @@ def picture_detections(
     chosen = list(dict.fromkeys(ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
     if not chosen:
         raise DataError(f"{detections}: holds no detection; name the images to draw")
+    require_apart(out, [dataset.image_path(image_id) for image_id in chosen])
     out.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, Path] = {}
     thumbnails = []
@@ -104,8 +105,10 @@ def picture_responses(
 
     Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
     images of `paths` with the strongest ones.  An image that cannot be read is warned of and left out.  Raises
-    `UsageError` for a filter that the network does not have, `DataError` where no image can be read.
+    `UsageError` for a filter that the network does not have and for an `out` that holds one of `paths`, `DataError`
+    where no image can be read.
     """
+    require_apart(out, paths)
     net = load_network(network)
     unknown = [k for k in config.filters if not 0 <= k < net.channels]
     if unknown:

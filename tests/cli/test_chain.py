@@ -35,6 +35,9 @@ def test_from_pretraining_to_detections_in_photographs(sppnet, tmp_path):
     train = ("--network", network, "--scales", "480")
     code, out, _ = sppnet("train-svm", *TINY, *train, "--layer", "pool5", "--out", "svm", "--json")
     assert (code, json.loads(out)["detector"]) == (0, "svm")
+    code, out, _ = sppnet("train-bbox", *TINY, "--detector", "svm", "--dry-run", "--json")
+    assert [step["step"] for step in json.loads(out)["steps"]] == ["data", "propose", "train-bbox"]
+    assert json.loads(out)["steps"][-1]["out"] == "svm-bb"
     assert sppnet("train-bbox", *TINY, "--detector", "svm", "--out", "detector")[0] == 0
 
     # On a data set: a CSV and a score; the same call again returns the same at once.
@@ -43,6 +46,9 @@ def test_from_pretraining_to_detections_in_photographs(sppnet, tmp_path):
     first = json.loads(out)
     assert first["n"] == 8
     assert json.loads(sppnet("detect", *TINY, "--detector", "detector", "--json")[1]) == first
+    steps = json.loads(sppnet("detect", *TINY, "--detector", "detector", "--dry-run", "--json")[1])["steps"]
+    assert f"{steps[-1]['out']}/detections.csv" == first["detections"]
+    assert all(step["ready"] for step in steps)
     code, out, _ = sppnet("evaluate", *TINY, "--detections", first["detections"], "--json")
     assert json.loads(out)["mAP"] == first["mAP"]
 
@@ -66,6 +72,8 @@ def test_detect_trains_the_embedded_detector_first_and_says_so(sppnet):
     assert code == 0
     assert "no detector yet: making the tiny one first" in err
     assert "mAP" in out
+    steps = json.loads(sppnet("detect", *TINY, "--scales", "480..500", "--dry-run", "--json")[1])["steps"]
+    assert all(step["ready"] for step in steps)
 
 
 @pytest.mark.parametrize(

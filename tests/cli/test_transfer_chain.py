@@ -165,6 +165,21 @@ def test_a_category_that_is_too_small_is_told(sppnet, caltech, remove, message):
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "val"], "the 10 images to train on hold no "),
+        (["--dataset", "caltech101", "--limit", "8"], "--limit 8 leaves "),
+        (["--limit", "8"], "--limit 8 leaves 0 images of "),
+    ],
+)
+def test_too_few_images_are_told_before_any_training(sppnet, tmp_path, arguments, message):
+    code, _, err = sppnet(*CLASSIFICATION, *arguments)
+    assert code == 3
+    assert message in err
+    assert not (tmp_path / "runs" / "tiny" / "seed0").exists()
+
+
 def test_an_image_that_cannot_be_read_is_told(sppnet, caltech):
     (caltech / "day" / "image_0007.png").write_bytes(b"")
     assert sppnet("pretrain", *TINY, "--limit", "8", "--epochs", "1", "--out", "net")[0] == 0

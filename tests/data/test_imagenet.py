@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sppnet_cli.data.imagenet import load_image_folder
+from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.errors import DataError
 
 
@@ -59,3 +59,30 @@ def test_what_is_missing_is_named(train, tmp_path):
     empty.mkdir()
     with pytest.raises(DataError, match="empty: holds no class folders"):
         load_image_folder(empty)
+
+
+def test_other_folders_are_named_for_what_they_are(tmp_path):
+    voc = tmp_path / "VOCdevkit" / "VOC2007"
+    for name in ("ImageSets", "JPEGImages"):
+        (voc / name).mkdir(parents=True)
+    for root in (voc, voc.parent):
+        with pytest.raises(DataError, match=r": a VOC set.* name a folder .* ImageNet's train"):
+            load_image_folder(root)
+    for name in ("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"):
+        (tmp_path / "flat" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "flat" / name).touch()
+    with pytest.raises(DataError, match=r"flat: holds 2 images and no class folders; name a folder"):
+        load_image_folder(tmp_path / "flat")
+
+
+def test_where_the_training_images_are(train, tmp_path):
+    assert training_folder(tmp_path) == train
+    assert training_folder(train) == train
+    assert training_folder(tmp_path / "elsewhere") == tmp_path / "elsewhere"
+
+
+def test_validation_images_alone(train, tmp_path):
+    train.rename(tmp_path / "val")
+    for data in (tmp_path, tmp_path / "val"):
+        with pytest.raises(DataError, match=r"validation images alone.* name the folder that holds train"):
+            training_folder(data)

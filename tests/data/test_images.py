@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sppnet_cli.data.images import find_images, read_image, write_image
+from sppnet_cli.data.images import find_images, read_image, require_apart, write_image
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 ORIENTATION = 0x0112
@@ -240,3 +240,24 @@ def test_find_images_says_what_is_not_there(tmp_path):
         find_images([tmp_path])
     with pytest.raises(DataError, match=r"none\.jpg: no such file or folder"):
         find_images([tmp_path / "none.jpg"])
+
+
+def test_a_folder_that_holds_one_of_the_images(tmp_path, monkeypatch):
+    photos, linked = tmp_path / "photos", tmp_path / "linked"
+    photos.mkdir()
+    linked.mkdir()
+    (photos / "1.jpg").touch()
+    (linked / "1.jpg").symlink_to(photos / "1.jpg")
+    (tmp_path / "alias").symlink_to(photos)
+    monkeypatch.chdir(photos)
+    for out, image in [
+        (photos, photos / "1.jpg"),
+        (Path(), Path("1.jpg")),
+        (tmp_path / "alias", photos / "1.jpg"),
+        (photos, linked / "1.jpg"),
+        (linked, linked / "1.jpg"),
+    ]:
+        with pytest.raises(UsageError, match=r"holds 1\.jpg.* give another --out"):
+            require_apart(out, [tmp_path / "0.jpg", image])
+    require_apart(photos / "pictures", [photos / "1.jpg"])
+    require_apart(tmp_path / "new", [photos / "1.jpg"])

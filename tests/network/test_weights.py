@@ -243,3 +243,17 @@ def test_published_weights_that_cannot_be_had(monkeypatch, failure):
 def test_nobody_publishes_zf5():
     with pytest.raises(DataError, match="zf5 DEFAULT"):
         load_trunk_weights(narrow(), "DEFAULT")
+
+
+def test_a_download_leaves_standard_output_alone(tmp_path, monkeypatch, capsys):
+    state = torchvision.models.squeezenet1_1().state_dict()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda url, file, *_, **__: torch.save(state, file)
+    )
+    network = SPPNet(NetworkSpec("squeezenet1_1"))
+    load_trunk_weights(network, "DEFAULT")
+    assert torch.equal(network.trunk[0].weight, state["features.0.weight"])
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Downloading" in said.err

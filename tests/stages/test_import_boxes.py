@@ -9,6 +9,7 @@ import scipy.io
 from sppnet_cli.data.proposals import read_boxes
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.stages import workspace
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import Workspace
 
@@ -35,6 +36,41 @@ def ws(tiny_data, tmp_path, folder):
     return Workspace(
         PROFILES["tiny"], root=tmp_path / "runs", data=tiny_data / "VOCdevkit", proposals_method=str(folder)
     )
+
+
+@pytest.mark.parametrize("split", ["trainval", "test"])
+@pytest.mark.parametrize("damage", ["broken", "gone"])
+def test_a_bad_file_is_told_before_any_training(ws, folder, monkeypatch, split, damage):
+    def stage(*_arguments, **_options):
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr(workspace, "pretrain_stage", stage)
+    path = folder / f"voc_2007_{split}.mat"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"cut")
+    with pytest.raises(DataError, match=r"voc_2007_.*\.mat"):
+        ws.detections("spp", (480,), "ftfc7")
+    if split == "trainval":
+        for make in (ws.head, lambda *spp: ws.detector(*spp, "pool5")):
+            with pytest.raises(DataError, match="voc_2007_trainval"):
+                make("spp", (480,))
+
+
+def test_a_run_of_proposals_of_other_images_is_told_before_any_training(ws, monkeypatch, tmp_path):
+    def stage(*_arguments, **_options):
+        raise AssertionError("a network was trained")
+
+    monkeypatch.setattr(workspace, "pretrain_stage", stage)
+    run = ws.proposals("test")
+    given = replace(ws, proposals_method=str(run), root=tmp_path / "other")
+    assert given.proposals("test") == run
+    message = (
+        "holds proposals of none of the images of trainval; give --proposals a run of `sppnet propose --split"
+    )
+    with pytest.raises(DataError, match=message):
+        given.detections("spp", (480,), "ftfc7")
 
 
 def test_the_folder_of_both_files(ws):

@@ -39,7 +39,9 @@ def test_without_a_validation_set(imagenet, tmp_path):
     assert (run / "classes.txt").read_text().splitlines()[2] == "n90000003"
     assert "val_top1_error" not in (run / "metrics.jsonl").read_text()
     # Another network into the same folder is refused by name.
-    with pytest.raises(UsageError, match=r"recipe was .*\. Remove it or give another --out"):
+    with pytest.raises(
+        UsageError, match=r"settings: recipe\.rate was 0\.01, not 0\.02\. Remove it or give another --out"
+    ):
         pretrain_stage(replace(CONFIG, recipe=replace(RECIPE, rate=0.02)), imagenet, tmp_path / "net")
 
 
@@ -49,3 +51,16 @@ def test_the_journals_networks_train(imagenet, tmp_path, arch, levels, sizes):
     config = replace(CONFIG, arch=arch, levels=levels, recipe=replace(RECIPE, sizes=sizes), limit=8)
     run = pretrain_stage(config, imagenet, tmp_path / "net")
     assert load_network(run).spec.arch == arch
+
+
+@pytest.mark.parametrize("kind", ["val alone", "val itself", "VOC"])
+def test_what_is_no_training_set_is_told_and_leaves_nothing(imagenet, tiny_data, tmp_path, kind):
+    shutil.rmtree(imagenet / "train")
+    data, message = {
+        "val alone": (imagenet, "validation images alone"),
+        "val itself": (imagenet / "val", "validation images alone"),
+        "VOC": (tiny_data / "VOCdevkit", "a VOC set"),
+    }[kind]
+    with pytest.raises(DataError, match=f"{data.name}: .*{message}"):
+        pretrain_stage(CONFIG, data, tmp_path / "net")
+    assert not list(tmp_path.glob("net*"))

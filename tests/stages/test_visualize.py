@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from sppnet_cli.data.images import read_image
 from sppnet_cli.data.voc import load_voc
@@ -13,8 +12,7 @@ from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
-from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.network.weights import load_network, save_network
+from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages import visualize
 from sppnet_cli.stages.detect import COLUMNS
 from sppnet_cli.stages.visualize import (
@@ -140,17 +138,6 @@ def test_what_cannot_be_drawn_is_told(run, voc, tmp_path):
 
 
 @pytest.fixture
-def network(tmp_path):
-    torch.manual_seed(0)
-    folder = tmp_path / "network"
-    folder.mkdir()
-    net = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), 24, 5))
-    net.initialise("he")
-    save_network(net, folder)
-    return folder
-
-
-@pytest.fixture
 def paths(voc):
     dataset = load_voc(voc, "test")
     return [dataset.image_path(image_id) for image_id in dataset.ids[:6]]
@@ -169,9 +156,21 @@ def drawn(monkeypatch):
     return calls
 
 
-def test_a_picture_of_responses(network, paths, tmp_path):
+def test_a_folder_of_photographs_gets_no_pictures(run, voc, tiny_network, paths, tmp_path):
+    copy = shutil.copytree(voc, tmp_path / "VOCdevkit")
+    photographs = load_voc(copy, "test").image_path("x").parent
+    before = sorted(photographs.iterdir())
+    with pytest.raises(UsageError, match=r"JPEGImages: holds .* give another --out"):
+        picture_detections(DetectionPictures(count=2), run, copy, (), photographs)
+    images = [photographs / path.name for path in paths]
+    with pytest.raises(UsageError, match=r"JPEGImages: holds .* give another --out"):
+        picture_responses(ResponsePictures(size=128), tiny_network, images, photographs)
+    assert sorted(photographs.iterdir()) == before
+
+
+def test_a_picture_of_responses(tiny_network, paths, tmp_path):
     config = ResponsePictures(size=128, count=1, strongest=2, excited=3)
-    (picture,) = picture_responses(config, network, paths, tmp_path / "out")
+    (picture,) = picture_responses(config, tiny_network, paths, tmp_path / "out")
     assert picture == tmp_path / "out" / f"1-{paths[0].stem}.png"
     image = read_image(picture)
     assert image.shape == (470, 1050, 3)  # two rows, five columns
@@ -180,13 +179,13 @@ def test_a_picture_of_responses(network, paths, tmp_path):
     assert green[:, 850:].any()
 
 
-def test_the_strongest_filters_and_the_other_images_that_excite_them(network, paths, tmp_path, drawn):
+def test_the_strongest_filters_and_the_other_images_that_excite_them(tiny_network, paths, tmp_path, drawn):
     config = ResponsePictures(size=128, count=3, strongest=2, excited=4)
-    pictures = picture_responses(config, network, paths, tmp_path / "out")
+    pictures = picture_responses(config, tiny_network, paths, tmp_path / "out")
     assert [path.name for path in pictures] == [
         f"{n + 1}-{paths[k].stem}.png" for n, k in enumerate((0, 2, 5))
     ]
-    respond = FilterResponses(load_network(network), 128)
+    respond = FilterResponses(load_network(tiny_network), 128)
     images = [read_image(path) for path in paths]
     peaks = [respond(image).maps.max(axis=(1, 2)) for image in images]
     for k, (title, image, responses, filters, excited) in zip((0, 2, 5), drawn, strict=True):
@@ -204,29 +203,31 @@ def test_the_strongest_filters_and_the_other_images_that_excite_them(network, pa
                 np.testing.assert_array_equal(e.field, respond(images[j]).fields[f])
 
 
-def test_filters_that_are_named(network, paths, tmp_path, drawn):
+def test_filters_that_are_named(tiny_network, paths, tmp_path, drawn):
     picture_responses(
-        ResponsePictures(size=128, count=1, filters=(9, 3)), network, paths[:1], tmp_path / "out"
+        ResponsePictures(size=128, count=1, filters=(9, 3)), tiny_network, paths[:1], tmp_path / "out"
     )
     assert drawn[0][3] == (9, 3)
     assert drawn[0][4] == [[], []]  # no other image
     for wrong in (16, -1):
         with pytest.raises(UsageError, match=rf"filter {wrong}: .* has the filters 0 to 15"):
-            picture_responses(ResponsePictures(filters=(3, wrong)), network, paths, tmp_path / "other")
+            picture_responses(ResponsePictures(filters=(3, wrong)), tiny_network, paths, tmp_path / "other")
 
 
-def test_one_image_alone_can_be_drawn(network, paths, tmp_path):
-    (picture,) = picture_responses(ResponsePictures(size=128), network, paths[:1], tmp_path / "out")
+def test_one_image_alone_can_be_drawn(tiny_network, paths, tmp_path):
+    (picture,) = picture_responses(ResponsePictures(size=128), tiny_network, paths[:1], tmp_path / "out")
     assert read_image(picture).shape == (870, 420, 3)
 
 
-def test_images_that_cannot_be_read_are_left_out(network, paths, tmp_path, drawn, capsys):
+def test_images_that_cannot_be_read_are_left_out(tiny_network, paths, tmp_path, drawn, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
-    pictures = picture_responses(ResponsePictures(size=128), network, [broken, *paths[:2]], tmp_path / "out")
+    pictures = picture_responses(
+        ResponsePictures(size=128), tiny_network, [broken, *paths[:2]], tmp_path / "out"
+    )
     assert [path.name for path in pictures] == [f"{k + 1}-{paths[k].stem}.png" for k in range(2)]
     assert "broken.jpg" in capsys.readouterr().err
     with pytest.raises(DataError, match="none of the 1 images"):
-        picture_responses(ResponsePictures(size=128), network, [broken], tmp_path / "out")
+        picture_responses(ResponsePictures(size=128), tiny_network, [broken], tmp_path / "out")
     with pytest.raises(DataError, match="not a network folder"):
         picture_responses(ResponsePictures(), tmp_path / "nowhere", paths, tmp_path / "out")
