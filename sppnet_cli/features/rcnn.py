@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes
 from sppnet_cli.network.precision import Precision, converted, require
 from sppnet_cli.network.sppnet import SPPNet
@@ -42,7 +43,7 @@ class RcnnWindows:
     ) -> None:
         self.dtype = require(precision, device)
         self.network = network.to(device).eval()
-        self.trunk = converted(self.network.trunk, self.dtype)
+        self.trunk = fused(converted(self.network.trunk, self.dtype))
         self.protocol = protocol
         self.device = device
 

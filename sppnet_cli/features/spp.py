@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.pooling import empty_vectors, pool_into, pool_windows
+from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
 from sppnet_cli.network.precision import Precision, converted, require
 from sppnet_cli.network.preprocessing import resize
@@ -47,7 +48,7 @@ class SppWindows:
             raise UsageError("the plain network has no pyramid: windows cannot be pooled from its maps")
         self.dtype = require(precision, device)
         self.network = network.to(device).eval()
-        self.trunk = converted(self.network.trunk, self.dtype)
+        self.trunk = fused(converted(self.network.trunk, self.dtype))
         self.protocol = protocol
         self.scales = tuple(scales)
         self.levels = network.spec.levels

@@ -27,7 +27,7 @@ class WithinChannelLRN(nn.Module):
         if fused and x.dtype == torch.bfloat16 and not (x.requires_grad and torch.is_grad_enabled()):
             y = torch.empty_like(x)
             bits = tuple(_rows(maps.view(torch.uint16)) for maps in (x, y))
-            _in_bands(_forward_bf16, bits, x.shape[1], self.alpha)
+            in_bands(_forward_bf16, bits, x.shape[1], self.alpha)
             return y
         if x.dtype in (torch.bfloat16, torch.float16):
             return self.forward(x.float()).to(x.dtype)
@@ -49,7 +49,7 @@ class _FusedLRN(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.alpha = alpha
         y = torch.empty_like(x)
-        _in_bands(_forward, (_rows(x), _rows(y)), x.shape[1], alpha)
+        in_bands(_forward, (_rows(x), _rows(y)), x.shape[1], alpha)
         return y
 
     @staticmethod
@@ -57,7 +57,7 @@ class _FusedLRN(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         result = torch.empty_like(x)
-        _in_bands(_backward, (_rows(x), _rows(gradient), _rows(result)), x.shape[1], ctx.alpha)
+        in_bands(_backward, (_rows(x), _rows(gradient), _rows(result)), x.shape[1], ctx.alpha)
         return result, None
 
 
@@ -67,7 +67,7 @@ def _rows(maps: Tensor) -> Any:
     return maps.detach().permute(0, 2, 3, 1).reshape(batch, height, width * channels).numpy()
 
 
-def _in_bands(kernel: Any, arrays: tuple[Any, ...], channels: int, alpha: float) -> None:
+def in_bands(kernel: Any, arrays: tuple[Any, ...], channels: int, alpha: float) -> None:
     """Run `kernel` on bands of rows in as many threads as torch uses."""
     batch, height = arrays[0].shape[:2]
     threads = torch.get_num_threads()
@@ -130,20 +130,20 @@ def _forward_bf16(x, out, channels, alpha, image, first, last):  # type: ignore[
         source, target = maps[y], out[image, y]
         above, below = maps[y - 1] if y > 0 else outside, maps[y + 1] if y + 1 < height else outside
         for i in range(length):
-            a, b, c = _widen(above[i]), _widen(source[i]), _widen(below[i])
+            a, b, c = widen(above[i]), widen(source[i]), widen(below[i])
             inner[i] = b * b + a * a + c * c
         for i in range(length):
             root = np.sqrt(np.float32(1) + factor * (left[i] + inner[i] + right[i]))
-            target[i] = _narrow(_widen(source[i]) / (root * np.sqrt(root)))
+            target[i] = narrow(widen(source[i]) / (root * np.sqrt(root)))
 
 
 @numba.njit(inline="always")
-def _widen(bits):  # type: ignore[no-untyped-def]
+def widen(bits):  # type: ignore[no-untyped-def]
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 @numba.njit(inline="always")
-def _narrow(number):  # type: ignore[no-untyped-def]
+def narrow(number):  # type: ignore[no-untyped-def]
     """To the nearest bfloat16, of two the even one."""
     bits = np.float32(number).view(np.uint32)
     return np.uint16(

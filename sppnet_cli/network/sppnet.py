@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
+from sppnet_cli.network.fused import fused
 from sppnet_cli.network.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
@@ -100,13 +101,18 @@ class SPPNet(nn.Module):
         """
         if layer not in MAP_LAYERS:
             raise UsageError(f"{layer!r} is no layer of maps; these are {', '.join(MAP_LAYERS)}")
-        part = self.trunk if layer == "conv5" else self._conv4
+        part = self._quick_trunk if layer == "conv5" else self._conv4
         return part(self.preprocessing(images))
 
     @cached_property
     def _conv4(self) -> nn.Sequential:
-        return conv4_part(self.trunk)
+        return fused(conv4_part(self.trunk))
+
+    @cached_property
+    def _quick_trunk(self) -> nn.Sequential:
+        return fused(self.trunk)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""
-        return self.require_head()(self.pool(self.trunk(self.preprocessing(images))))
+        trunk = self.trunk if torch.is_grad_enabled() else self._quick_trunk
+        return self.require_head()(self.pool(trunk(self.preprocessing(images))))
