@@ -1,6 +1,5 @@
-"""What lets a detector pass its fc layers by in part: a guess at its scores, and the axes of its fc layers' outputs."""
+"""What lets a detector pass its fc layers by in part: a guess at what windows show, and the axes of its fc layers."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from sppnet_cli.protocols import Protocol
 
 _SAMPLES = 6000
 _IMAGES = 200
-_CANDIDATES = 200  # windows of an image that are scored
+_OBJECT, _PART = 0.5, 0.1  # IoU of windows that show an object, and a part of one
 _PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # parts of the mean squared norm of a sample
 _HELD_OUT = 5  # of so many images one chooses the penalty
 
@@ -27,51 +26,43 @@ _HELD_OUT = 5  # of so many images one chooses the penalty
 class Shortcuts(NamedTuple):
     """What a detector needs to pass its fc layers by in part."""
 
-    cascade: Svms | None  # guesses at its scores; None for R-CNN, whose time does not go into the fc layers
+    cascade: (
+        Svms | None
+    )  # guesses what a window shows; None for R-CNN, whose time does not go into the fc layers
     axes: dict[str, Axes]  # of fc6, and of fc7 where the detector is on fc7
 
 
-def train_shortcuts(
-    source: WindowSource,
-    layer: Layer,
-    score: Callable[[Tensor], NDArray[np.float32]],
-    protocol: Protocol,
-    *,
-    seed: int,
-) -> Shortcuts:
-    """Shortcuts for a detector on `layer`, fc6 or fc7, that gives pooled vectors the scores `(N, K)` of `score`.
+def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int) -> Shortcuts:
+    """Shortcuts for a detector on `layer`, fc6 or fc7.
 
     At most 6,000 windows of at most 200 random images are learnt from: of each image a third that overlap an object by
-    half, a third of those scoring highest, the rest at random.
+    half, a third that overlap one less, the rest at random.
     """
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_IMAGES])
-    samples = [
-        _samples(source, score, index, _SAMPLES // len(images), rng)
-        for index in track(images.tolist(), "shortcuts")
-    ]
+    count = _SAMPLES // len(images)
+    samples = [_samples(source, index, count, rng) for index in track(images.tolist(), "shortcuts")]
     vectors = np.concatenate([each.vectors for each in samples])
     axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))
     if isinstance(source.extractor, RcnnWindows):
         return Shortcuts(None, axes)
-    scores = np.concatenate([each.scores for each in samples])
-    image = np.repeat(np.arange(len(samples)), [len(each.scores) for each in samples])
-    return Shortcuts(train_cascade(vectors, scores, image, protocol), axes)
+    shown = np.concatenate([each.shown for each in samples])
+    image = np.repeat(np.arange(len(samples)), [len(each.shown) for each in samples])
+    return Shortcuts(train_cascade(vectors, shown, image, protocol), axes)
 
 
 def train_cascade(
-    vectors: NDArray[np.float32], scores: NDArray[np.float32], image: NDArray[np.intp], protocol: Protocol
+    vectors: NDArray[np.float32], shown: NDArray[np.bool_], image: NDArray[np.intp], protocol: Protocol
 ) -> Svms:
-    """Ridge regression from pooled vectors `(N, D)`, which are changed, to the scores `(N, K)`.
+    """Ridge regression from pooled vectors `(N, D)`, which are changed, to the classes `(N, K)` that they show.
 
-    What scores below the detector's threshold need not be told apart and counts as scoring just that.  The penalty is
-    the one that predicts held-out images best; `image` `(N,)` numbers those that the vectors are of.
+    The penalty is the one that predicts held-out images best; `image` `(N,)` numbers those that the vectors are of.
     """
-    targets = np.maximum(scores, protocol.score_threshold)
     norm = float(np.linalg.norm(vectors, axis=1).mean())
     scale = protocol.feature_norm / norm if norm > 0 else 1.0
     vectors *= np.float32(scale)
-    centre, mean = vectors.mean(axis=0), targets.mean(axis=0, dtype=np.float64)
+    targets = shown.astype(np.float64)
+    centre, mean = vectors.mean(axis=0), targets.mean(axis=0)
     vectors -= centre
     gram = (vectors @ vectors.T).astype(np.float64)
     multipliers = _ridge(gram, targets - mean, image % _HELD_OUT == _HELD_OUT - 1)
@@ -94,28 +85,21 @@ class _Samples(NamedTuple):
     """Windows of an image to learn from."""
 
     vectors: NDArray[np.float32]  # (n, D)
-    scores: NDArray[np.float32]  # (n, K)
+    shown: NDArray[np.bool_]  # (n, K): whether a window overlaps an object of a class by half
 
 
-def _samples(
-    source: WindowSource,
-    score: Callable[[Tensor], NDArray[np.float32]],
-    index: int,
-    count: int,
-    rng: np.random.Generator,
-) -> _Samples:
-    overlap = source.windows(index).iou.max(axis=1, initial=0)
-    drawn = rng.permutation(len(overlap))
-    objects = drawn[overlap[drawn] >= 0.5][: count // 3]
-    others = np.setdiff1d(drawn, objects, assume_unique=True)  # in the order drawn
-    rows = np.concatenate([objects, others])[: max(_CANDIDATES, count)]
-    vectors = source.pooled(index, rows)
-    scores = score(vectors)
-    # After the objects the best of the rest, then as drawn.
-    best = len(objects) + np.argsort(-scores[len(objects) :].max(axis=1), kind="stable")[: count // 3]
-    wanted = np.concatenate([np.arange(len(objects)), best])
-    wanted = np.concatenate([wanted, np.setdiff1d(np.arange(len(rows)), wanted)])[:count]
-    return _Samples(vectors.float().cpu().numpy()[wanted], scores[wanted])
+def _samples(source: WindowSource, index: int, count: int, rng: np.random.Generator) -> _Samples:
+    windows = source.windows(index)
+    best = windows.iou.max(axis=1, initial=0)
+    drawn = rng.permutation(len(best))
+    objects = drawn[best[drawn] >= _OBJECT][: count // 3]
+    parts = drawn[(best[drawn] >= _PART) & (best[drawn] < _OBJECT)][: count // 3]
+    rows = np.concatenate([objects, parts, drawn])
+    rows = rows[np.sort(np.unique(rows, return_index=True)[1])][:count]  # each once
+    shown = np.zeros((len(rows), len(source.dataset.class_names)), bool)
+    window, box = np.nonzero(windows.iou[rows] >= _OBJECT)
+    shown[window, windows.truth.labels[box]] = True
+    return _Samples(source.pooled(index, rows).float().cpu().numpy(), shown)
 
 
 def _ridge(

@@ -58,9 +58,7 @@ def svm_stage(
         names = source.dataset.class_names
         detector = Detector(source.extractor, config.layer, names, svms, head=tuned)
         if config.layer != "pool5":
-            detector.shortcuts = train_shortcuts(
-                source, layer, detector.score_pooled, protocol, seed=config.seed
-            )
+            detector.shortcuts = train_shortcuts(source, layer, protocol, seed=config.seed)
         detector.save(folder)
 
     return run_stage(out, "train-svm", config, sources, build, together=True)
