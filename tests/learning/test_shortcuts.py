@@ -83,7 +83,7 @@ def test_the_penalty_is_chosen_on_images_held_out():
     # The features of an image differ by noise alone: within an image any penalty fits, across images the largest.
     rng = np.random.default_rng(0)
     image = np.repeat(np.arange(60), 4)
-    vectors = rng.normal(size=(60, 300)).astype(np.float32)[image]
+    vectors = rng.normal(size=(60, 65)).astype(np.float32)[image]
     shown = (rng.random((60, 1)) < 0.5)[image]
     found = train_cascade(vectors.copy(), shown, image, PAPER)
     assert guess(found, vectors).var() < 0.5 * shown.var()
