@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sppnet_cli.stages.benchmark.result import Benchmark
 
 
+_WIDEST = 9  # columns that a terminal has room for; of wider tables the sides become the columns
+
+
 @click.group("benchmark", short_help="Measure our speed beside others' and the machine's limits.")
 def command() -> None:
     """Measure our speed beside others' and this machine's limits, in one run.
@@ -53,8 +56,11 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
             console.configure(quiet=quiet, json=as_json)
             found = measure(**given)
             paths = write_benchmark(found, out)
-            rows = found.table.map(_shown).to_numpy().tolist()
-            console.table(f"benchmark {found.name}", list(found.table.columns), rows)
+            table = found.table
+            if len(table.columns) > _WIDEST:
+                table = table.set_index(table.columns[0]).T.reset_index(names="")
+            rows = table.map(_shown).to_numpy().tolist()
+            console.table(f"benchmark {found.name}", list(table.columns), rows)
             say(as_json, found.record, found.note, f"written to {', '.join(map(str, paths))}")
 
         for add in reversed(options):

@@ -112,15 +112,20 @@ def time_extractors(
 
 
 def take_turns(
-    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+    sides: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu", *, warm: bool = False
 ) -> dict[str, float]:
-    """The median seconds of a call of each side: they take turns, after a call each to warm up."""
+    """The median seconds of a call of each side: they take turns, after a call each to warm up.
+
+    With `warm` a call precedes every one that counts, so that no side pays for what another left in the caches.
+    """
     for call in sides.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     clock = _Clock(device)
     for _ in range(repeats):
         for name, call in sides.items():
+            if warm:
+                call()
             clock.lap()
             result = call()
             seconds[name].append(clock.lap())

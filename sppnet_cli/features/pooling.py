@@ -4,7 +4,6 @@ import functools
 import math
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +16,7 @@ from torchvision.ops import roi_pool
 
 from sppnet_cli.features.vectors import LANES, LINE, SIDE, stream, transpose, union
 from sppnet_cli.network.pyramid import SPP6, bin_count, bin_edges
+from sppnet_cli.threads import share_out
 
 _SMALLEST, _LARGEST = 1 << 20, 1 << 28  # bytes of results whose memory is used again
 _spare: deque[NDArray[np.uint8]] = deque(maxlen=1)  # that of the last one which nobody holds any more
@@ -121,12 +121,7 @@ def _pool_on_cpu(
         _pool(by_block, cells[part], plan, edges, channels, whole_lines, rows[part], vectors)
 
     step = math.ceil(len(cells) / torch.get_num_threads())
-    parts = [slice(i, i + step) for i in range(0, len(cells), step)]
-    if len(parts) == 1:
-        pool(parts[0])
-    else:
-        with ThreadPoolExecutor(len(parts)) as threads:
-            list(threads.map(pool, parts))
+    share_out(pool, [slice(i, i + step) for i in range(0, len(cells), step)])
 
 
 @functools.cache

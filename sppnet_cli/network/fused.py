@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sppnet_cli.network.lrn import WithinChannelLRN
 from sppnet_cli.network.lrn_pool import SIDE, STRIDE, pool_rows
 
-_BAND = 8 << 20  # bytes of the convolution's output at once, which the caches keep until they are pooled
+_BAND = 16 << 20  # bytes of the convolution's output at once, which the caches keep until they are pooled
 
 
 def fused(trunk: nn.Sequential) -> nn.Sequential:

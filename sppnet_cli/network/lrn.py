@@ -1,7 +1,6 @@
 """Within-channel local response normalisation, fused into one pass over channels-last maps on the CPU."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -9,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sppnet_cli.threads import share_out
 
 
 class WithinChannelLRN(nn.Module):
@@ -74,12 +75,7 @@ def in_bands(kernel: Any, arrays: tuple[Any, ...], channels: int, alpha: float) 
     bands = math.ceil(threads / batch) if batch else 0
     step = math.ceil(height / bands) if bands else 1
     jobs = [(b, y, min(y + step, height)) for b in range(batch) for y in range(0, height, step)]
-    if threads == 1 or len(jobs) == 1:
-        for job in jobs:
-            kernel(*arrays, channels, alpha, *job)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda job: kernel(*arrays, channels, alpha, *job), jobs))
+    share_out(lambda job: kernel(*arrays, channels, alpha, *job), jobs)
 
 
 # No fastmath: LLVM takes a loop's scalar or vector version by where the arrays lie, and the two would differ.

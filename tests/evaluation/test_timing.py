@@ -169,3 +169,20 @@ def test_sides_take_turns_after_a_warm_up(clock):
     sides = {"ours": side("ours", (90, 1, 5, 2)), "theirs": side("theirs", (80, 7, 3, 30))}
     assert take_turns(sides, 3) == {"ours": 2, "theirs": 7}
     assert calls == ["ours", "theirs"] * 4
+
+
+def test_warm_sides_are_called_before_each_call_that_counts(clock):
+    calls = []
+
+    def side(name, seconds):
+        left = iter(seconds)
+
+        def call():
+            calls.append(name)
+            clock.now += next(left)
+
+        return call
+
+    sides = {"ours": side("ours", (90, 50, 1, 60, 3)), "theirs": side("theirs", (80, 70, 7, 70, 9))}
+    assert take_turns(sides, 2, warm=True) == {"ours": 2, "theirs": 8}
+    assert calls == ["ours", "theirs", *["ours", "ours", "theirs", "theirs"] * 2]

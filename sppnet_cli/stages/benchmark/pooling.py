@@ -63,7 +63,7 @@ def benchmark_pooling(config: PoolingConfig, device: str = "cpu") -> Benchmark:
     with ThreadPoolExecutor(threads) as pool:
         if device == "cpu" and threads > 1:
             sides["roi_pool_threaded"] = lambda: list(pool.map(call_roi_pool, rois.chunk(threads)))
-        seconds = take_turns(sides, config.repeats, device)
+        seconds = take_turns(sides, config.repeats, device, warm=True)
     record = {
         "windows": len(cells),
         "map_shape": list(config.map_shape),
