@@ -47,14 +47,14 @@ _MAKE_ONE = (
 @option(
     "--fc-rank",
     metavar="1024|1024,256",
-    help="Ranks that fc6, or fc6 and fc7, are cut to.  [default: whole; with --fast a quarter and a sixteenth]",
+    help="Ranks that fc6, or fc6 and fc7, are cut to.  [default: whole; with --fast three eighths of fc6]",
 )
 @option(
     "--cascade",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="PART",
     help="Send only this part of an image's windows through the fc layers, those that a linear guess scores highest.  "
-    "[default: all; with --fast 0.3]",
+    "[default: all; with --fast 0.2]",
 )
 @option(
     "--precision",

@@ -62,9 +62,9 @@ def test_fast_runs_lie_beside_the_exact_one(detect, sppnet, tmp_path):
         results[folder.name.removeprefix("detections-svm-240-test")] = config["fast"]
     assert results == {
         "": None,
-        "-fast": {"fc_rank": [6], "cascade": 0.3},
+        "-fast": {"fc_rank": [9], "cascade": 0.2},
         "-rank5": {"fc_rank": [5], "cascade": None},
-        "-fast-cascade1": {"fc_rank": [6], "cascade": 1.0},
+        "-fast-cascade1": {"fc_rank": [9], "cascade": 1.0},
         "-rank5,3-cascade0.25": {"fc_rank": [5, 3], "cascade": 0.25},
     }
 

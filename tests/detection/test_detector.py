@@ -394,9 +394,9 @@ def test_options_that_do_not_fit_a_detector(tmp_path, options, fast, error, mess
 
 def test_what_fast_means_for_a_detector(tmp_path):
     whole("fc7", tuned=True).save(tmp_path)
-    assert fastest(tmp_path) == FastOptions((4, 1), 0.3)
+    assert fastest(tmp_path) == FastOptions((6,), 0.2)
     whole("fc6").save(tmp_path)
-    assert fastest(tmp_path) == FastOptions((4,), 0.3)
+    assert fastest(tmp_path) == FastOptions((6,), 0.2)
     whole().save(tmp_path)
     with pytest.raises(UsageError, match="--fast is for detectors on fc6 or fc7"):
         fastest(tmp_path)

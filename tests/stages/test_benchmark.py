@@ -162,7 +162,7 @@ def test_fast_sides_are_what_fast_means(headed_network, two_images):
     head = network.require_head()
     sides = detect.contenders(network, head, DetectConfig(), "cpu")
     options = fast_options("fc7", head)
-    assert options == FastOptions((4, 1), 0.3)
+    assert options == FastOptions((6,), 0.2)
     assert tuple(sides) == (*SPP, *RCNN)
     for name, (extractor, detector) in sides.items():
         fast = name.endswith("_fast")
@@ -174,12 +174,12 @@ def test_fast_sides_are_what_fast_means(headed_network, two_images):
         else:
             assert detector.fast == options
         vectors = torch.rand(11, network.pooled_size)
-        passed = 4 if fast and name in SPP else 11  # the 0.3 of them, rounded up
+        passed = 3 if fast and name in SPP else 11  # the 0.2 of them, rounded up
         assert sides[name].layers(vectors).shape == (passed, 16)
-    # To 4 and to 1 of 16 outputs.
+    # fc6 by way of 6 of its 16 outputs, fc7 whole.
     image, boxes = benchmark_images(two_images, 1, 0)[0], np.array([[0, 0, 79, 59]] * 3, np.float32)
     distinct, passed, work = detect._fc_work(sides["spp_1scale_fast"], image, boxes)
-    assert (distinct, passed, work) == (1, 1, 2 * (4 * (800 + 16) + 1 * (16 + 16)))
+    assert (distinct, passed, work) == (1, 1, 2 * (6 * (800 + 16) + 16 * 16))
     assert detect._fc_work(sides["rcnn_fast"], image, boxes) == (3, 3, 3 * work)
     for axes, mean in sides["rcnn_fast"].detector.shortcuts.axes.values():
         torch.testing.assert_close(axes.T @ axes, torch.eye(axes.shape[1]))

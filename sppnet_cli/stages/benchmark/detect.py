@@ -94,7 +94,7 @@ def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -
         name: Axes(
             torch.from_numpy(_orthonormal(generator, head.fc7.out_features, rank)), linear.bias.detach().cpu()
         )
-        for name, linear, rank in zip(FC_LAYERS, (head.fc6, head.fc7), fast.fc_rank, strict=True)
+        for name, linear, rank in zip(FC_LAYERS, (head.fc6, head.fc7), fast.fc_rank, strict=False)
     }
     shortcuts = Shortcuts(svms(network.pooled_size), axes)
     sides = {
