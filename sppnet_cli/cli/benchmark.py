@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, find_device, option, say
+from sppnet_cli.cli.options import PATH, find_device, json_option, option, quiet_option, say
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,13 +39,8 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
         ),
         option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
         option("--out", type=PATH, default=Path("results/benchmark"), help="Folder of the files."),
-        click.option(
-            "--json",
-            "as_json",
-            is_flag=True,
-            help="One JSON object on standard output, all else on standard error.",
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        json_option,
+        quiet_option,
     ]
 
     def decorate(measure: Callable[..., "Benchmark"]) -> click.Command:

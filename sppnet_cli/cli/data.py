@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, say
+from sppnet_cli.cli.options import PATH, json_option, say
 from sppnet_cli.errors import DataError
 
 _SHOWN = 20  # problems that are printed
@@ -20,7 +20,7 @@ def command() -> None:
 @command.command("mini", short_help="Make the embedded data set.")
 @click.option("--out", type=PATH, default=Path("runs/mini/data"), help="Folder to make.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed, other images.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def mini(out: Path, seed: int, as_json: bool) -> None:
     """Make the embedded data: small sets in the layouts of ImageNet, VOC 2007 and Caltech101, in under a minute."""
     from sppnet_cli.data.mini import is_mini, make_mini
@@ -35,7 +35,7 @@ def mini(out: Path, seed: int, as_json: bool) -> None:
 @command.command("fetch", short_help="Download a published data set.")
 @click.argument("name", type=click.Choice(["voc2007", "caltech101", "imagenet"]))
 @click.option("--out", type=PATH, default=Path("data"), help="Folder that gets VOCdevkit/ or caltech101/.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def fetch(name: str, out: Path, as_json: bool) -> None:
     """Download VOC 2007 (trainval and test, 0.9 GB) or Caltech101 (0.14 GB), or say how to get ImageNet.
 
@@ -58,7 +58,7 @@ def fetch(name: str, out: Path, as_json: bool) -> None:
 @command.command("check", short_help="Say what a folder holds and what is wrong with it.")
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--full", is_flag=True, help="Decode every image, not only its header.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def check(folder: Path, full: bool, as_json: bool) -> None:
     """Say which data sets DIR holds, how much of them, which of the paper's tables they can make, and what is wrong.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, option, say
+from sppnet_cli.cli.options import PATH, json_option, option, say
 
 # The names of `caffe_zf.KINDS` and `caffe_zf.DROPOUT_SCALINGS`, which load torch.
 KINDS = ("zeiler-conv5", "py-faster-rcnn-zf")
@@ -29,7 +29,7 @@ DROPOUT_SCALINGS = ("testing", "training")
     "released test code; testing: fc7 and fc8 halved, as both nets' forks of Caffe do.",
 )
 @option("--out", type=PATH, help="Run directory to make.  [default: FILE's name under runs]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@json_option
 def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None, as_json: bool) -> None:
     """Make a network of the weights of a Caffe model, for --network of the other commands.
 

@@ -30,6 +30,12 @@ def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Comman
     return click.option(name, *more, envvar=variable, **settings)
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output, all else on standard error."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+
+
 def shared(command: Command) -> Command:
     """Add the options of every command that runs stages, and give it the `Workspace` they describe.
 
@@ -93,13 +99,8 @@ def shared(command: Command) -> Command:
         click.option(
             "--dry-run", is_flag=True, help="Print what would be done, written and take; do nothing."
         ),
-        click.option(
-            "--json",
-            "as_json",
-            is_flag=True,
-            help="One JSON object on standard output, all else on standard error.",
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        json_option,
+        quiet_option,
         click.option("-v", "--verbose", is_flag=True, help="More messages."),
     ]
 

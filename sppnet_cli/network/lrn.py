@@ -135,12 +135,13 @@ def _forward_bf16(x, out, channels, alpha, image, first, last):  # type: ignore[
 
 @numba.njit(inline="always")
 def widen(bits):  # type: ignore[no-untyped-def]
+    """The float32 number of a bfloat16's 16 bits."""
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 @numba.njit(inline="always")
 def narrow(number):  # type: ignore[no-untyped-def]
-    """To the nearest bfloat16, of two the even one."""
+    """The 16 bits of the bfloat16 nearest to a float32 number, of two the even one."""
     bits = np.float32(number).view(np.uint32)
     return np.uint16(
         np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)

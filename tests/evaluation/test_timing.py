@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -154,18 +155,20 @@ def test_all_get_the_same_images_and_windows(network, monkeypatch):
     assert seen == turns[:3] + turns  # the warm-up, then image by image
 
 
+def slow_side(clock, calls, name, seconds):
+    """A side whose calls take these seconds, one after the other, and are noted."""
+    left = iter(seconds)
+
+    def call():
+        calls.append(name)
+        clock.now += next(left)
+
+    return call
+
+
 def test_sides_take_turns_after_a_warm_up(clock):
     calls = []
-
-    def side(name, seconds):
-        left = iter(seconds)
-
-        def call():
-            calls.append(name)
-            clock.now += next(left)
-
-        return call
-
+    side = partial(slow_side, clock, calls)
     sides = {"ours": side("ours", (90, 1, 5, 2)), "theirs": side("theirs", (80, 7, 3, 30))}
     assert take_turns(sides, 3) == {"ours": 2, "theirs": 7}
     assert calls == ["ours", "theirs"] * 4
@@ -173,16 +176,7 @@ def test_sides_take_turns_after_a_warm_up(clock):
 
 def test_warm_sides_are_called_before_each_call_that_counts(clock):
     calls = []
-
-    def side(name, seconds):
-        left = iter(seconds)
-
-        def call():
-            calls.append(name)
-            clock.now += next(left)
-
-        return call
-
+    side = partial(slow_side, clock, calls)
     sides = {"ours": side("ours", (90, 50, 1, 60, 3)), "theirs": side("theirs", (80, 70, 7, 70, 9))}
     assert take_turns(sides, 2, warm=True) == {"ours": 2, "theirs": 8}
     assert calls == ["ours", "theirs", *["ours", "ours", "theirs", "theirs"] * 2]

@@ -6,19 +6,9 @@ from sppnet_cli.features.distinct import pool_distinct
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.geometry import choose_scales
-from sppnet_cli.network.pyramid import SPP6
-from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    net = SPPNet(NetworkSpec("zf5", 0.0625, SPP6))
-    net.initialise("he")
-    return net
 
 
 def shifted(count=60):

@@ -20,14 +20,6 @@ SCALES = (240, 320)
 WINDOWS = 9
 
 
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    net = SPPNet(NetworkSpec("zf5", 0.0625, SPP6))
-    net.initialise("he")
-    return net
-
-
 @pytest.fixture
 def dataset(tiny_data):
     return load_voc(tiny_data / "VOCdevkit", "trainval", limit=2)
