@@ -1,11 +1,10 @@
 """What a command would make, write and take, for `--dry-run` and for saying so beforehand.
 
-Times are estimates: the networks are timed untrained on this machine, the rest is scaled from experience.
+Times are estimates: the networks' are of `estimates`, the rest is scaled from experience.
 """
 
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +14,15 @@ import torch
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import make_extractor, read_description
-from sppnet_cli.evaluation.timing import FeatureTime, time_image
-from sppnet_cli.evaluation.views import CROP, views_of
+from sppnet_cli.detection.detector import read_description
+from sppnet_cli.evaluation.timing import FeatureTime
+from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image
-from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.store import layer_file
 from sppnet_cli.learning.classifier import Dataset
-from sppnet_cli.learning.pretrain import Tally, training_step
 from sppnet_cli.network.backbones import is_own
-from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_spec
-from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import MANIFEST
 from sppnet_cli.stages.classify import ClassifierConfig
 from sppnet_cli.stages.columns import (
@@ -37,6 +33,7 @@ from sppnet_cli.stages.columns import (
     lists_of,
 )
 from sppnet_cli.stages.errors import ERRORS_FILE
+from sppnet_cli.stages.estimates import batch_seconds, feature_seconds, view_seconds
 from sppnet_cli.stages.evaluate import validation_folder
 from sppnet_cli.stages.extract import ExtractConfig
 from sppnet_cli.stages.transfer import (
@@ -130,20 +127,9 @@ def errors_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], views: str
         "errors",
         ws.errors_folder(pyramid, sizes, views),
         {ERRORS_FILE: 500 + images // 2},
-        images * number * _view_seconds(spec, ws.device),
+        images * number * view_seconds(spec, ws.device),
     )
     return [*network_steps(ws, pyramid, sizes, None), step]
-
-
-@cache
-def _view_seconds(spec: NetworkSpec, device: str) -> float:
-    network = SPPNet(spec).to(device).eval()
-    crop = torch.zeros(1, 3, CROP, CROP, dtype=torch.uint8, device=device)
-    with torch.inference_mode():
-        network(crop)
-        start = time.perf_counter()
-        network(crop)
-    return time.perf_counter() - start
 
 
 def propose_step(ws: Workspace, split: str, out: Path | None = None) -> Step:
@@ -393,51 +379,15 @@ def _feature_seconds(
 ) -> tuple[FeatureTime, int]:
     """Time per image with so many windows, and the length of a pooled vector."""
     spec = NetworkSpec(ws.profile.arch, ws.profile.width)
-    return _timed(spec, ws.profile.fc, method, ws.protocol, scales, ws.device, windows, _SIZE[_embedded(ws)])
-
-
-@cache
-def _timed(
-    spec: NetworkSpec,
-    fc: int,
-    method: str,
-    protocol: Protocol,
-    scales: tuple[int, ...],
-    device: str,
-    windows: int,
-    size: tuple[int, int],
-) -> tuple[FeatureTime, int]:
-    network = SPPNet(spec)
-    extractor = make_extractor(method, network, protocol, scales, device)
-    layer = Layer("fc7", Head(network.pooled_size, fc, 21))
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    corners = rng.integers(0, 150, (windows, 2))
-    boxes = np.concatenate([corners, corners + rng.integers(20, 100, (windows, 2))], axis=1).astype(
-        np.float32
-    )
-    time_image(extractor, layer, image, boxes[:2])
-    return time_image(extractor, layer, image, boxes), network.pooled_size
+    size = _SIZE[_embedded(ws)]
+    return feature_seconds(spec, ws.profile.fc, method, ws.protocol, scales, ws.device, windows, size)
 
 
 def _training_seconds(ws: Workspace, spec: NetworkSpec, size: int) -> float:
     """Of a batch of the profile's."""
     recipe = ws.profile.recipe
     batch = min(recipe.batch, 32)
-    return _timed_batch(spec, size, batch, ws.device, recipe.amp) * recipe.batch / batch
-
-
-@cache
-def _timed_batch(spec: NetworkSpec, size: int, batch: int, device: str, amp: bool) -> float:
-    network = SPPNet(spec).to(device).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    pixels = torch.zeros(batch, 3, size, size, device=device)
-    labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    tally = Tally(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
-    training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
-    start = time.perf_counter()
-    training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
-    return time.perf_counter() - start
+    return batch_seconds(spec, size, batch, ws.device, recipe.amp) * recipe.batch / batch
 
 
 def _bytes(network: torch.nn.Module) -> int:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.network.low_rank import principal_axes
-from sppnet_cli.stages import plan
+from sppnet_cli.stages import estimates, plan
 from sppnet_cli.stages.columns import Column
 from sppnet_cli.stages.extract import ExtractConfig
 from sppnet_cli.stages.profiles import PROFILES
@@ -32,11 +32,11 @@ def timed(monkeypatch):
         windows.append(len(boxes))
         return FeatureTime(conv=1.0, pool=1.0, layers=1.0, preparation=0.0)
 
-    plan._timed.cache_clear()
-    monkeypatch.setattr(plan, "time_image", time_image)
-    monkeypatch.setattr(plan, "_timed_batch", lambda *_: 1.0)
+    estimates.feature_seconds.cache_clear()
+    monkeypatch.setattr(estimates, "time_image", time_image)
+    monkeypatch.setattr(plan, "batch_seconds", lambda *_: 1.0)
     yield windows
-    plan._timed.cache_clear()
+    estimates.feature_seconds.cache_clear()
 
 
 def by_name(steps):
