@@ -22,6 +22,7 @@ from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint.pt"  # the state that a long build saves and goes on from
 _STARTED = "started.json"
 _LOCK = ".lock"
 _PARTIAL = ".partial"
@@ -44,7 +45,8 @@ def run_stage(
     name, in `<out>.partial`, and is renamed when complete.  A call that finds `out` made from the same config
     and inputs returns at once; one that finds another config, complete or cut off, raises `UsageError` naming
     the fields and inputs that differ.  `build` may find there what an earlier call with the same config left when
-    it was cut off, and resume; a call that leaves nothing to go on from leaves no folder either.  A complete run
+    it was cut off, and resume; a call that leaves nothing to go on from leaves no folder either, and a complete run
+    has no `CHECKPOINT` any more.  A complete run
     of which `unfinished(out)` holds is gone on with as if it had been cut off.
 
     Of several processes the first one builds while the others wait; with `together`, all call `build` on the
@@ -131,8 +133,9 @@ def _make(
         if out.exists():
             out.rmdir()
         partial.rename(out)
-    with contextlib.suppress(OSError):
-        (out / _LOCK).unlink()
+    for name in (CHECKPOINT, _LOCK):
+        with contextlib.suppress(OSError):
+            (out / name).unlink()
 
 
 def _reopen(out: Path, wanted: dict[str, Any]) -> None:

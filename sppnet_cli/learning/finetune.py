@@ -18,10 +18,10 @@ from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
+from sppnet_cli.runs import CHECKPOINT
 
 _INIT_STD = 0.01
 _INPUT_NORM = 1 / _INIT_STD  # mean norm of a new head's inputs that gives fc6 unit variance
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)

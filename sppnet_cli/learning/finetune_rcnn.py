@@ -18,8 +18,8 @@ from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
+from sppnet_cli.runs import CHECKPOINT
 
-CHECKPOINT = "checkpoint.pt"
 _SAVED_EVERY = 300.0  # seconds, about
 _CHECKED_EVERY = 20  # batches between looks at the loss, each of which waits for the device
 

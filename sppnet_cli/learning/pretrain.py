@@ -24,8 +24,8 @@ from sppnet_cli.errors import SppnetError, UsageError
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.crops import Centres, Crops, Epoch
 from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.runs import CHECKPOINT
 
-CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 SCHEDULES = ("plateau", "steps", "one-cycle")
 _DROPS = (4 / 7, 29 / 35)  # parts of the epochs of `steps`: 40 and 58 of 70

@@ -18,10 +18,10 @@ from sppnet_cli.learning.mining import Examples, Mining
 from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.rows import RowsFull, RowStore
 from sppnet_cli.protocols import Protocol
+from sppnet_cli.runs import CHECKPOINT
 
 _TOLERANCE = 1e-3  # of the dual's projected gradients; LinearSVC's scores to 2e-4
 _NORM_IMAGES = _NORM_WINDOWS = 200
-_CHECKPOINT = "mining.pt"
 _SAVE_SECONDS = 600
 
 
@@ -67,7 +67,7 @@ def train_svms(
     `folder`, rows and all, and a later call goes on from there to the same bytes.  Raises `DataError` where no
     image has an object and for features that are not finite.
     """
-    checkpoint = folder / _CHECKPOINT
+    checkpoint = folder / CHECKPOINT
     mining = Mining.load(checkpoint, max_gib) or _begin(source, layer, protocol, seed, max_gib)
     store, classes = mining.store, mining.classes
     trainable = [k for k, examples in enumerate(classes) if examples.positives]
@@ -98,7 +98,8 @@ def train_svms(
             train([k for k in trainable if index in (0, last) or classes[k].added > limit])
             mining.done = index + 1
 
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint.is_file():  # a long training: what follows may be cut off, too
+        mining.save(checkpoint)
     weights = np.stack([examples.weights for examples in classes])
     bias = [examples.offset if examples.positives else -np.inf for examples in classes]
     return Svms(weights, np.array(bias, dtype=np.float32), mining.scale)

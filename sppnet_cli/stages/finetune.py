@@ -8,7 +8,7 @@ import torch
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.learning.finetune import CHECKPOINT, Schedule, finetune, head_for_detection, keep_features
+from sppnet_cli.learning.finetune import Schedule, finetune, head_for_detection, keep_features
 from sppnet_cli.learning.svm import feature_scale
 from sppnet_cli.network.sppnet import Head, SPPNet
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_network, save_head
@@ -60,10 +60,7 @@ def finetune_stage(
         )
         save_head(head, folder)
 
-    run_stage(out, "finetune", config, sources, build, together=True)
-    if world().first:
-        (out / CHECKPOINT).unlink(missing_ok=True)  # now that the run is whole
-    return out
+    return run_stage(out, "finetune", config, sources, build, together=True)
 
 
 def new_head(net: SPPNet, source: WindowSource, config: FinetuneConfig) -> Head:

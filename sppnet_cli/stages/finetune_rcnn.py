@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sppnet_cli.distributed import world
-from sppnet_cli.learning.finetune_rcnn import CHECKPOINT, finetune_all
+from sppnet_cli.learning.finetune_rcnn import finetune_all
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, load_network, save_head, save_network
 from sppnet_cli.runs import fingerprint, run_stage
@@ -50,10 +49,7 @@ def finetune_rcnn_stage(
         save_network(tuned, folder)
         save_head(head, folder)
 
-    run_stage(out, "finetune-rcnn", config, sources, build)
-    if world().first:
-        (out / CHECKPOINT).unlink(missing_ok=True)  # now that the run is whole
-    return out
+    return run_stage(out, "finetune-rcnn", config, sources, build)
 
 
 def brings_network(head: Path) -> bool:

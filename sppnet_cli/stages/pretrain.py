@@ -7,7 +7,7 @@ from sppnet_cli.data.imagenet import ImageFolder, load_image_folder, training_fo
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError
 from sppnet_cli.learning.events import event_writer
-from sppnet_cli.learning.pretrain import CHECKPOINT, Recipe, pretrain
+from sppnet_cli.learning.pretrain import Recipe, pretrain
 from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_trunk_weights, save_network
@@ -64,7 +64,6 @@ def pretrain_stage(
         if world().first:
             save_network(network, folder)
             (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in images.class_names))
-            (folder / CHECKPOINT).unlink(missing_ok=True)
 
     return run_stage(out, "pretrain", config, {"data": fingerprint(train)}, build, together=True)
 

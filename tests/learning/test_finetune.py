@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.learning.finetune import (
-    CHECKPOINT,
     Schedule,
     candidates,
     finetune,
@@ -18,6 +17,7 @@ from sppnet_cli.learning.finetune import (
 )
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import PAPER, RELEASED
+from sppnet_cli.runs import CHECKPOINT
 
 TRUTH = [0, 0, 9, 9]
 # IoU with TRUTH: 1, .5, .4, .1, .09 (9 of 100 pixels), 0.

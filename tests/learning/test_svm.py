@@ -12,6 +12,7 @@ from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.svm import feature_scale, train_svms
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import PAPER, RELEASED
+from sppnet_cli.runs import CHECKPOINT
 
 POOL5 = Layer("pool5")
 SIZE = (400, 500)
@@ -328,14 +329,15 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(source_of, windows_of, mine, mo
         cut_off(monkeypatch, cut)
         with pytest.raises(KeyboardInterrupt):
             mine(source, protocol, seed=3)
-        assert (tmp_path / "mining.pt").is_file()
+        assert (tmp_path / CHECKPOINT).is_file()
     calls = cut_off(monkeypatch, None)
     again = mine(source, protocol, seed=3)
     assert len(calls) == 6 - sum(cuts)
     assert again.weights.tobytes() == whole.weights.tobytes()
     assert again.bias.tobytes() == whole.bias.tobytes()
     assert again.scale == whole.scale
-    assert not list(tmp_path.iterdir())
+    assert mine(source, protocol, seed=3).weights.tobytes() == whole.weights.tobytes()
+    assert len(calls) == 6 - sum(cuts)  # all was saved, for what follows may be cut off too
 
 
 def test_the_state_is_not_saved_all_the_time(source_of, windows_of, mine, monkeypatch, tmp_path):
@@ -347,8 +349,8 @@ def test_the_state_is_not_saved_all_the_time(source_of, windows_of, mine, monkey
 
 
 def test_a_broken_checkpoint(source_of, windows_of, mine, tmp_path):
-    (tmp_path / "mining.pt").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"mining\.pt: broken checkpoint; remove it"):
+    (tmp_path / CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"checkpoint\.pt: broken checkpoint; remove it"):
         mine(random_source(source_of, windows_of, 0, PAPER))
 
 

@@ -12,6 +12,7 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import SppnetError
 from sppnet_cli.learning import svm
 from sppnet_cli.learning.negatives import negatives
+from sppnet_cli.runs import CHECKPOINT
 from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
@@ -48,7 +49,7 @@ def test_svms_that_were_cut_off_end_with_the_same_bytes(train, monkeypatch, tmp_
     monkeypatch.setattr(svm, "_SAVE_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
         train()
-    assert (tmp_path / "run.partial" / "mining.pt").is_file()
+    assert (tmp_path / "run.partial" / CHECKPOINT).is_file()
     assert files(train()) == whole
     assert len(images) == 8 + 1  # the image in hand twice, no other
     assert images[3] == images[4]
