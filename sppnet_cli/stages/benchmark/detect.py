@@ -241,18 +241,21 @@ def _time(
     sample: NDArray[np.intp],
     repeats: int,
 ) -> dict[str, list[float]]:
-    """conv, pool, fc and preparation seconds of each side."""
+    """conv, pool, fc and preparation seconds of each side.
+
+    The sides take turns; an image precedes every one that counts, as in a run over many, so that no side pays for what
+    another left in the caches.
+    """
 
     def time_side(name: str, index: int) -> FeatureTime:
         part = sample if _is_rcnn(name) else None
         side = sides[name]
         return time_image(side.extractor, side.layers, images[index], boxes[index], part)
 
-    for name in sides:
-        time_side(name, 0)
     laps: dict[str, list[list[FeatureTime]]] = {name: [[] for _ in images] for name in sides}
     turns = [(k, name) for k in range(len(images)) for _ in range(repeats) for name in sides]
     for k, name in track(turns, "timing"):
+        time_side(name, k)
         laps[name][k].append(time_side(name, k))
     return {
         name: np.mean(
