@@ -205,12 +205,13 @@ def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_netw
         ("rcnn", (), (60, 80)),
         ("rcnn", (), (60, 80)),
     ]
-    assert [call[:3] for call in calls[6:18]] == sides * 2
-    assert len(calls) == 6 + 2 * 2 * 6  # a warm-up, then images, repeats and sides
+    twice = [side for side in sides for _ in range(2)]  # one to warm up, and the one that counts
+    assert [call[:3] for call in calls[:24]] == twice * 2
+    assert len(calls) == 2 * 2 * 12  # images, repeats and sides
     for shape in ((60, 80), (90, 60)):
         boxes = [call[3] for call in calls if call[2] == shape]
         assert all(other == boxes[0] for other in boxes)
-    assert [call[4].tolist() for call in calls if call[0] == "rcnn"] == [[0, 4, 8]] * 10
+    assert [call[4].tolist() for call in calls if call[0] == "rcnn"] == [[0, 4, 8]] * 16
     assert all(call[4] is None for call in calls if call[0] == "spp")
 
 
