@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, find_device, json_option, option, quiet_option, say
+from sppnet_cli.cli.options import PATH, FiniteRange, find_device, json_option, option, quiet_option, say
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def detect(
 @_subject("pretrain", "Images per second of single- and multi-size training.")
 @option("--data", type=PATH, help="In ImageNet's layout.  [default: drawn images of 375x500]")
 @option("--batch", type=click.IntRange(min=1), default=32, help="Images of a training step.")
-@option("--width", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Factor of filter numbers.")
+@option("--width", type=FiniteRange(min=0, min_open=True), default=1.0, help="Factor of filter numbers.")
 @_device
 def pretrain(
     *, data: Path | None, batch: int, width: float, device: str, repeats: int, seed: int

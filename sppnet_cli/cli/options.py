@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
 _LEAST_SIDE, _MOST_SIDE = 64, 4096  # pixels: of the short side of an image
+
+
+class FiniteRange(click.FloatRange):
+    """Click's range of numbers, without NaN, which no bound keeps out, and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Command]:
@@ -81,14 +92,14 @@ def shared(command: Command) -> Command:
         option("--limit", type=click.IntRange(min=1), help="Use the first N images of a set."),
         option(
             "--max-memory",
-            type=click.FloatRange(min=0.1),
+            type=FiniteRange(min=0.1),
             default=8.0,
             metavar="GIB",
             help="Bound of feature buffers and SVM rows.",
         ),
         option(
             "--cache-gb",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             default=50.0,
             metavar="GB",
             help="Disk for cached feature maps; what does not fit is computed each time.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sppnet_cli.cli.options import option, say, shared, show_plan
+from sppnet_cli.cli.options import FiniteRange, option, say, shared, show_plan
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def parse_sizes(text: str) -> tuple[tuple[int, ...], bool]:
 )
 @option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="First (one-cycle: highest) learning rate.  [default: the profile's]",
 )
 @option(

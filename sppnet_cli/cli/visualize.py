@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.cli.options import PATH, FiniteRange, option, say, shared, show_plan
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def command() -> None:
 )
 @option("--split", default="test", help="List of ImageSets/Main that they were made on.")
 @option("--count", type=click.IntRange(min=1), default=24, help="Images, evenly over the list.")
-@option("--min-score", type=float, default=0.0, help="Draw what scores above.")
+@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above.")
 @option("--truth", is_flag=True, help="Draw the ground truth too, dashed.")
 @shared
 def detections(

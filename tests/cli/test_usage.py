@@ -52,6 +52,8 @@ def test_help_does_not_load_torch(arguments):
         (["pretrain", "--pyramid", "plain", "--sizes", "180..224"], 2, "plain takes 224 px only"),
         (["pretrain", "--sizes", "8"], 2, "between 64 and 1024"),
         (["pretrain", "--pyramid", "plain", "--sizes", "224,180"], 2, "plain takes 224 px only"),
+        (["detect", "--cascade", "nan"], 2, "nan is not a finite number"),
+        (["detect", "--max-memory", "inf"], 2, "inf is not a finite number"),
         (["detect", "--scales", "abc"], 2, "scales 'abc': write 480..1200"),
         (["detect", "--scales", "481..500"], 2, "none fits"),
         (["detect", "--scales", "8"], 2, "--scales 8: scales lie between 64 and 4096 pixels"),
