@@ -104,7 +104,10 @@ def _make(
     if out.resolve() == Path.cwd():
         raise UsageError(f"{out}: is the current folder, which a run cannot replace; give --out a new name")
     partial = _partial(out)
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SppnetError(f"{out}: cannot be made ({error.strerror}); choose another folder") from None
     with _locked(partial, out):
         started = partial / _STARTED
         for left in partial.glob(".*.tmp"):  # by a writer that was killed

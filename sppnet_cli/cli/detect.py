@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, clock, option, say, scales_of, shared, show_plan
+from sppnet_cli.cli.options import PATH, FiniteRange, clock, option, say, scales_of, shared, show_plan
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _MAKE_ONE = (
     default=1000,
     help="Windows of larger photographs are sought in a copy of at most so many pixels a side.",
 )
-@option("--min-score", type=float, default=0.0, help="Draw what scores above; the CSV has all.")
+@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above; the CSV has all.")
 @option(
     "--fast", is_flag=True, help="Cut ranks and a cascade at their best: much quicker, a little less exact."
 )
@@ -51,7 +51,7 @@ _MAKE_ONE = (
 )
 @option(
     "--cascade",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     metavar="PART",
     help="Send only this part of an image's windows through the fc layers, those that a linear guess scores highest.  "
     "[default: all; with --fast 0.2]",
@@ -232,7 +232,7 @@ def _data_set(
     from sppnet_cli.stages.evaluate import evaluate_detections
     from sppnet_cli.stages.plan import detection_steps
 
-    names = "+".join(path.name for path in detectors or (ws.detector_folder(method, scales, row),))
+    names = "+".join(_short(path, ws) for path in detectors or (ws.detector_folder(method, scales, row),))
     target = out or ws.runs / f"detections-{names}-{'-'.join(map(str, scales))}-{split}{speed.suffix}"
     if dry_run or not detectors:
         steps = detection_steps(ws, method, scales, row, "detect", target, detectors, split)
@@ -242,7 +242,7 @@ def _data_set(
         missing = [step for step in steps[:-1] if not step.ready]
         if missing:
             console.status(
-                f"no detector yet: making the {ws.profile.name} one first ({', '.join(s.name for s in missing)}), "
+                f"making first what the {ws.profile.name} detector lacks ({', '.join(s.name for s in missing)}), "
                 f"about {clock(sum(s.seconds for s in missing))}"
             )
         ws.proposals(split)  # before any training: what is wrong with them is told at once
@@ -251,9 +251,17 @@ def _data_set(
     folder = ws.detect_with(detectors, target, split, scales, speed.of(detectors[0]), precision)
     report = folder / "report"
     score = evaluate_detections(folder, ws.voc_data(), split, ws.detection_limit(split), report)
-    show_detection_score(score)
+    skipped = skipped_images(folder)
+    show_detection_score(score, len(skipped))
     say(
         as_json,
-        {"detections": folder / "detections.csv", "skipped": skipped_images(folder)} | score.as_dict(),
+        {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),
         f"written to {folder}: detections.csv, comp4/, proposal_recall.csv and report/",
     )
+
+
+def _short(detector: Path, ws: "Workspace") -> str:
+    """A detector's name in that of its detections; with its folder's where it is neither a run of these nor here."""
+    folder = detector.resolve().parent
+    here = folder in (ws.runs.resolve(), Path.cwd())
+    return detector.name if here else f"{folder.name}-{detector.name}"

@@ -159,11 +159,12 @@ def _show_steps(ws: "Workspace", steps: "list[Step]", as_json: bool) -> None:
         show_plan(steps, ws, as_json)
 
 
-def show_detection_score(score: "DetectionScore | MapScore") -> None:
-    """Print the APs as a table."""
+def show_detection_score(score: "DetectionScore | MapScore", skipped: int = 0) -> None:
+    """Print the APs as a table, which says how many images were skipped."""
     aps = {**score.ap, "mAP": score.mean_ap}
     rows = [(name, "" if math.isnan(ap) else f"{100 * ap:.1f}") for name, ap in aps.items()]
-    console.table(f"AP (%), {score.images} images", ["class", "AP"], rows)
+    without = f", {skipped} of them skipped" if skipped else ""
+    console.table(f"AP (%), {score.images} images{without}", ["class", "AP"], rows)
 
 
 def show_accuracy(score: "AccuracyScore") -> None:

@@ -26,7 +26,7 @@ from sppnet_cli.data.mini_drawing import (
 )
 from sppnet_cli.data.mini_shapes import CLASSES, EXTRA_CLASSES, ObjectClass
 from sppnet_cli.data.mini_voc import write_voc
-from sppnet_cli.errors import DataError
+from sppnet_cli.errors import DataError, SppnetError
 
 GENERATOR_VERSION = 2
 BACKGROUND_CATEGORY = "BACKGROUND_Google"
@@ -54,7 +54,7 @@ def make_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> None:
     """Write the dataset to `root`: `imagenet/`, `VOCdevkit/VOC2007/`, `caltech101/` and `mini.json`.
 
     `root` appears complete or not at all; a mini dataset that is already there is replaced.
-    Raises `DataError` if `root` holds anything else or cannot be written.
+    Raises `DataError` if `root` holds anything else, `SppnetError` if it cannot be written.
     """
     try:
         if root.exists() and not _is_replaceable(root):
@@ -71,7 +71,7 @@ def make_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> None:
                 root.replace(Path(scratch) / "old")
             new.replace(root)
     except OSError as error:
-        raise DataError(
+        raise SppnetError(
             f"{root}: cannot write mini there ({error.strerror or error}); choose another folder"
         ) from error
 

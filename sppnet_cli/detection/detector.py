@@ -92,7 +92,10 @@ def read_description(folder: Path) -> Description:
         tuples = {name: tuple(fields[name]) for name in ("scales", "class_names")}
         about = Description(**{**fields, **tuples})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: not a detector ({error}); make one with `sppnet train-svm`") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise DataError(
+            f"{folder}: not a detector ({DETECTOR_FILE}: {reason}); make one with `sppnet train-svm`"
+        ) from None
     if about.protocol not in PROTOCOLS or about.method not in ("spp", "rcnn"):
         raise DataError(f"{folder}: {DETECTOR_FILE} names an unknown protocol or method; make it anew")
     return about

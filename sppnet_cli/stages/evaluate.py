@@ -78,7 +78,7 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
         first = strangers.iloc[0]
         raise DataError(
             f"{path}: detections in {first['image']} ({first['class']}), which is not in {dataset.split} of "
-            f"{dataset.root}; name the --data and --split that they were made on"
+            f"{dataset.root}; name the --data, --split and --limit that they were made with"
         )
     unknown = sorted(set(frame["class"]) - set(dataset.class_names))
     if unknown:

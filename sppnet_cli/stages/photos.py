@@ -60,7 +60,6 @@ def detect_photos(
             f"{out}: holds {others[0].name}, which is no picture of these images; remove what an earlier call left "
             "there or give another --out"
         )
-    out.mkdir(parents=True, exist_ok=True)
     photos: list[Photo] = []
     skipped: dict[Path, str] = {}
     read = track(_ahead(config, paths, workers), "detecting", len(paths))
@@ -72,6 +71,7 @@ def detect_photos(
             skipped[path] = str(error)
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
+        out.mkdir(parents=True, exist_ok=True)
         write_image(picture, draw_detections(image, found, detector.class_names, config.min_score))
         photos.append(Photo(path, picture, found))
     if not photos:

@@ -20,6 +20,7 @@ from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.features.store import layer_file
 from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.pretrain import METRICS
 from sppnet_cli.network.backbones import is_own
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_spec
@@ -108,7 +109,7 @@ def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path
     files = {
         "network.json": 150,
         "network.safetensors": _bytes(network),
-        "metrics.jsonl": 180 * profile.recipe.epochs,
+        METRICS: 180 * profile.recipe.epochs,
     }
     return [*_data_steps(ws), Step("pretrain", target, files, seconds)]
 
@@ -168,7 +169,9 @@ def detection_steps(
         walk = _walk(ws, method, scales, split)
         seconds = (walk.again if cached else walk.first) * max(len(detectors), 1)
         folder = ws.detections_folder(method, scales, row, out)
-        step = Step("detect", folder, {"detections.csv": walk.images * 18_000}, seconds)
+        csv = walk.images * 18_000
+        written = {"detections.csv": csv, "comp4/": csv, "proposal_recall.csv": 1300, "report/": csv}
+        step = Step("detect", folder, written, seconds)
         return [*before, propose_step(ws, split), step]
 
     profile = ws.profile
@@ -180,7 +183,8 @@ def detection_steps(
         network = network_steps(ws, "spp6", (224,), None)
         steps = [*network, propose_step(ws, "trainval")]
         dimension = walk.pooled_size if layer == "pool5" else profile.fc
-        files = {**network[-1].files, "svm.safetensors": 4 * 21 * dimension, "detector.json": 500}
+        own = {name: size for name, size in network[-1].files.items() if name != METRICS}
+        files = {**own, "svm.safetensors": 4 * 21 * dimension, "detector.json": 500}
         if layer != "pool5":
             axes = (1 + layer.endswith("fc7")) * 2 * profile.fc**2  # half of an fc layer's
             cascade = 4 * 20 * walk.pooled_size if method == "spp" else 0

@@ -1,6 +1,7 @@
 """`sppnet detect` with the options that make it quick, as a user would type them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_fast_runs_lie_beside_the_exact_one(detect, sppnet, tmp_path):
     assert (tmp_path / "detections-fast" / "street.jpg").is_file()
 
 
+def test_detectors_of_one_name_have_results_of_their_own(detect, tmp_path):
+    assert detect()[0] == 0
+    folders = set()
+    for seed in ("a", "b"):
+        shutil.copytree(tmp_path / "svm", tmp_path / seed / "svm")
+        code, out, err = detect("--detector", f"{seed}/svm")
+        assert code == 0, err
+        folders.add(Path(json.loads(out)["detections"]).parent.name)
+    assert folders == {f"detections-svm+{seed}-svm-240-test" for seed in ("a", "b")}
+
+
 def test_images_that_were_skipped_are_told_and_tried_again(detect, tiny_data, tmp_path):
     data = load_voc(tiny_data / "VOCdevkit", "test", 4)
     assert detect("--out", "found")[0] == 0
@@ -85,6 +97,7 @@ def test_images_that_were_skipped_are_told_and_tried_again(detect, tiny_data, tm
     assert code == 0
     assert list(json.loads(out)["skipped"]) == [data.ids[1]]
     assert "1 of 4 images were skipped" in err
+    assert "4 images, 1 of them skipped" in err
     proposals.write_bytes(whole)
     code, out, _ = detect("--out", "again")
     assert json.loads(out)["skipped"] == {}

@@ -17,7 +17,7 @@ from sppnet_cli.data.mini import TINY, make_mini
 from sppnet_cli.data.mini_drawing import Pose
 from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.data.mini_voc import VocObject
-from sppnet_cli.errors import DataError
+from sppnet_cli.errors import DataError, SppnetError
 
 SMALL = replace(TINY, imagenet_train=20, voc_trainval=3, voc_test=2, imagenet_val=2, caltech_per_category=1)
 NAMES = [kind.name for kind in CLASSES]
@@ -230,7 +230,7 @@ def test_record(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "seen"),
-    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), DataError)],
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), SppnetError)],
 )
 def test_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, seen: type[BaseException]
@@ -243,7 +243,7 @@ def test_nothing_half_written(
     with pytest.raises(seen) as caught:
         make_mini(tmp_path / "mini", size=SMALL)
     assert list(tmp_path.iterdir()) == []
-    if seen is DataError:
+    if seen is SppnetError:
         assert str(caught.value).startswith(f"{tmp_path / 'mini'}: cannot write mini there (No space left")
 
 

@@ -85,6 +85,7 @@ def test_none_that_can_be_read(detector, tmp_path):
     broken.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 1 images could be read"):
         detect_photos(CONFIG, detector, [broken], tmp_path / "out")
+    assert names(tmp_path) == ["broken.jpg"]
 
 
 def test_processes_that_work_ahead_change_nothing(detector, tmp_path):
