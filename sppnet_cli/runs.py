@@ -95,6 +95,7 @@ def _make(
     if (out / MANIFEST).is_file():
         _require_same(out, read_manifest(out), wanted)
         if unfinished is None or not unfinished(out):
+            _tidy(out)
             return
         _reopen(out, wanted)
     if out.exists() and any(out.iterdir()):
@@ -136,6 +137,11 @@ def _make(
         if out.exists():
             out.rmdir()
         partial.rename(out)
+    _tidy(out)
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a complete run needs no more; also what a call that was killed here left."""
     for name in (CHECKPOINT, _LOCK):
         with contextlib.suppress(OSError):
             (out / name).unlink()

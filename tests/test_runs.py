@@ -10,7 +10,7 @@ import pytest
 
 from sppnet_cli import runs
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.runs import fingerprint, read_manifest, run_stage
+from sppnet_cli.runs import CHECKPOINT, fingerprint, read_manifest, run_stage
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,24 @@ def test_two_at_once(out):
 
     make(out, second_while_the_first_runs)
     assert (out / "result.txt").read_text() == "whole"
+
+
+def test_a_checkpoint_stays_until_the_run_is_whole(out):
+    def build(folder, cut=False):
+        seen.append((folder / CHECKPOINT).is_file())
+        (folder / CHECKPOINT).touch()
+        if cut:
+            raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        make(out, lambda folder: build(folder, cut=True))
+    make(out, build)
+    assert seen == [False, True]
+    assert [path.name for path in out.iterdir()] == ["manifest.json"]
+    (out / CHECKPOINT).touch()  # by a call that was killed before it removed it
+    make(out, never)
+    assert not (out / CHECKPOINT).exists()
 
 
 def test_a_killed_process_holds_no_lock(out):

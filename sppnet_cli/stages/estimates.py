@@ -1,14 +1,16 @@
-"""Seconds that a network takes on this machine, measured once, untrained, on a black or random image."""
+"""Seconds that networks take on this machine, measured untrained, on a black or random image."""
 
 import time
 from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sppnet_cli.detection.detector import make_extractor
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
 from sppnet_cli.evaluation.views import CROP
+from sppnet_cli.features.extract import ImageFeatures
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.pretrain import Tally, training_step
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
@@ -24,6 +26,13 @@ def view_seconds(spec: NetworkSpec, device: str) -> float:
         network(crop)
         start = time.perf_counter()
         network(crop)
+    return time.perf_counter() - start
+
+
+def image_seconds(features: ImageFeatures, image: NDArray[np.uint8]) -> float:
+    """Of the features of a whole image `(H, W, 3)`."""
+    start = time.perf_counter()
+    features(image)
     return time.perf_counter() - start
 
 

@@ -1,9 +1,8 @@
 """What a command would make, write and take, for `--dry-run` and for saying so beforehand.
 
-Times are estimates: the networks' are of `estimates`, the rest is scaled from experience.
+Times are estimates: the networks are timed by `estimates`, the rest is scaled from experience.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,7 @@ from sppnet_cli.stages.columns import (
     lists_of,
 )
 from sppnet_cli.stages.errors import ERRORS_FILE
-from sppnet_cli.stages.estimates import batch_seconds, feature_seconds, view_seconds
+from sppnet_cli.stages.estimates import batch_seconds, feature_seconds, image_seconds, view_seconds
 from sppnet_cli.stages.evaluate import validation_folder
 from sppnet_cli.stages.extract import ExtractConfig
 from sppnet_cli.stages.transfer import (
@@ -264,9 +263,7 @@ def _extract_step(
     features = ImageFeatures(SPPNet(spec), config.layers, config.view, config.size, ws.device)
     dimensions = features.dimensions()
     black = whole_image(np.zeros((*_SIZE[_embedded(ws)], 3), np.uint8), config.size, config.view)
-    start = time.perf_counter()
-    features(black)
-    seconds = time.perf_counter() - start
+    seconds = image_seconds(features, black)
     images = _transfer_images(ws, dataset, split, files)
     sizes = {layer_file(layer): 4 * images * length for layer, length in dimensions.items()}
     return Step("extract-features", folder, {**sizes, "index.csv": 60 * images}, images * seconds)
