@@ -1,12 +1,24 @@
-"""Shared by all tests: one thread a worker, GPU tests only where there is one, the tiny embedded data and a network."""
+"""Shared by all tests: one thread a worker, GPU tests only where there is one, the tiny embedded data, networks, detectors."""
 
+import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sppnet_cli import console
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.weights import save_network
+from sppnet_cli.protocols import PAPER
+
+SCALES = (120, 240)
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +63,65 @@ def tiny_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_network")
     save_network(network, folder)
     return folder
+
+
+def random_network(seed=0, fc=0):
+    torch.manual_seed(seed)
+    net = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), fc, 5 if fc else 0))
+    net.initialise("he")
+    return net
+
+
+@pytest.fixture(scope="session")
+def window_network(tmp_path_factory):
+    """Run directory of a network without fc layers."""
+    folder = tmp_path_factory.mktemp("window_network")
+    save_network(random_network(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_detector(tmp_path_factory, tiny_data):
+    """Run directory of a detector on pool5 that has learnt nothing."""
+    names = load_voc(tiny_data / "VOCdevkit", "test").class_names
+    extractor = SppWindows(random_network(), PAPER, SCALES)
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(len(names), extractor.network.pooled_size)).astype(np.float32)
+    svms = Svms(weights, np.full(len(names), -1, np.float32), 0.01)
+    folder = tmp_path_factory.mktemp("random_detector")
+    Detector(extractor, "pool5", names, svms).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_proposals(tmp_path_factory, tiny_data):
+    """Proposals of all images of the tiny VOC: 30 random windows and, around each object, 5 that overlap it."""
+    folder = tmp_path_factory.mktemp("random_proposals")
+    (folder / "boxes").mkdir()
+    for split in ("trainval", "test"):
+        dataset = load_voc(tiny_data / "VOCdevkit", split)
+        for image_id in dataset.ids:
+            rng = np.random.default_rng(zlib.crc32(image_id.encode()))
+            truth = dataset.annotation(image_id)
+            height, width = truth.size
+            corners = rng.integers(0, (width // 2, height // 2), (30, 2))
+            sides = rng.integers(20, (width // 2, height // 2), (30, 2))
+            near = np.repeat(truth.boxes, 5, axis=0)
+            extent = np.tile(near[:, 2:] - near[:, :2], 2)
+            near = np.round(near + rng.uniform(-0.2, 0.2, near.shape) * extent)
+            boxes = np.concatenate([np.concatenate([corners, corners + sides - 1], axis=1), near])
+            boxes = np.clip(boxes, 0, np.array([width, height, width, height]) - 1)
+            np.save(folder / "boxes" / f"{image_id}.npy", boxes.astype(np.float32))
+    return folder
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path):
+    """A copy of the tiny VOC, to be spoilt."""
+    return shutil.copytree(tiny_data / "VOCdevkit", tmp_path / "VOCdevkit")
+
+
+@pytest.fixture
+def proposals(random_proposals, tmp_path):
+    """A copy of the random proposals, to be spoilt."""
+    return shutil.copytree(random_proposals, tmp_path / "proposals")

@@ -13,8 +13,8 @@ from sppnet_cli.cli.options import PATH, FiniteRange, find_device, json_option, 
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from sppnet_cli.benchmark.result import Benchmark
     from sppnet_cli.network.precision import Precision
-    from sppnet_cli.stages.benchmark.result import Benchmark
 
 
 _WIDEST = 9  # columns that a terminal has room for; of wider tables the sides become the columns
@@ -46,7 +46,7 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
     def decorate(measure: Callable[..., "Benchmark"]) -> click.Command:
         @functools.wraps(measure)
         def run(*, out: Path, as_json: bool, quiet: bool, **given: Any) -> None:
-            from sppnet_cli.stages.benchmark.result import write_benchmark
+            from sppnet_cli.benchmark.result import write_benchmark
 
             console.configure(quiet=quiet, json=as_json)
             found = measure(**given)
@@ -89,7 +89,7 @@ def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark
 
     The map is that of a photograph at 688 px, of a full-width ZF-5: 43x58x256; the windows are selective search's.
     """
-    from sppnet_cli.stages.benchmark.pooling import PoolingConfig, benchmark_pooling
+    from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 
     config = PoolingConfig(windows=windows, repeats=repeats, seed=seed)
     return benchmark_pooling(config, find_device(device))
@@ -127,7 +127,7 @@ def detect(
     Seconds per image of conv, pool and fc, which total counts as the paper does; and of what stands beside them, the
     heads and the proposals.
     """
-    from sppnet_cli.stages.benchmark.detect import DetectConfig, benchmark_detect
+    from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
 
     config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed, precision)
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
@@ -142,7 +142,7 @@ def pretrain(
     *, data: Path | None, batch: int, width: float, device: str, repeats: int, seed: int
 ) -> "Benchmark":
     """Images per second of ZF-5's training: single-size, multi-size, and on tensors that are in memory already."""
-    from sppnet_cli.stages.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
+    from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
 
     config = PretrainSpeed(batch=batch, width=width, repeats=repeats, seed=seed)
     return benchmark_pretrain(config, data=data, device=find_device(device))
@@ -157,7 +157,7 @@ def extract(
     *, data: Path | None, images: int, network: Path | None, device: str, repeats: int, seed: int
 ) -> "Benchmark":
     """Images per second of SPP pool5, fc6 and fc7, image by image and, for crops, in a batch."""
-    from sppnet_cli.stages.benchmark.extract import ExtractSpeed, benchmark_extract
+    from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 
     config = ExtractSpeed(images, repeats, seed)
     return benchmark_extract(config, data=data, network=network, device=find_device(device))
@@ -168,7 +168,7 @@ def extract(
 @option("--images", type=click.IntRange(min=40), default=1000, help="Of the transfer classifier.")
 def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
     """Training of detectors' and of transfer's linear SVMs against scikit-learn's LinearSVC, on features like fc7's."""
-    from sppnet_cli.stages.benchmark.svm import SvmSpeed, benchmark_svm
+    from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
 
     return benchmark_svm(SvmSpeed(windows=windows, images=images, repeats=repeats, seed=seed))
 
@@ -179,7 +179,7 @@ def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
 @_device
 def scaling(*, network: Path | None, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
     """Cost of an image against the numbers of windows, scales and threads and the side it is resized to."""
-    from sppnet_cli.stages.benchmark.scaling import ScalingConfig, benchmark_scaling
+    from sppnet_cli.benchmark.scaling import ScalingConfig, benchmark_scaling
 
     config = ScalingConfig(windows=windows, repeats=repeats, seed=seed)
     return benchmark_scaling(config, network=network, device=find_device(device))

@@ -29,7 +29,7 @@ from sppnet_cli.evaluation.views import (
     resize_short,
     views_of,
 )
-from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.kernels.pooling import pool_windows
 from sppnet_cli.network.classifiers import Classifier
 from sppnet_cli.network.geometry import window_cells
 from sppnet_cli.network.sppnet import SPPNet

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.pooling import empty_vectors, pool_into, pool_windows
+from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
 from sppnet_cli.network.precision import Precision, converted, require

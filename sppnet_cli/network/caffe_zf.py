@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.kernels.pyramid import SPP4, SPP6, bin_count
 from sppnet_cli.network.caffemodel import Blob
-from sppnet_cli.network.pyramid import SPP4, SPP6, bin_count
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.zf5 import scaled_width
 

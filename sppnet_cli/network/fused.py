@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sppnet_cli.network.lrn import WithinChannelLRN
-from sppnet_cli.network.lrn_pool import SIDE, STRIDE, pool_rows
+from sppnet_cli.kernels.lrn import WithinChannelLRN
+from sppnet_cli.kernels.lrn_pool import SIDE, STRIDE, pool_rows
 
 _BAND = 16 << 20  # bytes of the convolution's output at once, which the caches keep until they are pooled
 

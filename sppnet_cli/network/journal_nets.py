@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from sppnet_cli.network.lrn import WithinChannelLRN
+from sppnet_cli.kernels.lrn import WithinChannelLRN
 from sppnet_cli.network.zf5 import scaled_width
 
 

@@ -9,7 +9,7 @@ from torch import fx, nn
 from torchvision.ops import Permute, StochasticDepth
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.lrn import WithinChannelLRN
+from sppnet_cli.kernels.lrn import WithinChannelLRN
 
 
 class Geometry(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
-from sppnet_cli.network.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
 

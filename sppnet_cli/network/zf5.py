@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import nn
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.lrn import WithinChannelLRN
+from sppnet_cli.kernels.lrn import WithinChannelLRN
 
 _PIXEL_DEVIATION = 64.0
 _BIASED = frozenset({"conv2", "conv4", "conv5", "conv6", "conv7", "fc6", "fc7"})

@@ -6,9 +6,9 @@ from pathlib import Path
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder, training_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.learning.events import event_writer
 from sppnet_cli.learning.pretrain import Recipe, pretrain
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_trunk_weights, save_network
 from sppnet_cli.runs import fingerprint, run_stage

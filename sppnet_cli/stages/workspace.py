@@ -14,9 +14,9 @@ from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError
 from sppnet_cli.features.windows import Extractor
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
 from sppnet_cli.network.precision import Precision
-from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.weights import load_network, load_spec
 from sppnet_cli.protocols import PAPER, PROTOCOLS, Protocol
 from sppnet_cli.stages.detect import DetectConfig, detect_stage

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from sppnet_cli.benchmark import detect, images
 from sppnet_cli.evaluation import limits
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
-from sppnet_cli.stages.benchmark import detect, images
 
 OF_POOLING = {
     "windows", "map_shape", "seconds", "roi_pool_seconds", "speedup_vs_roi_pool", "write_limit_seconds",

@@ -20,8 +20,8 @@ from sppnet_cli.evaluation.classification import (
     view_probabilities,
 )
 from sppnet_cli.evaluation.views import VIEWS, map_scales, resize_short, views_of
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.classifiers import Classifier
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sppnet_cli.network.pyramid import SPP6
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional as F
 
 from sppnet_cli.features.rcnn import RcnnWindows, warp_window
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network import precision
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER
 

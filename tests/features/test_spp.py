@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.spp import SppWindows
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network import precision
-from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 

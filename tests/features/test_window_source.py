@@ -11,8 +11,8 @@ from sppnet_cli.features import windows as module
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import FeatureMaps, SppWindows
 from sppnet_cli.features.windows import FeatureCache, WindowSource
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network import precision
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER, RELEASED
 

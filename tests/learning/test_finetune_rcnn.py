@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from sppnet_cli.data.boxes import flip_boxes
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.rcnn import RcnnWindows, warp_window
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.learning import finetune_rcnn as module
 from sppnet_cli.learning.finetune import Schedule, candidates
 from sppnet_cli.learning.finetune_rcnn import WarpedBatches, finetune_all
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.caffe_zf import KINDS, find_kind, network_of_layers
-from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 SOURCE = Path("net.caffemodel")

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sppnet_cli.kernels.lrn import WithinChannelLRN, within_channel_lrn
+from sppnet_cli.kernels.lrn_pool import pool_rows
 from sppnet_cli.network import fused as module
 from sppnet_cli.network.backbones import build_trunk, conv4_part
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.journal_nets import convnet5_trunk
-from sppnet_cli.network.lrn import WithinChannelLRN, within_channel_lrn
-from sppnet_cli.network.lrn_pool import pool_rows
 from sppnet_cli.network.zf5 import initialise, zf5_trunk
 from sppnet_cli.network.zf_frcnn import zf_frcnn_trunk
 

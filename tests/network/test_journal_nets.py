@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import OWN, build_trunk
-from sppnet_cli.network.pyramid import SPP4, SPP6
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.kernels.lrn import WithinChannelLRN
 from sppnet_cli.network.backbones import build_trunk, is_own
-from sppnet_cli.network.lrn import WithinChannelLRN
 from sppnet_cli.network.receptive import geometry_of
 
 GEOMETRIES = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.pyramid import SPP4, SPP6
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 
 

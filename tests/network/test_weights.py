@@ -8,7 +8,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from sppnet_cli.errors import DataError
-from sppnet_cli.network.pyramid import SPP4, SPP6
+from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import (
     load_head,

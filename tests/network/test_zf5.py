@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sppnet_cli.network.pyramid import SPP6
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.zf5 import initialise, scaled_width, zf5_trunk
 

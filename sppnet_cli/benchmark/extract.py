@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sppnet_cli.benchmark.images import benchmark_images, benchmark_network
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import take_turns
 from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import FC_LAYERS, SPPNet
-from sppnet_cli.stages.benchmark.images import benchmark_images, benchmark_network
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 VIEWS = {"crop_224": ("crop", 224), "full_224": ("full", 224), "full_392": ("full", 392)}
 """Those of the transfer experiments (paper section 3.2): kind and short side in pixels."""

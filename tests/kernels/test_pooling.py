@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.ops import roi_pool
 
-from sppnet_cli.features import pooling
-from sppnet_cli.features.pooling import empty_vectors, pool_into, pool_windows
-from sppnet_cli.network.pyramid import SPP4, SPP6, SpatialPyramidPooling
+from sppnet_cli.kernels import pooling
+from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows
+from sppnet_cli.kernels.pyramid import SPP4, SPP6, SpatialPyramidPooling
 
 LEVELS = [SPP6, SPP4, (1, 2, 4), (5,)]
 DTYPES = [torch.float32, torch.bfloat16]

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from sppnet_cli.network.pyramid import SPP4, SPP6, SpatialPyramidPooling, bin_count, bin_edges
+from sppnet_cli.kernels.pyramid import SPP4, SPP6, SpatialPyramidPooling, bin_count, bin_edges
 
 EXTENTS = range(1, 41)
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_pool
 
-from sppnet_cli.features.vectors import LANES, LINE, SIDE, stream, transpose, union
-from sppnet_cli.network.pyramid import SPP6, bin_count, bin_edges
+from sppnet_cli.kernels.pyramid import SPP6, bin_count, bin_edges
+from sppnet_cli.kernels.vectors import LANES, LINE, SIDE, stream, transpose, union
 from sppnet_cli.threads import share_out
 
 _SMALLEST, _LARGEST = 1 << 20, 1 << 28  # bytes of results whose memory is used again
@@ -50,7 +50,7 @@ def pool_into(
     if not len(cells):
         return
     if maps.device.type == "cuda" and find_spec("triton"):
-        from sppnet_cli.features.triton_pooling import pool_on_gpu
+        from sppnet_cli.kernels.triton_pooling import pool_on_gpu
 
         pool_on_gpu(vectors, rows, maps, cells, plan_of(levels))
     elif maps.device.type != "cpu":

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sppnet_cli.benchmark.detect import RCNN, conv_flops
+from sppnet_cli.benchmark.images import benchmark_network, benchmark_windows, drawn_image
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import track
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
@@ -19,9 +22,6 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.benchmark.detect import RCNN, conv_flops
-from sppnet_cli.stages.benchmark.images import benchmark_network, benchmark_windows, drawn_image
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

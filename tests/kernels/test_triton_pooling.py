@@ -14,9 +14,9 @@ import itertools
 import numpy as np
 import torch
 
-from sppnet_cli.features.pooling import plan_of, pool_windows
-from sppnet_cli.features.triton_pooling import pool_on_gpu
-from sppnet_cli.network.pyramid import bin_count
+from sppnet_cli.kernels.pooling import plan_of, pool_windows
+from sppnet_cli.kernels.triton_pooling import pool_on_gpu
+from sppnet_cli.kernels.pyramid import bin_count
 
 cells = np.array([[0, 0, 8, 6], [3, 2, 3, 2], [8, 6, 8, 6], [0, 1, 8, 1], [2, 0, 4, 6]], np.int32)
 rows = np.array([3, 0, 6, 5, 1])
@@ -34,8 +34,8 @@ from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sppnet_cli.features.pooling import plan_of
-from sppnet_cli.features.triton_pooling import _pool
+from sppnet_cli.kernels.pooling import plan_of
+from sppnet_cli.kernels.triton_pooling import _pool
 
 plan = tuple(plan_of((1, 2, 3, 6)).ravel().tolist())
 kinds = ["*bf16", "*i32", "*i64", "*bf16", "i32", "i32", "i32", "constexpr", "constexpr"]

@@ -13,7 +13,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from sppnet_cli.network.lrn import in_bands, narrow, widen
+from sppnet_cli.kernels.lrn import in_bands, narrow, widen
 
 SIDE, STRIDE = 3, 2  # of the pool
 _TILE = 6144  # numbers of a row that are worked on at once: their nine rows stay in the caches

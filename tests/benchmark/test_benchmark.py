@@ -9,6 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from sppnet_cli.benchmark import detect, images, scaling
+from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
+from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
+from sppnet_cli.benchmark.images import benchmark_images, benchmark_windows, drawn_image
+from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
+from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
+from sppnet_cli.benchmark.result import Benchmark, write_benchmark
+from sppnet_cli.benchmark.scaling import ScalingConfig, benchmark_scaling
+from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import METHODS
 from sppnet_cli.detection.fast import FastOptions, fast_options
@@ -20,15 +29,6 @@ from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, save_network
 from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.benchmark import detect, images, scaling
-from sppnet_cli.stages.benchmark.detect import DetectConfig, benchmark_detect
-from sppnet_cli.stages.benchmark.extract import ExtractSpeed, benchmark_extract
-from sppnet_cli.stages.benchmark.images import benchmark_images, benchmark_windows, drawn_image
-from sppnet_cli.stages.benchmark.pooling import PoolingConfig, benchmark_pooling
-from sppnet_cli.stages.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
-from sppnet_cli.stages.benchmark.result import Benchmark, write_benchmark
-from sppnet_cli.stages.benchmark.scaling import ScalingConfig, benchmark_scaling
-from sppnet_cli.stages.benchmark.svm import SvmSpeed, benchmark_svm
 
 SMALL = replace(PAPER, scales=(96, 128, 160), single_scale=128)
 SPP = ("spp_1scale", "spp_5scale", "spp_1scale_fast", "spp_5scale_fast")

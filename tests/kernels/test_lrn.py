@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli.network.lrn import WithinChannelLRN, within_channel_lrn
+from sppnet_cli.kernels.lrn import WithinChannelLRN, within_channel_lrn
 
 SHAPES = [(2, 8, 6, 5), (1, 3, 1, 7), (1, 8, 7, 1), (3, 1, 4, 4), (1, 1, 1, 1), (1, 16, 11, 2)]
 

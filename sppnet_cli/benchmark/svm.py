@@ -14,13 +14,13 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import machine
 from sppnet_cli.evaluation.timing import take_turns
 from sppnet_cli.learning.dual import solve
 from sppnet_cli.learning.rows import RowStore
 from sppnet_cli.learning.transfer import gram, linear_weights, train_svms
 from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 _TOLERANCE = 1e-3  # as detectors are trained
 _DENSITY = 0.2  # of features after ReLU: the share that is not zero

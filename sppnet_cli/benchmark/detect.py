@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import status, track
 from sppnet_cli.data.proposals import METHODS, propose
 from sppnet_cli.detection.detector import Detector
@@ -32,8 +34,6 @@ from sppnet_cli.network.low_rank import Axes
 from sppnet_cli.network.precision import DTYPES, Precision
 from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
 from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

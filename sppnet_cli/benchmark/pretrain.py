@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from sppnet_cli.benchmark.images import FC, drawn_image
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.data.images import write_image
 from sppnet_cli.errors import DataError
@@ -18,8 +20,6 @@ from sppnet_cli.learning.crops import CROP, Crops, load_short_side
 from sppnet_cli.learning.pretrain import Recipe, Tally, Trainer, at_size, training_step
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.stages.benchmark.images import FC, drawn_image
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 SIZES = (CROP, 180)  # multi-size training's
 _CLASSES = 1000

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_pool
 
+from sppnet_cli.benchmark.images import benchmark_windows, drawn_image
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import machine, writer
 from sppnet_cli.evaluation.timing import take_turns
-from sppnet_cli.features.pooling import pool_windows
+from sppnet_cli.kernels.pooling import pool_windows
+from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.geometry import window_cells
-from sppnet_cli.network.pyramid import SPP6
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.benchmark.images import benchmark_windows, drawn_image
-from sppnet_cli.stages.benchmark.result import Benchmark
 
 
 @dataclass(frozen=True)
