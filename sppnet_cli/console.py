@@ -8,15 +8,16 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -34,6 +35,42 @@ class _Settings:
 
 
 _settings = _Settings()
+
+
+class Sink(Protocol):
+    """Where another process's messages and progress go in place of the terminal."""
+
+    on_terminal: bool
+
+    def say(self, text: str, style: str) -> None:
+        """A line."""
+
+    def bar(self, description: str, total: int | None) -> AbstractContextManager[Callable[[int, str], None]]:
+        """The progress of a `track`: gives a function to be called with the count and a summary."""
+
+
+_sink: Sink | None = None
+
+
+def settings() -> Any:
+    """What `configure` set, to be given to `restore` in another process."""
+    return _settings
+
+
+def restore(settings: Any, sink: Sink | None) -> None:
+    """Say as much as the process whose `settings` these are, to `sink`."""
+    global _settings, _sink
+    _settings, _sink = settings, sink
+
+
+def say(text: str, style: str = "") -> None:
+    """A line as it is, whatever was configured."""
+    _say(text, style)
+
+
+def is_terminal() -> bool:
+    """Whether messages go to a terminal."""
+    return _is_terminal(sys.stderr)
 
 
 def configure(
@@ -117,11 +154,12 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         return
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    on_terminal = _is_terminal(sys.stderr)
+    on_terminal = _sink.on_terminal if _sink else _is_terminal(sys.stderr)
     interval = _BAR_INTERVAL if on_terminal else _LINE_INTERVAL
     count = 0
     start = shown = monotonic()
-    with (_bar if on_terminal else _lines)(description, total) as show:
+    bar = _sink.bar if _sink else _bar if on_terminal else _lines
+    with bar(description, total) as show:
         for item in iterable:
             yield item
             count += 1
@@ -141,6 +179,14 @@ def _lines(description: str, total: int | None) -> Iterator[Callable[[int, str],
 
 @contextmanager
 def _bar(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    with bars() as progress:
+        task = progress.add_task(description, total=total, summary="")
+        yield lambda count, summary: progress.update(task, completed=count, summary=summary)
+
+
+@contextmanager
+def bars() -> Iterator["Progress"]:
+    """A display of bars on the terminal, each of which is shown once it has taken 2 s."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     class SlowProgress(Progress):
@@ -162,8 +208,7 @@ def _bar(description: str, total: int | None) -> Iterator[Callable[[int, str], N
     atexit.register(progress.stop)
     try:
         with progress:
-            task = progress.add_task(description, total=total, summary="")
-            yield lambda count, summary: progress.update(task, completed=count, summary=summary)
+            yield progress
     finally:
         atexit.unregister(progress.stop)
 
@@ -181,7 +226,9 @@ def _clock(seconds: float) -> str:
 
 
 def _say(text: str, style: str = "") -> None:
-    if _is_terminal(sys.stderr):
+    if _sink:
+        _sink.say(text, style)
+    elif _is_terminal(sys.stderr):
         _console(True).print(
             text, style=style, soft_wrap=True
         )  # the bar's console, which prints above the bar

@@ -3,8 +3,8 @@
 `ALL_SCALES` is the paper's with the strategy that it tried and rejected.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeVar
 
 from sppnet_cli.errors import UsageError
 
@@ -108,3 +108,70 @@ def parse_scales(text: str, protocol: Protocol) -> tuple[int, ...]:
         known = ", ".join(map(str, protocol.scales))
         raise UsageError(f"scales {text!r}: none fits; protocol {protocol.name} has {known}")
     return scales
+
+
+# What a stage takes of a protocol: its config holds these by value, so that a changed number makes anew the stages that
+# it bears on and no others.  The fields are the protocol's, see there.
+
+
+@dataclass(frozen=True)
+class MappingRules:
+    """From windows to cells of a map."""
+
+    scale_rule: Literal["closest-area", "rounded-side", "all"]
+    cell_slack: float
+
+
+@dataclass(frozen=True)
+class FinetuneRules:
+    """Fine-tuning."""
+
+    finetune_scale: Literal["best", "random"]
+    finetune_positive_iou: float
+    finetune_negative_iou: float
+    finetune_batch: int
+    finetune_positive_fraction: float
+
+
+@dataclass(frozen=True)
+class SvmRules:
+    """The SVMs of a detector."""
+
+    negative_iou: float
+    negative_iou_inclusive: bool
+    duplicate_rule: Literal["iou", "cells"]
+    duplicate_iou: float
+    feature_norm: float
+    svm_c: float
+    svm_positive_weight: float
+    svm_bias: float
+    svm_hard_score: float
+    svm_evict_score: float
+    svm_retrain_after: int
+
+
+@dataclass(frozen=True)
+class BboxRules:
+    """Box regression."""
+
+    bbox_iou: float
+    bbox_iou_inclusive: bool
+    bbox_lambda: float
+    feature_norm: float
+
+
+@dataclass(frozen=True)
+class DetectRules:
+    """From scores to detections."""
+
+    score_threshold: float
+    nms_iou: float
+    max_per_image: int
+
+
+Rules = TypeVar("Rules", MappingRules, FinetuneRules, SvmRules, BboxRules, DetectRules)
+
+
+def take(rules: type[Rules], protocol: Protocol) -> Rules:
+    """The part of a protocol that a stage takes."""
+    return rules(**{field.name: getattr(protocol, field.name) for field in fields(rules)})

@@ -1,61 +1,87 @@
-"""Run directories: a stage's output is complete or absent, and says what it was made from."""
+"""Run directories: what a stage made is complete or absent, and says what it was made from, by what, on what."""
 
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
+import resource
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sppnet_cli import __version__
+import filelock
+
 from sppnet_cli.atomic import write_text
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
 
 MANIFEST = "manifest.json"
-CHECKPOINT = "checkpoint.pt"  # the state that a long build saves and goes on from
+CHECKPOINT = "checkpoint.pt"  # the state that a long build saves and resumes from
 _STARTED = "started.json"
 _LOCK = ".lock"
 _PARTIAL = ".partial"
 _START, _DONE = "start", "done"
 
 
-def run_stage(
+class Identity(NamedTuple):
+    """What decides a result: the stage's name, its config in JSON's types, and the digests of its inputs."""
+
+    stage: str
+    config: Any
+    inputs: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits."""
+        return digest_of(self._asdict())
+
+
+def identity(stage: str, config: Any, inputs: Mapping[str, str]) -> Identity:
+    """The identity of a stage's result; `config` is a frozen dataclass, `inputs` maps names to digests."""
+    return Identity(stage, _plain(config), dict(inputs))
+
+
+def make_run(
     out: Path,
-    stage: str,
-    config: Any,
-    inputs: Mapping[str, str],
+    wanted: Identity,
     build: Callable[[Path], None],
     *,
+    sources: Mapping[str, Path] | None = None,
     together: bool = False,
     unfinished: Callable[[Path], bool] | None = None,
-) -> Path:
+    remake: bool = False,
+) -> None:
     """Make the run directory `out` with `build(folder)`, unless it is there already.
 
-    `config` is a frozen dataclass and `inputs` maps names to fingerprints.  The stage writes beside the final
-    name, in `<out>.partial`, and is renamed when complete.  A call that finds `out` made from the same config
-    and inputs returns at once; one that finds another config, complete or cut off, raises `UsageError` naming
-    the fields and inputs that differ.  `build` may find there what an earlier call with the same config left when
-    it was cut off, and resume; a call that leaves nothing to go on from leaves no folder either, and a complete run
-    has no `CHECKPOINT` any more.  A complete run
-    of which `unfinished(out)` holds is gone on with as if it had been cut off.
+    The stage writes beside the final name, in `<out>.partial`, which is renamed when it is complete.  A call that
+    finds `out` of the same identity returns at once; one that finds another identity, complete or cut off, raises
+    `UsageError` naming the fields and inputs that differ.  `build` may find there what an earlier call of the same
+    identity left when it was cut off, and resume from it; a call that leaves nothing to resume from leaves no folder
+    either, and a complete run has no `CHECKPOINT` any more.
 
-    Of several processes the first one builds while the others wait; with `together`, all call `build` on the
-    same folder (on a file system that they share) and divide the work among themselves.
+    Of several processes of `torchrun` the first one builds while the others wait; with `together`, all call `build`
+    on the same folder (on a file system that they share) and divide the work among themselves.
+
+    Args:
+        out: the run directory.
+        wanted: its identity.
+        build: writes what the stage makes into the folder it is given.
+        sources: the paths of the inputs, for the manifest.
+        together: several processes build together.
+        unfinished: a complete run for which `unfinished(out)` is true is resumed.
+        remake: a complete run is made anew; the old one stays until the new one is complete.
     """
-    wanted = {"stage": stage, "config": _plain(config), "inputs": dict(inputs)}
     if world().size == 1:
-        _make(out, wanted, build, unfinished)
-        return out
+        _make(out, wanted, build, sources or {}, unfinished, remake)
+        return
     if world().first:
         started = False
 
@@ -69,13 +95,13 @@ def run_stage(
                 barrier()
 
         try:
-            _make(out, wanted, start, unfinished)
+            _make(out, wanted, start, sources or {}, unfinished, remake)
         except SppnetError as error:
             if not started:  # the others wait for a word; once they build, they notice by themselves
                 from_first(error)
             raise
         from_first(_DONE)
-        return out
+        return
     word = from_first(None)
     if word == _START:
         build(_partial(out))
@@ -83,24 +109,26 @@ def run_stage(
         word = from_first(None)
     if isinstance(word, SppnetError):
         raise word
-    return out
 
 
 def _make(
     out: Path,
-    wanted: dict[str, Any],
+    wanted: Identity,
     build: Callable[[Path], None],
+    sources: Mapping[str, Path],
     unfinished: Callable[[Path], bool] | None,
+    remake: bool,
 ) -> None:
-    if (out / MANIFEST).is_file():
-        _require_same(out, read_manifest(out), wanted)
-        if unfinished is None or not unfinished(out):
-            _tidy(out)
-            return
-        _reopen(out, wanted)
-    if out.exists() and any(out.iterdir()):
+    if is_run(out):
+        require_same(out, wanted)
+        if not remake:
+            if unfinished is None or not unfinished(out):
+                _tidy(out)
+                return
+            _reopen(out, wanted)
+    elif out.exists() and any(out.iterdir()):
         raise UsageError(
-            f"{out}: is there already and was not made by sppnet {wanted['stage']}; give another --out"
+            f"{out}: is there already and was not made by sppnet {wanted.stage}; give another --out"
         )
     if out.resolve() == Path.cwd():
         raise UsageError(f"{out}: is the current folder, which a run cannot replace; give --out a new name")
@@ -109,16 +137,16 @@ def _make(
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SppnetError(f"{out}: cannot be made ({error.strerror}); choose another folder") from None
-    with _locked(partial, out):
+    with _locked(partial, out, remake):
         started = partial / _STARTED
         for left in partial.glob(".*.tmp"):  # by a writer that was killed
             left.unlink()
         found = json.loads(started.read_text() or "null") if started.is_file() else None
         if found is None or not _holds_work(partial):
             _empty(partial)
-            write_text(started, json.dumps(wanted))
+            write_text(started, json.dumps(wanted._asdict()))
         else:
-            _require_same(partial, found, wanted)
+            _require_equal(partial, Identity(**found), wanted)
         begin = time.perf_counter()
         try:
             build(partial)
@@ -127,17 +155,49 @@ def _make(
                 shutil.rmtree(partial, ignore_errors=True)
             raise
         return_memory()
-        manifest = wanted | {
-            "fingerprint": _digest(wanted),
+        started.unlink()
+        record = wanted._asdict() | {
+            "fingerprint": wanted.digest,
+            "content": content(partial),
+            "code": code_digest(),
+            "commit": commit(),
+            "command": command_line(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sources": {name: str(path.absolute()) for name, path in sources.items()},
             "seconds": round(time.perf_counter() - begin, 3),
+            "peak_memory_gib": round(_peak_memory(), 2),
+            "machine": machine(),
             "environment": environment(),
         }
-        write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        started.unlink()
+        write_text(partial / MANIFEST, json.dumps(record, indent=2) + "\n")
         if out.exists():
-            out.rmdir()
+            shutil.rmtree(out)  # an empty folder, or the run that is made anew
         partial.rename(out)
     _tidy(out)
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The hash of each file right in a run directory; of a folder in it, of the names and sizes below."""
+    entries = sorted(path for path in folder.iterdir() if path.name not in (MANIFEST, CHECKPOINT, _LOCK))
+    return {path.name: _listing(path) if path.is_dir() else file_digest(path) for path in entries}
+
+
+def require_intact(run: Path) -> None:
+    """Raise `DataError` where a file of a run is missing or, for weights and tables, was changed since it was made."""
+    recorded = read_manifest(run).get("content", {})
+    for name, written in recorded.items():
+        path = run / name
+        if not path.exists():
+            raise DataError(f"{path}: is missing; remove {run} and repeat the command that made it")
+        if path.suffix in (".safetensors", ".json", ".csv") and file_digest(path) != written:
+            raise DataError(
+                f"{path}: was changed after sppnet wrote it; restore it, or remove {run} to have it made anew"
+            )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a complete run directory."""
+    return (folder / MANIFEST).is_file()
 
 
 def _tidy(out: Path) -> None:
@@ -147,14 +207,19 @@ def _tidy(out: Path) -> None:
             (out / name).unlink()
 
 
-def _reopen(out: Path, wanted: dict[str, Any]) -> None:
-    """Make a complete run one that was cut off."""
-    write_text(out / _STARTED, json.dumps(wanted))
+def _reopen(out: Path, wanted: Identity) -> None:
+    """Turn a complete run into one that was cut off."""
+    write_text(out / _STARTED, json.dumps(wanted._asdict()))
     try:
         out.rename(_partial(out))
     except OSError as error:
-        raise SppnetError(f"{out}: cannot be gone on with ({error.strerror}); remove it") from None
+        raise SppnetError(f"{out}: cannot be resumed ({error.strerror}); remove it") from None
     (_partial(out) / MANIFEST).unlink()
+
+
+def discard_partial(out: Path) -> None:
+    """Remove what a call that was cut off left of `out`."""
+    shutil.rmtree(_partial(out), ignore_errors=True)
 
 
 def _partial(out: Path) -> Path:
@@ -173,22 +238,50 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint(path: Path) -> str:
-    """What stands for `path` in a manifest: a run's own fingerprint, a file's hash, a folder's names and sizes."""
-    if (path / MANIFEST).is_file():
+    """What stands for a path in an identity: a run's own digest, a file's hash, a folder's names and sizes."""
+    if is_run(path):
         return str(read_manifest(path)["fingerprint"])
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return file_digest(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    return _listing(path.resolve())
+    return _cached_listing(path.resolve())
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a file's bytes, 16 hexadecimal digits."""
+    status = path.stat()
+    return _file_digest(path.resolve(), status.st_mtime_ns, status.st_size)
 
 
 @functools.cache
+def _file_digest(path: Path, _modified: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def files_digest(paths: Sequence[Path]) -> str:
+    """What stands for files, in their order: a hash of their folders' names, their own and their sizes.
+
+    Raises `DataError` naming the first that is not there.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            digest.update(f"{path.absolute().parent.name}/{path.name} {path.stat().st_size}\n".encode())
+        except OSError:
+            raise DataError(f"{path}: no such file; restore it or take it off the list") from None
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _cached_listing(folder: Path) -> str:
+    return _listing(folder)  # ImageNet's is worth taking once a process
+
+
 def _listing(folder: Path) -> str:
-    """Hash of the names and sizes below a data folder; ImageNet's is worth taking once a process."""
     names = (Path(base) / name for base, _, files in os.walk(folder) for name in files)
-    return _digest(sorted((str(path.relative_to(folder)), path.stat().st_size) for path in names))
+    return digest_of(sorted((str(path.relative_to(folder)), path.stat().st_size) for path in names))
 
 
 def return_memory() -> None:
@@ -198,16 +291,10 @@ def return_memory() -> None:
         trim(0)
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, for manifests and table records."""
-    packages = ("torch", "torchvision", "numpy", "scikit-learn", "opencv-contrib-python-headless", "numba")
-    return {
-        "sppnet": __version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }
+def _peak_memory() -> float:
+    """GiB that this process had at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _plain(config: Any) -> Any:
@@ -215,19 +302,26 @@ def _plain(config: Any) -> Any:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Hash of a value of JSON's types, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _require_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def require_same(out: Path, wanted: Identity) -> None:
+    """Raise `UsageError` naming what differs where the run in `out` is not of the identity `wanted`."""
+    manifest = read_manifest(out)
+    _require_equal(out, Identity(manifest["stage"], manifest["config"], manifest["inputs"]), wanted)
+
+
+def _require_equal(out: Path, found: Identity, wanted: Identity) -> None:
     begun = out.suffix == _PARTIAL
-    if found["stage"] != wanted["stage"]:
-        raise UsageError(f"{out}: holds the result of {found['stage']}; give another --out")
+    if found.stage != wanted.stage:
+        raise UsageError(f"{out}: holds the result of {found.stage}; give another --out")
     settings = "; ".join(
         f"{name} was {before!r}, not {now!r}"
-        for name, before, now in _differences(found["config"], wanted["config"])
+        for name, before, now in _differences(found.config, wanted.config)
     )
-    sources = ", ".join(name for name, _, _ in _differences(found["inputs"], wanted["inputs"]))
+    sources = ", ".join(name for name, _, _ in _differences(found.inputs, wanted.inputs))
     reasons = [f"with other settings: {settings}"] if settings else []
     reasons += [f"from other sources: {sources}"] if sources else []
     if reasons:
@@ -251,25 +345,27 @@ def _differences(
 
 
 def _holds_work(partial: Path) -> bool:
-    """Whether a call that was cut off left a file to go on from."""
+    """Whether a call that was cut off left a file to resume from."""
     return any(
         path.is_file() and path not in (partial / _STARTED, partial / _LOCK) for path in partial.rglob("*")
     )
 
 
 @contextlib.contextmanager
-def _locked(partial: Path, out: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context((partial / _LOCK).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (out / MANIFEST).is_file():  # renamed since we looked
-                raise FileExistsError
-        except (BlockingIOError, FileNotFoundError, FileExistsError):
-            raise SppnetError(
-                f"{out}: another process is making it; wait for it or give another --out"
-            ) from None
+def _locked(partial: Path, out: Path, remake: bool) -> Iterator[None]:
+    # `is_singleton=False` and a lock object a call: the lock belongs to the call, not to the process.
+    lock = filelock.FileLock(partial / _LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+        if is_run(out) and not remake:  # renamed since we looked
+            lock.release()
+            raise filelock.Timeout(str(out))
+    except (filelock.Timeout, FileNotFoundError):
+        raise SppnetError(f"{out}: another process is making it; wait for it or give another --out") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _empty(folder: Path) -> None:

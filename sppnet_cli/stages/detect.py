@@ -4,7 +4,7 @@ import itertools
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sppnet_cli.atomic import atomic_path, write_text
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
 from sppnet_cli.detection.detector import Detection, Detector, detect_together
@@ -22,9 +23,11 @@ from sppnet_cli.evaluation.comp4 import write_comp4
 from sppnet_cli.evaluation.proposal_recall import proposal_recall
 from sppnet_cli.features.windows import ImageWindows, WindowSource
 from sppnet_cli.network.precision import Precision
+from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
-from sppnet_cli.runs import fingerprint, run_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+from sppnet_cli.runs import file_digest
+from sppnet_cli.stages import cost
+from sppnet_cli.stages.windows import WindowConfig, window_source
 
 DETECTIONS_FILE = "detections.csv"
 RECALL_FILE = "proposal_recall.csv"
@@ -35,108 +38,110 @@ _PARTS = "parts"  # folder: what was found in each image, until none is left to 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """`sppnet detect` on a dataset."""
+    """`sppnet detect` on a data set; rules and scale are those that the detectors carry, but for `scales`."""
 
-    windows: WindowConfig
+    split: str
+    max_windows: int | None  # proposals per image; None: all
+    limit: int | None = None  # images
+    scales: tuple[int, ...] | None = None  # of the first detector, where they are not its own
     fast: FastOptions | None = None  # None: exact
     precision: Precision | None = None  # None: fp32
 
 
-def detect_stage(
-    config: DetectConfig,
-    detectors: Sequence[Path],
-    inputs: WindowInputs,
-    out: Path,
-    *,
-    device: str,
-    workers: int = 1,
-) -> Path:
+def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """`detections.csv`: a row per detection; boxes in 0-based inclusive pixels of the original image.
 
     The same as the devkit's result files, 1-based: `comp4/comp4_det_<split>_<class>.txt`; and how well the
-    proposals cover the objects: `proposal_recall.csv`.  Several detectors are combined (`detect_together`).
+    proposals cover the objects: `proposal_recall.csv`.  Several detectors (`detector`, `detector 2`, ...) are combined
+    (`detect_together`).
 
-    Several processes share the images; what one finds is on disk at once, so that a call that was cut off goes on
-    with the image that it had in hand.  An image that cannot be read, or whose proposals cannot, is warned of, counted
-    in `skipped.csv` and left out; the same call again tries it again, and only it.  `workers` threads read the next
-    images meanwhile.
+    Several processes of torchrun share the images; what one finds is on disk at once, so that a call that was cut off
+    resumes with the image that it had in hand.  An image that cannot be read, or whose proposals cannot, is warned of,
+    counted in `skipped.csv` and left out; the same call again tries it again, and only it.  `workers` threads read the
+    next images meanwhile.
     """
-    names = ["detector", *(f"detector {k}" for k in range(2, len(detectors) + 1))]
-    sources = inputs.fingerprints() | {
-        name: fingerprint(detector) for name, detector in zip(names, detectors, strict=True)
-    }
-
-    def build(folder: Path) -> None:
-        models = _load(config, detectors, device)
-        windows = [
-            replace(config.windows, method=m.extractor.method, scales=m.extractor.scales) for m in models
-        ]
-        pooled = [
-            window_source(
-                each,
-                inputs,
-                model.extractor,
-                fingerprint(detector / WEIGHTS_FILE),
-                device=device,
-                truth=False,
-            )
-            for each, model, detector in zip(windows, models, detectors, strict=True)
-        ]
-        source = pooled[0]
-        if source.dataset.class_names != models[0].class_names:
-            raise UsageError(
-                f"{detectors[0]}: detects {', '.join(models[0].class_names[:3])}, ..., which are not the classes of "
-                f"{source.dataset.root}"
-            )
-        parts = folder / _PARTS
-        parts.mkdir(exist_ok=True)
-        found = gather(_detect_share(models, pooled, parts, workers))
-        skipped = sorted(itertools.chain.from_iterable(found))
-        if len(skipped) == len(source):
-            raise DataError(
-                f"{source.dataset.root}: none of its {len(source)} images could be used: {skipped[0][2]}"
-            )
-        if not world().first:
-            return
-        for _, _, reason in itertools.chain.from_iterable(found[1:]):
-            warn(f"skipped: {reason}")
-        (folder / SKIPPED_FILE).unlink(missing_ok=True)
-        if skipped:
-            warn(f"{len(skipped)} of {len(source)} images were skipped")
-            frame = pd.DataFrame(skipped, columns=["index", "image", "reason"])
-            frame[["image", "reason"]].to_csv(folder / SKIPPED_FILE, index=False)
-        left_out = {image_id for _, image_id, _ in skipped}
-        with (
-            atomic_path(folder / DETECTIONS_FILE) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-        ):
-            file.write(",".join(COLUMNS) + "\n")
-            for image_id in source.dataset.ids:
-                if image_id not in left_out:
-                    file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
-        rows = pd.read_csv(
-            folder / DETECTIONS_FILE,
-            dtype={"image": str, "class": str},
-            keep_default_na=False,
+    names = sorted((name for name in inputs if name.startswith("detector")), key=lambda name: (len(name), name))
+    detectors = [inputs[name] for name in names]
+    models = _load(config, detectors, how)
+    pooled = [
+        window_source(
+            WindowConfig(
+                config.split,
+                model.extractor.method,
+                model.extractor.scales,
+                model.extractor.mapping,
+                config.max_windows,
+                config.limit,
+            ),
+            inputs,
+            how,
+            model.extractor,
+            file_digest(path / WEIGHTS_FILE),
+            truth=False,
         )
-        write_comp4(folder / "comp4", rows, config.windows.split, source.dataset.class_names)
-        seen = [
-            source.windows(index)
-            for index, image_id in enumerate(source.dataset.ids)
-            if image_id not in left_out
-        ]
-        recall = proposal_recall(
-            [each.boxes for each in seen], [each.truth for each in seen], source.dataset.class_names
+        for model, path in zip(models, detectors, strict=True)
+    ]
+    source = pooled[0]
+    if source.dataset.class_names != models[0].class_names:
+        raise UsageError(
+            f"{detectors[0]}: detects {', '.join(models[0].class_names[:3])}, ..., which are not the classes of "
+            f"{source.dataset.root}"
         )
-        write_text(folder / RECALL_FILE, recall.table().to_csv(index=False, lineterminator="\n"))
+    parts = folder / _PARTS
+    parts.mkdir(exist_ok=True)
+    found = gather(_detect_share(models, pooled, parts, how.workers))
+    skipped = sorted(itertools.chain.from_iterable(found))
+    if len(skipped) == len(source):
+        raise DataError(
+            f"{source.dataset.root}: none of its {len(source)} images could be used: {skipped[0][2]}"
+        )
+    if not world().first:
+        return
+    for _, _, reason in itertools.chain.from_iterable(found[1:]):
+        warn(f"skipped: {reason}")
+    _write_skipped(folder, skipped, len(source))
+    left_out = {image_id for _, image_id, _ in skipped}
+    with atomic_path(folder / DETECTIONS_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for image_id in source.dataset.ids:
+            if image_id not in left_out:
+                file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
+    rows = pd.read_csv(
+        folder / DETECTIONS_FILE, dtype={"image": str, "class": str}, keep_default_na=False
+    )
+    write_comp4(folder / "comp4", rows, config.split, source.dataset.class_names)
+    seen = [
+        source.windows(index)
+        for index, image_id in enumerate(source.dataset.ids)
+        if image_id not in left_out
+    ]
+    recall = proposal_recall(
+        [each.boxes for each in seen], [each.truth for each in seen], source.dataset.class_names
+    )
+    write_text(folder / RECALL_FILE, recall.table().to_csv(index=False, lineterminator="\n"))
+    if not skipped:
+        shutil.rmtree(parts)
 
-    def unfinished(folder: Path) -> bool:
-        return (folder / SKIPPED_FILE).is_file()
 
-    run_stage(out, "detect", config, sources, build, together=True, unfinished=unfinished)
-    if world().first and not unfinished(out):
-        shutil.rmtree(out / _PARTS, ignore_errors=True)  # now that the run is whole
-    return out
+def lacks_images(run: Path) -> bool:
+    """Whether a run left out images, which the next call tries again."""
+    return (run / SKIPPED_FILE).is_file()
+
+
+def detect_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
+    """Of the features and of the layers on them; SVMs and NMS take little."""
+    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    size = walk.images * 18_000
+    files = {DETECTIONS_FILE: size, "comp4/": size, RECALL_FILE: 1300}
+    return Cost(seconds, files, cost.memory(0.7))
+
+
+def _write_skipped(folder: Path, skipped: list[tuple[int, str, str]], images: int) -> None:
+    (folder / SKIPPED_FILE).unlink(missing_ok=True)
+    if skipped:
+        warn(f"{len(skipped)} of {images} images were skipped")
+        frame = pd.DataFrame(skipped, columns=["index", "image", "reason"])
+        frame[["image", "reason"]].to_csv(folder / SKIPPED_FILE, index=False)
 
 
 def skipped_images(run: Path) -> dict[str, str]:
@@ -147,15 +152,15 @@ def skipped_images(run: Path) -> dict[str, str]:
     return dict(zip(rows["image"], rows["reason"], strict=True))
 
 
-def _load(config: DetectConfig, detectors: Sequence[Path], device: str) -> list[Detector]:
+def _load(config: DetectConfig, detectors: Sequence[Path], how: Resources) -> list[Detector]:
     """The detectors, the first at the config's scales where it names some; `UsageError` where they do not fit together."""
-    own = [config.windows.scales or None] + [None] * (len(detectors) - 1)
+    scales = [config.scales] + [None] * (len(detectors) - 1)
     models = [
-        Detector.load(path, device, scales, fast=config.fast, precision=config.precision or "fp32")
-        for path, scales in zip(detectors, own, strict=True)
+        Detector.load(path, how.device, each, fast=config.fast, precision=config.precision or "fp32")
+        for path, each in zip(detectors, scales, strict=True)
     ]
     for path, model in zip(detectors, models, strict=True):
-        if (model.class_names, model.protocol) != (models[0].class_names, models[0].protocol):
+        if (model.class_names, model.rules) != (models[0].class_names, models[0].rules):
             raise UsageError(
                 f"{path}: is of other classes or another protocol than {detectors[0]}: cannot be combined"
             )

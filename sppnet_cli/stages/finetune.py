@@ -1,19 +1,30 @@
-"""Stage: fine-tune the fc layers for detection."""
+"""Stage: fine-tune the network for detection, its fc layers on pooled windows or, of R-CNN, all layers on warped ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.finetune import Schedule, finetune, head_for_detection, keep_features
+from sppnet_cli.learning.finetune_rcnn import finetune_all
 from sppnet_cli.learning.svm import feature_scale
-from sppnet_cli.network.sppnet import Head, SPPNet
-from sppnet_cli.network.weights import WEIGHTS_FILE, load_network, save_head
-from sppnet_cli.runs import fingerprint, run_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.weights import (
+    HEAD_FILE,
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    load_network,
+    save_head,
+    save_network,
+)
+from sppnet_cli.protocols import FinetuneRules
+from sppnet_cli.runs import file_digest
+from sppnet_cli.stages import cost
+from sppnet_cli.stages.windows import WindowConfig, window_source
 
 
 @dataclass(frozen=True)
@@ -21,53 +32,96 @@ class FinetuneConfig:
     """`sppnet finetune`."""
 
     windows: WindowConfig
+    rules: FinetuneRules
     schedule: Schedule
     fc: int  # outputs of fc6 and fc7 where the network has none
     flip: bool  # mirrored images too
     seed: int
 
 
-def finetune_stage(
-    config: FinetuneConfig, network: Path, inputs: WindowInputs, out: Path, *, device: str, max_gib: float
-) -> Path:
+def finetune_fc_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """`head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after fine-tuning.  The last state is kept.
 
     Several processes share the images while they fill the cache with features; then the first trains alone.
     """
-    sources = inputs.fingerprints() | {"network": fingerprint(network)}
-
-    def build(folder: Path) -> None:
-        net = load_network(network)
-        source = window_source(
-            config.windows, inputs, net, fingerprint(network / WEIGHTS_FILE), device=device, truth=True
-        )
-        protocol = source.extractor.protocol
-        here = world()
-        if here.size > 1:
-            keep_features(source, protocol, flip=config.flip)
-            barrier()
-        if not here.first:
-            return
+    network, source = _network_and_windows(config, inputs, how)
+    if world().size > 1:
+        keep_features(source, config.rules, flip=config.flip)
+        barrier()
+    if world().first:
         head = finetune(
-            new_head(net, source, config),
+            _new_head(network, source, config),
             source,
-            protocol,
+            config.rules,
             config.schedule,
             flip=config.flip,
             seed=config.seed,
-            max_gib=max_gib,
+            max_gib=how.max_memory / 8,
             folder=folder,
         )
         save_head(head, folder)
 
-    return run_stage(out, "finetune", config, sources, build, together=True)
+
+def finetune_all_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
+    """A network folder of the fine-tuned trunk, and `head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs).
+
+    The network has no fc layers of its own: those that it was pre-trained with would not fit its trunk any more.
+    """
+    network, source = _network_and_windows(config, inputs, how)
+    head = finetune_all(
+        _new_head(network, source, config),
+        source,
+        config.rules,
+        config.schedule,
+        flip=config.flip,
+        seed=config.seed,
+        workers=how.workers,
+        max_gib=how.max_memory / 2,
+        folder=folder,
+    )
+    tuned = SPPNet(replace(network.spec, fc=0, classes=0))
+    tuned.trunk.load_state_dict(network.trunk.state_dict())
+    save_network(tuned, folder)
+    save_head(head, folder)
 
 
-def new_head(net: SPPNet, source: WindowSource, config: FinetuneConfig) -> Head:
+def brings_network(head: Path) -> bool:
+    """Whether a fine-tuning changed the trunk too, so that its folder holds the network of its fc layers."""
+    return (head / SPEC_FILE).is_file()
+
+
+def _network_and_windows(
+    config: FinetuneConfig, inputs: Inputs, how: Resources
+) -> tuple[SPPNet, WindowSource]:
+    network = load_network(inputs["network"])
+    network_id = file_digest(inputs["network"] / WEIGHTS_FILE)
+    return network, window_source(config.windows, inputs, how, network, network_id, truth=True)
+
+
+def _new_head(network: SPPNet, source: WindowSource, config: FinetuneConfig) -> Head:
     """What fine-tuning starts from: the network's fc6 and fc7, or new ones, and a new fc8 for the source's classes."""
     torch.manual_seed(config.seed)
     mean_norm = 1.0
-    if net.head is None:
+    if network.head is None:
         mean_norm = 1 / feature_scale(source, Layer("pool5"), 1.0, config.seed)
     classes = len(source.dataset.class_names)
-    return head_for_detection(net.head, net.pooled_size, config.fc, classes, mean_norm)
+    return head_for_detection(network.head, network.pooled_size, config.fc, classes, mean_norm)
+
+
+def finetune_fc_cost(config: FinetuneConfig, spec: NetworkSpec, walk: cost.Walk, device: str) -> Cost:
+    """Of the features, once with each of the mirrored images, and the batches."""
+    pooled, _ = cost.sizes_of(spec)
+    batches = cost.finetuning_seconds(
+        pooled, config.fc, config.schedule.batches, config.rules.finetune_batch, device
+    )
+    seconds = cost.feature_seconds(spec, walk, device) * (1 + config.flip) + batches
+    head = 4 * config.fc * (pooled + config.fc + 21)
+    return Cost(seconds, {HEAD_FILE: head}, cost.memory(1.0 + 4 * head / 1e9))
+
+
+def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, device: str) -> Cost:
+    """Of training on whole crops."""
+    images = config.schedule.batches * config.rules.finetune_batch
+    pooled, size = cost.sizes_of(replace(spec, fc=0, classes=0))
+    files = {SPEC_FILE: 150, WEIGHTS_FILE: size, HEAD_FILE: 4 * config.fc * (pooled + config.fc + 21)}
+    return Cost(cost.training_seconds(spec, images, (224,), device), files, cost.memory(6.0))

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder, training_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.learning.events import event_writer
-from sppnet_cli.learning.pretrain import Recipe, pretrain
+from sppnet_cli.learning.pretrain import METRICS, Recipe, pretrain
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.network.weights import load_trunk_weights, save_network
-from sppnet_cli.runs import fingerprint, run_stage
+from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, load_trunk_weights, save_network
+from sppnet_cli.stages.cost import memory, sizes_of, training_seconds
 
 CLASSES_FILE = "classes.txt"
 
@@ -29,43 +30,42 @@ class PretrainConfig:
     limit: int | None = None  # training images
 
 
-def pretrain_stage(
-    config: PretrainConfig,
-    data: Path,
-    out: Path,
-    *,
-    device: str = "cpu",
-    workers: int = 0,
-    tensorboard: bool = False,
-) -> Path:
+def make_network(config: PretrainConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """Train a network on `data/train` (or on `data`, where it holds the class folders itself).
 
     The images of `data/val`, where there is one, are classified after each epoch.  All processes train together.
     Raises `DataError` for validation images alone, and for a validation set of other classes.
     """
-    train = training_folder(data)
+    data = inputs["data"]
+    images = load_image_folder(training_folder(data), config.limit)
+    validation = _validation(data / "val", images, config.limit) if (data / "val").is_dir() else None
+    network = SPPNet(
+        NetworkSpec(config.arch, config.width, config.levels, config.fc, len(images.class_names))
+    )
+    pretrain(
+        network,
+        images,
+        config.recipe,
+        seed=config.seed,
+        device=how.device,
+        workers=how.workers,
+        out=folder,
+        validation=validation,
+        log=event_writer(folder / "tensorboard") if how.tensorboard and world().first else None,
+    )
+    if world().first:
+        save_network(network, folder)
+        (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in images.class_names))
 
-    def build(folder: Path) -> None:
-        images = load_image_folder(train, config.limit)
-        validation = _validation(data / "val", images, config.limit) if (data / "val").is_dir() else None
-        spec = NetworkSpec(config.arch, config.width, config.levels, config.fc, len(images.class_names))
-        network = SPPNet(spec)
-        pretrain(
-            network,
-            images,
-            config.recipe,
-            seed=config.seed,
-            device=device,
-            workers=workers,
-            out=folder,
-            validation=validation,
-            log=event_writer(folder / "tensorboard") if tensorboard and world().first else None,
-        )
-        if world().first:
-            save_network(network, folder)
-            (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in images.class_names))
 
-    return run_stage(out, "pretrain", config, {"data": fingerprint(train)}, build, together=True)
+def pretrain_cost(config: PretrainConfig, images: int, classes: int, device: str) -> Cost:
+    """Of training on so many images."""
+    spec = NetworkSpec(config.arch, config.width, config.levels, config.fc, classes)
+    recipe = config.recipe
+    seconds = training_seconds(spec, images // recipe.batch * recipe.batch, recipe.sizes, device)
+    _, size = sizes_of(spec)
+    files = {SPEC_FILE: 150, WEIGHTS_FILE: size, METRICS: 180 * recipe.epochs, CLASSES_FILE: 10 * classes}
+    return Cost(recipe.epochs * seconds, files, memory(6 * size / 1e9 + 0.02 * recipe.batch * config.width))
 
 
 def _validation(val: Path, training: ImageFolder, limit: int | None) -> ImageFolder:
@@ -86,18 +86,16 @@ class BackboneConfig:
 
     arch: str
     levels: tuple[int, ...] | None = SPP6  # None: the plain net's pool
+    published: bool = False  # torchvision's published weights; else those of the input
 
 
-def backbone_stage(config: BackboneConfig, weights: str, out: Path) -> Path:
-    """A network of `config.arch` with a pyramid, or the plain net's pool, and no fc layers.
+def make_backbone(config: BackboneConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
+    """A network of `config.arch` with a pyramid, or the plain net's pool, and no fc layers."""
+    network = SPPNet(NetworkSpec(arch=config.arch, levels=config.levels))
+    load_trunk_weights(network, "DEFAULT" if config.published else str(inputs["weights"]))
+    save_network(network, folder)
 
-    `weights` is a file, or `DEFAULT` for those that torchvision publishes.
-    """
 
-    def build(folder: Path) -> None:
-        network = SPPNet(NetworkSpec(arch=config.arch, levels=config.levels))
-        load_trunk_weights(network, weights)
-        save_network(network, folder)
-
-    source = weights if weights == "DEFAULT" else fingerprint(Path(weights))
-    return run_stage(out, "backbone", config, {"weights": source}, build)
+def backbone_cost(config: BackboneConfig) -> Cost:
+    """Seconds, a download apart."""
+    return Cost(5.0, {SPEC_FILE: 150, WEIGHTS_FILE: sizes_of(NetworkSpec(config.arch, levels=config.levels))[1]})

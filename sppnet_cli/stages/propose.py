@@ -2,7 +2,7 @@
 
 import csv
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from sppnet_cli.atomic import atomic_path
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.images import read_image
+from sppnet_cli.data.mat_boxes import load_mat_boxes
 from sppnet_cli.data.proposals import image_seed, propose, read_boxes, start_worker, write_boxes
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
-from sppnet_cli.runs import fingerprint, run_stage
+from sppnet_cli.stages.cost import SEARCH_SECONDS
+
+BOXES, INDEX_FILE = "boxes", "index.csv"
+_TYPICAL_WINDOWS = 1200  # of an image, for estimates
 
 
 @dataclass(frozen=True)
@@ -30,46 +35,39 @@ class ProposeConfig:
     max_side: int | None = None  # pixels: larger images are shrunk for the search
 
 
-def propose_stage(config: ProposeConfig, data: Path, out: Path, *, workers: int) -> Path:
+def propose_windows(config: ProposeConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """`boxes/<id>.npy` (see `data.proposals`) and `index.csv` with the count of each image.
 
     Images are shared among processes (of torchrun, and `workers` of each) and the result does not depend on how
-    many; a stage that was cut off goes on with the images that are missing.  An unreadable image is warned of and
+    many; a stage that was cut off resumes with the images that are missing.  An unreadable image is warned of and
     gets no windows.
     """
-    dataset = load_voc(data, config.split, config.limit)
+    dataset = load_voc(inputs["data"], config.split, config.limit)
+    boxes = folder / BOXES
+    boxes.mkdir(exist_ok=True)
+    here = world()
+    jobs = [
+        (dataset.image_path(i), boxes / f"{i}.npy", config.method, image_seed(config.seed, i), config.max_side)
+        for i in dataset.ids[here.rank :: here.size]
+        if not (boxes / f"{i}.npy").is_file()
+    ]
+    problems = []
+    for problem in track(_run(jobs, how.workers), f"proposals of {config.split}", len(jobs)):
+        if problem:
+            warn(problem)
+            problems.append(problem)
+    for others in gather(problems)[1:]:
+        for problem in others:
+            warn(problem)
+    if here.first:
+        _write_index(folder, dataset.ids)
 
-    def build(folder: Path) -> None:
-        boxes = folder / "boxes"
-        boxes.mkdir(exist_ok=True)
-        here = world()
-        jobs = [
-            (
-                dataset.image_path(i),
-                boxes / f"{i}.npy",
-                config.method,
-                image_seed(config.seed, i),
-                config.max_side,
-            )
-            for i in dataset.ids[here.rank :: here.size]
-            if not (boxes / f"{i}.npy").is_file()
-        ]
-        problems = []
-        for problem in track(_run(jobs, workers), f"proposals of {config.split}", len(jobs)):
-            if problem:
-                warn(problem)
-                problems.append(problem)
-        for others in gather(problems)[1:]:
-            for problem in others:
-                warn(problem)
-        if here.first:
-            with atomic_path(folder / "index.csv") as temporary, temporary.open("w", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(("image", "windows"))
-                writer.writerows((i, len(read_boxes(boxes / f"{i}.npy"))) for i in dataset.ids)
 
-    inputs = {"data": fingerprint(dataset.root)}
-    return run_stage(out, "propose", config, inputs, build, together=True)
+def propose_cost(config: ProposeConfig, images: int, size: tuple[int, int], workers: int) -> Cost:
+    """Of the search; OpenCV's takes one thread."""
+    files = {f"{BOXES}/ ({images} files)": images * 16 * _TYPICAL_WINDOWS, INDEX_FILE: images * 20}
+    quicker = 4.0 if config.method == "edgeboxes" else 0.5 if config.method == "ss-paper" else 1.0
+    return Cost(images * size[0] * size[1] * SEARCH_SECONDS / quicker / max(workers, 1), files)
 
 
 _Job = tuple[Path, Path, str, int, int | None]
@@ -96,3 +94,84 @@ def _propose_one(job: _Job) -> str | None:
         boxes, problem = np.empty((0, 4), dtype=np.float32), f"no proposals: {error}"
     write_boxes(target, boxes)
     return problem
+
+
+@dataclass(frozen=True)
+class ImportBoxesConfig:
+    """`--proposals FILE.mat`."""
+
+    split: str
+    limit: int | None = None  # images
+
+
+def find_mat(given: Path, split: str) -> Path | None:
+    """The file of a split's windows: `given` itself, or `*_<split>.mat` in that folder; None where it is neither.
+
+    Raises `DataError` for a folder that holds such files, but not one of this split.
+    """
+    if given.suffix == ".mat":
+        return given
+    if not given.is_dir() or not (files := sorted(given.glob("*.mat"))):
+        return None
+    found = [path for path in files if path.stem.endswith(f"_{split}")]
+    if len(found) != 1:
+        raise DataError(
+            f"{given}: {len(found)} files are called *_{split}.mat; it must hold one, as voc_2007_{split}.mat"
+        )
+    return found[0]
+
+
+def import_windows(config: ImportBoxesConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
+    """The authors' precomputed windows of a split's images, in the order of their `.mat` file.
+
+    Raises `DataError` where the file lacks an image of the split.
+    """
+    dataset = load_voc(inputs["data"], config.split, config.limit)
+    boxes = load_mat_boxes(inputs["mat"])
+    missing = [image_id for image_id in dataset.ids if image_id not in boxes]
+    if missing:
+        more = f" and {len(missing) - 1} more images" * (len(missing) > 1)
+        raise DataError(
+            f"{inputs['mat']}: has no windows of {missing[0]}{more} of {config.split}; give the file of that split, or "
+            "the folder that holds voc_2007_trainval.mat and voc_2007_test.mat"
+        )
+    (folder / BOXES).mkdir(exist_ok=True)
+    for image_id in dataset.ids:
+        write_boxes(folder / BOXES / f"{image_id}.npy", boxes[image_id])
+    _write_index(folder, dataset.ids)
+
+
+def import_cost(images: int) -> Cost:
+    """Seconds."""
+    files = {f"{BOXES}/ ({images} files)": images * 16 * _TYPICAL_WINDOWS, INDEX_FILE: images * 20}
+    return Cost(images * 2e-3, files)
+
+
+@dataclass(frozen=True)
+class JoinConfig:
+    """`--proposals A+B`."""
+
+    split: str
+    limit: int | None = None  # images
+
+
+def join_windows(config: JoinConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
+    """The windows of several methods together, as the journal edition trains with selective search and EdgeBoxes.
+
+    The first method's windows come first; a window that an earlier method has is dropped.
+    """
+    dataset = load_voc(inputs["data"], config.split, config.limit)
+    sources = [path for name, path in sorted(inputs.items()) if name != "data"]
+    (folder / BOXES).mkdir(exist_ok=True)
+    for image_id in dataset.ids:
+        boxes = np.concatenate([read_boxes(source / BOXES / f"{image_id}.npy") for source in sources])
+        _, first = np.unique(boxes, axis=0, return_index=True)
+        write_boxes(folder / BOXES / f"{image_id}.npy", boxes[np.sort(first)])
+    _write_index(folder, dataset.ids)
+
+
+def _write_index(folder: Path, ids: Iterable[str]) -> None:
+    with atomic_path(folder / INDEX_FILE) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image", "windows"))
+        writer.writerows((i, len(read_boxes(folder / BOXES / f"{i}.npy"))) for i in ids)

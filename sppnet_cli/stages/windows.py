@@ -2,18 +2,17 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from sppnet_cli.chain import Inputs, Resources
 from sppnet_cli.console import track
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import make_extractor
 from sppnet_cli.distributed import barrier, world
-from sppnet_cli.errors import UsageError
 from sppnet_cli.features.windows import Extractor, FeatureCache, WindowSource
 from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import PROTOCOLS
+from sppnet_cli.protocols import MappingRules
 from sppnet_cli.runs import fingerprint
 
 
@@ -22,34 +21,20 @@ class WindowConfig:
     """Windows of a split and the way their features are pooled."""
 
     split: str
-    method: str  # spp or rcnn
-    scales: tuple[int, ...]  # short sides in pixels; none for rcnn
-    protocol: str  # a name in PROTOCOLS
-    max_windows: int  # proposals per image
+    method: str  # a name in METHODS
+    scales: tuple[int, ...]  # short sides in pixels; none for R-CNN
+    mapping: MappingRules
+    max_windows: int | None  # proposals per image; None: all
     limit: int | None = None  # images
-
-
-@dataclass(frozen=True)
-class WindowInputs:
-    """Where they come from."""
-
-    data: Path  # devkit or VOC2007 folder
-    proposals: Path  # run of `sppnet propose`
-    cache: Path  # of maps and pooled vectors; may be shared by all runs
-    cache_gb: float  # what it may hold; 0: nothing more
-
-    def fingerprints(self) -> dict[str, str]:
-        """For the manifest."""
-        return {"proposals": fingerprint(self.proposals)}
 
 
 def window_source(
     config: WindowConfig,
-    inputs: WindowInputs,
+    inputs: Inputs,
+    how: Resources,
     network: SPPNet | Extractor,
     network_id: str,
     *,
-    device: str,
     truth: bool,
 ) -> WindowSource:
     """The windows of `config`, with the ground truth among them when `truth`.
@@ -57,27 +42,26 @@ def window_source(
     `network_id` (a fingerprint), the data's fingerprint and the precision keep cached maps apart; R-CNN's vectors also
     depend on the windows.
     """
-    if config.protocol not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {config.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    dataset = load_voc(inputs.data, config.split, config.limit)
+    dataset = load_voc(inputs["data"], config.split, config.limit)
     if isinstance(network, SPPNet):
-        protocol = PROTOCOLS[config.protocol]
-        extractor = make_extractor(config.method, network, protocol, config.scales, device)
+        extractor = make_extractor(config.method, network, config.mapping, config.scales, how.device)
     else:
         extractor = network
     key = f"{config.method} {network_id} {fingerprint(dataset.root)}"
     if extractor.dtype != torch.float32:
         key += f" {extractor.dtype}"
     if config.method == "rcnn":
-        key += f" {fingerprint(inputs.proposals)} {config.max_windows} {truth}"
+        key += f" {fingerprint(inputs['proposals'])} {config.max_windows} {truth}"
     folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     # R-CNN's vectors take so long that reading them back is always quicker.
-    cache = FeatureCache(inputs.cache / folder, inputs.cache_gb, weighed=config.method == "spp")
-    return WindowSource(dataset, inputs.proposals, extractor, cache, config.max_windows, with_truth=truth)
+    cache = FeatureCache(how.cache / folder, how.cache_gb, weighed=config.method == "spp")
+    return WindowSource(
+        dataset, inputs["proposals"], extractor, cache, config.max_windows, with_truth=truth
+    )
 
 
 def fill_cache(source: WindowSource) -> None:
-    """Of several processes each puts the features of its share of the images into the cache, as long as there is room."""
+    """Of several processes of torchrun each puts its share of the features into the cache, as long as there is room."""
     here = world()
     if here.size > 1:
         for index in track(range(here.rank, len(source), here.size), "features"):

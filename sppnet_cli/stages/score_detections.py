@@ -1,7 +1,6 @@
-"""Stage: average precision of detections, and classification error."""
+"""Average precision of detections, of ours and of any detector's."""
 
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sppnet_cli.console import warn
-from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.data.voc import VocDetection, load_voc
-from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.classification import ClassificationError, classification_error
+from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.comp4 import read_comp4
 from sppnet_cli.evaluation.curves import ranked_detections
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
-from sppnet_cli.network.classifiers import load_classifier
-from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.detect import COLUMNS, DETECTIONS_FILE
-from sppnet_cli.stages.pretrain import CLASSES_FILE
 from sppnet_cli.stages.report import write_report
 
 
@@ -96,55 +90,3 @@ def score_frame(
     ap |= dict.fromkeys(missing, float("nan"))
     outcome = detection_outcome([detections[name] for name in dataset.class_names], annotations)
     return DetectionScore(float("nan") if missing else mean_ap(ap.values()), ap, len(dataset), outcome)
-
-
-def evaluate_network(
-    network: Path, data: Path, views: str, *, device: str = "cpu", limit: int | None = None, workers: int = 0
-) -> ClassificationError:
-    """Error of a network on `data/val` (or on `data`, where it holds the class folders itself).
-
-    Raises `DataError` where the classes are not those that the network was trained on.
-    """
-    images = _validation(data, limit)
-    model = load_network(network)
-    if (network / CLASSES_FILE).is_file():
-        known = (network / CLASSES_FILE).read_text().splitlines()
-        for k, (own, given) in enumerate(zip_longest(known, images.class_names), 1):
-            if own != given:
-                raise DataError(
-                    f"{data}: class {k} is {given or 'missing'}, but {network} was trained with "
-                    f"{own or 'no more classes'}; give --data of the same classes"
-                )
-    _require_count(str(network), model.spec.classes, data, images)
-    return classification_error(model, images, views, device, workers)
-
-
-def evaluate_classifier(
-    arch: str,
-    weights: str,
-    data: Path,
-    views: str,
-    *,
-    device: str = "cpu",
-    limit: int | None = None,
-    workers: int = 0,
-) -> ClassificationError:
-    """Error of a classifier of torchvision, `weights` a file or `DEFAULT`, on images as in `evaluate_network`."""
-    images = _validation(data, limit)
-    model = load_classifier(arch, weights)
-    _require_count(f"{arch} {weights}", model.classes, data, images)
-    return classification_error(model, images, views, device, workers)
-
-
-def validation_folder(data: Path) -> Path:
-    """`data/val`, or `data` where it holds the class folders itself."""
-    return data / "val" if (data / "val").is_dir() else data
-
-
-def _validation(data: Path, limit: int | None) -> ImageFolder:
-    return load_image_folder(validation_folder(data), limit)
-
-
-def _require_count(name: str, classes: int, data: Path, images: ImageFolder) -> None:
-    if classes != len(images.class_names):
-        raise UsageError(f"{name}: knows {classes} classes, but {data} holds {len(images.class_names)}")

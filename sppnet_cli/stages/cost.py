@@ -1,0 +1,107 @@
+"""About what stages take: their arithmetic over the rate of this machine, which one short convolution tells.
+
+The factors beside the rates were seen on two kinds of processor (AMD EPYC, Intel Xeon); an estimate may be off by half.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from sppnet_cli.network.flops import flops
+from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+
+SEARCH_SECONDS = 4.5e-6  # of selective search, per pixel
+READ_SECONDS = 5e-9  # of decoding and resizing an image, per pixel of the result
+_CONV, _FC, _TRAIN = 0.7, 0.75, 0.5  # parts of the rate that forward passes and training steps reach
+_PROCESS = 0.5  # GiB of a process before it holds any data
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A way through the windows of a set of images."""
+
+    images: int
+    windows: int  # of an image
+    size: tuple[int, int]  # height and width of a typical image
+    crops: int | None  # R-CNN: windows that are warped to crops; None: whole images at `scales`
+    scales: tuple[int, ...]
+
+
+@functools.cache
+def rate(device: str = "cpu") -> float:
+    """Floating-point operations per second of a convolution, of one thread on a CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        maps = torch.rand(1, 128, 48, 64, device=device)
+        weights = torch.rand(128, 128, 3, 3, device=device)
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            F.conv2d(maps, weights, padding=1).sum().item()
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return 2 * 128 * 128 * 9 * 48 * 64 / min(seconds)
+
+
+@functools.cache
+def conv_flops(spec: NetworkSpec, height: int, width: int) -> int:
+    """Of the trunk on one image."""
+    return flops(SPPNet(spec).trunk, (1, 3, height, width))
+
+
+@functools.cache
+def sizes_of(spec: NetworkSpec) -> tuple[int, int]:
+    """Length of a pooled vector, and bytes of all parameters."""
+    with torch.device("meta"):
+        network = SPPNet(spec)
+    return network.pooled_size, sum(4 * p.numel() for p in network.parameters())
+
+
+def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> float:
+    """Of sending so many images forward and back, at the mean of the sizes."""
+    pooled, size = sizes_of(spec)
+    conv = sum(conv_flops(spec, side, side) for side in sizes) / len(sizes)
+    head = 2 * (pooled + spec.fc) * spec.fc
+    return 3 * images * (conv + head) / (_TRAIN * rate(device))
+
+
+def forward_seconds(spec: NetworkSpec, images: int, height: int, width: int, device: str) -> float:
+    """Of sending images of that size forward, and of reading them."""
+    return images * (
+        conv_flops(spec, height, width) / (_CONV * rate(device)) + READ_SECONDS * height * width * 3
+    )
+
+
+def feature_seconds(spec: NetworkSpec, walk: Walk, device: str) -> float:
+    """Of the conv5 maps, or R-CNN's vectors, of all images."""
+    if walk.crops is not None:
+        work, pixels = walk.crops * conv_flops(spec, 224, 224), walk.crops * 224**2
+    else:
+        shapes = [resized_size(walk.size, scale) for scale in walk.scales]
+        work = sum(conv_flops(spec, *shape) for shape in shapes)
+        pixels = sum(height * width for height, width in shapes)
+    return walk.images * (work / (_CONV * rate(device)) + READ_SECONDS * pixels)
+
+
+def layer_seconds(spec: NetworkSpec, fc: int, layer: str, walk: Walk, device: str) -> float:
+    """Of pooling the windows of all images and of the fc layers up to `layer` on them."""
+    pooled, _ = sizes_of(spec)
+    work = {"pool5": 0, "fc6": pooled * fc}.get(layer, pooled * fc + fc * fc)
+    pooling = 2e-9 * pooled  # seconds a window, bound by memory
+    return walk.images * walk.windows * (2 * work / (_FC * rate(device)) + pooling)
+
+
+def finetuning_seconds(inputs: int, fc: int, batches: int, batch: int, device: str) -> float:
+    """Of training fc layers on pooled vectors."""
+    return 6 * batches * batch * (inputs + fc) * fc / (_TRAIN * rate(device))
+
+
+def memory(gigabytes: float) -> float:
+    """GiB of a process that holds so many GB of data."""
+    return _PROCESS + gigabytes

@@ -1,0 +1,90 @@
+"""Stage: features of whole images."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sppnet_cli.atomic import atomic_path
+from sppnet_cli.chain import Cost, Inputs, Resources
+from sppnet_cli.data.caltech101 import load_caltech101
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.distributed import world
+from sppnet_cli.features.extract import ImageFeatures, extract_features, require_possible, whole_image
+from sppnet_cli.features.store import layer_file
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.weights import load_network
+from sppnet_cli.stages.cost import forward_seconds, memory
+
+INDEX_FILE = "index.csv"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Which images of the input `data`."""
+
+    dataset: Dataset
+    split: str | None  # a list of VOC; Caltech101 has none
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """`sppnet extract-features`.  Raises `UsageError` for what no network can give."""
+
+    layers: tuple[str, ...]  # of features.extract.LAYERS
+    view: str  # full, crop or warp
+    size: int  # short side in pixels
+    images: ImageSet | None  # None: the user's image files
+
+    def __post_init__(self) -> None:
+        require_possible(self.layers, self.view, self.size)
+
+
+def extract(config: ExtractConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
+    """`<layer>.npy` (N, D) float32 of each layer, not normalised, and `index.csv` (row, image).
+
+    Resumes from what a call that was cut off left.  Several processes share the images.
+    """
+    paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
+    extract_features(
+        load_network(inputs["network"]),
+        paths,
+        config.layers,
+        config.view,
+        config.size,
+        folder,
+        device=how.device,
+        workers=how.workers,
+    )
+    if world().first:
+        with (
+            atomic_path(folder / INDEX_FILE) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("row", "image"))
+            writer.writerows(enumerate(map(str, paths)))
+
+
+def image_paths(images: ImageSet, data: Path) -> Sequence[Path]:
+    """The files of a set, in its order."""
+    if images.dataset == "Caltech101":
+        return load_caltech101(data, images.limit).paths
+    assert images.split is not None
+    voc = load_voc(data, images.split, images.limit)
+    return [voc.image_path(image_id) for image_id in voc.ids]
+
+
+def extract_cost(
+    config: ExtractConfig, spec: NetworkSpec, images: int, size: tuple[int, int], device: str
+) -> Cost:
+    """Of one pass of the network over the images."""
+    features = ImageFeatures(SPPNet(spec), config.layers, config.view, config.size)
+    view = whole_image(np.zeros((*size, 3), np.uint8), config.size, config.view)
+    files = {layer_file(layer): 4 * images * length for layer, length in features.dimensions().items()}
+    seconds = forward_seconds(spec, images, *view.shape[:2], device)
+    return Cost(seconds, {**files, INDEX_FILE: 60 * images}, memory(0.5))

@@ -1,0 +1,51 @@
+"""Stage: box regressors for a detector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppnet_cli.chain import Cost, Inputs, Resources
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.distributed import world
+from sppnet_cli.features.layers import Layer
+from sppnet_cli.learning.bbox import train_bbox
+from sppnet_cli.learning.svm import feature_scale
+from sppnet_cli.network.sppnet import NetworkSpec
+from sppnet_cli.network.weights import WEIGHTS_FILE
+from sppnet_cli.protocols import BboxRules
+from sppnet_cli.runs import file_digest
+from sppnet_cli.stages import cost
+from sppnet_cli.stages.windows import WindowConfig, fill_cache, window_source
+
+
+@dataclass(frozen=True)
+class BboxConfig:
+    """`sppnet train-bbox`."""
+
+    windows: WindowConfig
+    rules: BboxRules
+    seed: int
+
+
+def add_regressors(config: BboxConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
+    """The detector once more, with box regressors on pooled features.
+
+    Samples and systems take at most three quarters of `max_memory`.
+    """
+    detector = Detector.load(inputs["detector"], how.device)
+    network_id = file_digest(inputs["detector"] / WEIGHTS_FILE)
+    source = window_source(config.windows, inputs, how, detector.extractor, network_id, truth=True)
+    fill_cache(source)
+    if not world().first:
+        return
+    scale = feature_scale(source, Layer("pool5"), config.rules.feature_norm, config.seed)
+    detector.bbox = train_bbox(source, config.rules, scale, max_gib=0.75 * how.max_memory)
+    detector.save(folder)
+
+
+def bbox_cost(spec: NetworkSpec, classes: int, walk: cost.Walk, detector: dict[str, int], device: str) -> Cost:
+    """Of the pooled windows near objects and of a ridge system per class."""
+    pooled, _ = cost.sizes_of(spec)
+    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, 0, "pool5", walk, device)
+    seconds += classes * pooled**3 / 3 / cost.rate(device)
+    files = {**detector, "bbox.safetensors": 16 * classes * pooled}
+    return Cost(seconds, files, cost.memory(0.5 + 8e-9 * pooled**2))
