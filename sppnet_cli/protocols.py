@@ -57,6 +57,19 @@ class Protocol:
     nms_iou: float = 0.3
     max_per_image: int = 100  # per class
 
+    # R-CNN's own numbers (its paper's section 2.3 and appendix C, its released code), under either protocol.
+    rcnn_background_iou: float = 0.0  # fine-tuning's negatives: [0, .5)
+    rcnn_bbox_iou: float = 0.6  # strictly above
+    rcnn_bbox_lambda: float = 1000.0
+    # Its solver divides the rate by 10 every 20,000 batches; its published VOC 2007 model is that of batch 70,000.
+    rcnn_finetune_schedule: tuple[tuple[float, int], ...] = (
+        (1e-3, 20_000),
+        (1e-4, 20_000),
+        (1e-5, 20_000),
+        (1e-6, 10_000),
+    )
+    rcnn_fc8_rate: float = 10.0  # times that of the other layers (`fc8_pascal`)
+
 
 PAPER = Protocol(
     name="paper",
