@@ -50,6 +50,7 @@ class Protocol:
     svm_c: float = 1e-3
     svm_positive_weight: float = 2.0
     svm_bias: float = 10.0
+    svm_tolerance: float = 1e-3  # of the dual's projected gradients; liblinear's own default is .1
     svm_hard_score: float = -1.0001
     svm_evict_score: float = -1.2
     svm_retrain_after: int = 2000

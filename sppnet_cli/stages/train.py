@@ -99,7 +99,7 @@ def bbox_stage(
             return
         norm = base.protocol.feature_norm
         scale = feature_scale(source, Layer("pool5"), norm, config.seed)
-        regressors = train_bbox(source, base.protocol, scale, max_gib=max_gib)
+        regressors = train_bbox(source, scale, max_gib=max_gib)
         Detector(
             base.extractor,
             base.layer.name,
