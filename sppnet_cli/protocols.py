@@ -8,6 +8,8 @@ from typing import Literal
 
 from sppnet_cli.errors import UsageError
 
+ImageLoss = Literal["hinge", "squared-hinge"]
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -37,6 +39,9 @@ class Protocol:
     # Box regression.  P: IoU >= .5, lambda of R-CNN (P is silent).  R: IoU > .5, lambda 4000.
     bbox_iou_inclusive: bool
     bbox_lambda: float
+    # SVMs on whole images, C = 1, one against the rest.  P cites LIBSVM: hinge loss, the bias not regularised.  R has
+    # no code for them; its detectors' liblinear has the squared hinge and a regularised bias as its default.
+    whole_image_loss: ImageLoss
 
     # Shared by P and R.
     negative_iou: float = 0.3
@@ -46,6 +51,7 @@ class Protocol:
     finetune_batch: int = 128
     finetune_positive_fraction: float = 0.25
     bbox_iou: float = 0.5
+    whole_image_c: float = 1.0
     feature_norm: float = 20.0  # R: mean L2 norm of the features after scaling
     svm_c: float = 1e-3
     svm_positive_weight: float = 2.0
@@ -84,6 +90,7 @@ PAPER = Protocol(
     negative_iou_inclusive=True,
     bbox_iou_inclusive=True,
     bbox_lambda=1000.0,
+    whole_image_loss="hinge",
 )
 
 RELEASED = Protocol(
@@ -98,6 +105,7 @@ RELEASED = Protocol(
     negative_iou_inclusive=False,
     bbox_iou_inclusive=False,
     bbox_lambda=4000.0,
+    whole_image_loss="squared-hinge",
 )
 
 ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")

@@ -17,9 +17,9 @@ from sklearn.svm import LinearSVC
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import machine
 from sppnet_cli.evaluation.timing import take_turns
+from sppnet_cli.learning.image_svm import gram, linear_weights, train_image_svms
 from sppnet_cli.learning.rows import RowStore
 from sppnet_cli.learning.solver import solve
-from sppnet_cli.learning.transfer import gram, linear_weights, train_svms
 from sppnet_cli.protocols import PAPER
 
 _DENSITY = 0.2  # of features after ReLU: the share that is not zero
@@ -109,7 +109,7 @@ def _transfer(config: SvmSpeed, rng: np.random.Generator) -> dict[str, float]:
 
     def ours() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         products, norms = gram(features)
-        duals = train_svms(products, labels, names, c=1.0)
+        duals = train_image_svms(products, labels, names, c=1.0, loss="squared-hinge")
         return linear_weights(duals.coefficients, features, norms), duals.bias
 
     normalised = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -16,8 +16,16 @@ from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.outcomes import AccuracyOutcome, MapOutcome
 from sppnet_cli.evaluation.voc_ap import image_average_precision
 from sppnet_cli.features.store import read_features
-from sppnet_cli.learning.classifier import Dataset, FeatureKind, TransferClassifier
-from sppnet_cli.learning.transfer import gram, linear_weights, scores, train_svms
+from sppnet_cli.learning.image_svm import (
+    Dataset,
+    FeatureKind,
+    ImageSvms,
+    gram,
+    linear_weights,
+    scores,
+    train_image_svms,
+)
+from sppnet_cli.protocols import PAPER, ImageLoss
 from sppnet_cli.runs import fingerprint, read_manifest, run_stage
 from sppnet_cli.stages.extract import images_fingerprint
 
@@ -69,7 +77,8 @@ class ClassifierConfig:
 
     layer: str
     splits: RandomSplits | None = None  # of Caltech101; None: VOC, which is trained on all images given
-    c: float = 1.0
+    c: float = PAPER.whole_image_c
+    loss: ImageLoss = PAPER.whole_image_loss
 
 
 def draw_splits(config: ClassifierConfig, images: LabelledImages) -> list[Split]:
@@ -109,7 +118,7 @@ def require_enough(config: ClassifierConfig, images: LabelledImages, limit: int 
 def classifier_stage(
     config: ClassifierConfig, network: Path, features: Path, images: LabelledImages, out: Path
 ) -> Path:
-    """A `TransferClassifier` from features of `images`, which a run of `extract_stage` made with `network`.
+    """`ImageSvms` trained on features of `images`, which a run of `extract_stage` made with `network`.
 
     Raises `DataError` where the features are not of these images, of this network or of the layer, and for a class
     without positives or negatives; and what `draw_splits` raises.
@@ -128,18 +137,21 @@ def classifier_stage(
         bias = np.zeros(coefficients.shape[:2], np.float32)
         for index, split in enumerate(track(splits, f"SVMs on {config.layer}")):
             own = products[np.ix_(split.train, split.train)]
-            svms = train_svms(own, images.labels[split.train], images.class_names, config.c)
+            svms = train_image_svms(
+                own, images.labels[split.train], images.class_names, c=config.c, loss=config.loss
+            )
             coefficients[index][:, split.train] = svms.coefficients
             bias[index] = svms.bias
         del products
         weights = linear_weights(coefficients.reshape(-1, len(rows)), rows, norms)
-        TransferClassifier(
+        ImageSvms(
             dataset=images.dataset,
             features=kind,
             network=network,
             images=images_fingerprint(images.paths),
             class_names=images.class_names,
             c=config.c,
+            loss=config.loss,
             splits=tuple(splits) if config.splits else (),
             weights=weights.reshape(*bias.shape, -1),
             bias=bias,
@@ -213,7 +225,7 @@ def score_classifier(classifier: Path, features: Path, images: LabelledImages) -
     Raises `DataError` for features of another network, layer, view or size than the classifier's, and for images
     of another data set or, for Caltech101, other images.
     """
-    svms = TransferClassifier.load(classifier)
+    svms = ImageSvms.load(classifier)
     require_classes(classifier, svms, images)
     kind = _kind_of(features, svms.features.layer, images)
     if kind != svms.features:
@@ -241,7 +253,7 @@ def score_classifier(classifier: Path, features: Path, images: LabelledImages) -
     return AccuracyScore(AccuracyOutcome(right, labels))
 
 
-def require_classes(classifier: Path, svms: TransferClassifier, images: LabelledImages) -> None:
+def require_classes(classifier: Path, svms: ImageSvms, images: LabelledImages) -> None:
     """Raise `DataError` unless the classifier's classes are those of the images."""
     if images.dataset != svms.dataset or images.class_names != svms.class_names:
         raise DataError(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.stages.classify import (
     AccuracyScore,
     ClassifierConfig,

@@ -18,7 +18,7 @@ from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.features.store import layer_file
-from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.learning.pretrain import METRICS
 from sppnet_cli.network.backbones import is_own
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet

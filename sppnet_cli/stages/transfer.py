@@ -8,7 +8,7 @@ from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER, load_caltech101
 from sppnet_cli.data.images import find_images
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.learning.classifier import Dataset, TransferClassifier
+from sppnet_cli.learning.image_svm import Dataset, ImageSvms
 from sppnet_cli.stages.classify import (
     AccuracyScore,
     ClassifierConfig,
@@ -124,9 +124,9 @@ def score(ws: Workspace, classifier: Path, split: str) -> MapScore | AccuracySco
     return score_classifier(classifier, run, images)
 
 
-def prepare_score(ws: Workspace, classifier: Path) -> tuple[Workspace, TransferClassifier, ExtractConfig]:
+def prepare_score(ws: Workspace, classifier: Path) -> tuple[Workspace, ImageSvms, ExtractConfig]:
     """What `score` starts from: the workspace with data and network, the classifier, and its features."""
-    svms = TransferClassifier.load(classifier)
+    svms = ImageSvms.load(classifier)
     ws, dataset = choose_dataset(ws, None if ws.data else svms.dataset.lower())
     if dataset != svms.dataset:
         raise DataError(
