@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.runner import Measured, small_table
 from experiments.table3 import backbone_notes
 from sppnet_cli.cli import run
-from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.stages.columns import SWEEP, Column, layer_scores
 from sppnet_cli.stages.plan import Step, transfer_steps
 from sppnet_cli.stages.workspace import Workspace

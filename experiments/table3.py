@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from experiments.runner import Measured, experiment
 from sppnet_cli.cli import run
-from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.stages.columns import Column, layer_scores
 from sppnet_cli.stages.plan import Step, transfer_steps
 from sppnet_cli.stages.workspace import Workspace

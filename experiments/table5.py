@@ -13,7 +13,7 @@ from experiments import table3, table4
 from experiments.runner import Cell, Measured, experiment
 from experiments.table3 import backbone_notes
 from sppnet_cli.cli import run
-from sppnet_cli.learning.classifier import Dataset
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.stages.classify import AccuracyScore
 from sppnet_cli.stages.columns import layer_scores
 from sppnet_cli.stages.plan import Step

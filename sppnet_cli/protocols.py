@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 
 from sppnet_cli.errors import UsageError
 
+ImageLoss = Literal["hinge", "squared-hinge"]
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -37,6 +39,9 @@ class Protocol:
     # Box regression.  P: IoU >= .5, lambda of R-CNN (P is silent).  R: IoU > .5, lambda 4000.
     bbox_iou_inclusive: bool
     bbox_lambda: float
+    # SVMs on whole images, C = 1, one against the rest.  P cites LIBSVM: hinge loss, the bias not regularised.  R has
+    # no code for them; its detectors' liblinear has the squared hinge and a regularised bias as its default.
+    whole_image_loss: ImageLoss
 
     # Shared by P and R.
     negative_iou: float = 0.3
@@ -46,16 +51,31 @@ class Protocol:
     finetune_batch: int = 128
     finetune_positive_fraction: float = 0.25
     bbox_iou: float = 0.5
+    whole_image_c: float = 1.0
     feature_norm: float = 20.0  # R: mean L2 norm of the features after scaling
     svm_c: float = 1e-3
     svm_positive_weight: float = 2.0
     svm_bias: float = 10.0
+    svm_tolerance: float = 1e-3  # of the dual's projected gradients; liblinear's own default is .1
     svm_hard_score: float = -1.0001
     svm_evict_score: float = -1.2
     svm_retrain_after: int = 2000
     score_threshold: float = -1.5
     nms_iou: float = 0.3
     max_per_image: int = 100  # per class
+
+    # R-CNN's own numbers (its paper's section 2.3 and appendix C, its released code), under either protocol.
+    rcnn_background_iou: float = 0.0  # fine-tuning's negatives: [0, .5)
+    rcnn_bbox_iou: float = 0.6  # strictly above
+    rcnn_bbox_lambda: float = 1000.0
+    # Its solver divides the rate by 10 every 20,000 batches; its published VOC 2007 model is that of batch 70,000.
+    rcnn_finetune_schedule: tuple[tuple[float, int], ...] = (
+        (1e-3, 20_000),
+        (1e-4, 20_000),
+        (1e-5, 20_000),
+        (1e-6, 10_000),
+    )
+    rcnn_fc8_rate: float = 10.0  # times that of the other layers (`fc8_pascal`)
 
 
 PAPER = Protocol(
@@ -70,6 +90,7 @@ PAPER = Protocol(
     negative_iou_inclusive=True,
     bbox_iou_inclusive=True,
     bbox_lambda=1000.0,
+    whole_image_loss="hinge",
 )
 
 RELEASED = Protocol(
@@ -84,6 +105,7 @@ RELEASED = Protocol(
     negative_iou_inclusive=False,
     bbox_iou_inclusive=False,
     bbox_lambda=4000.0,
+    whole_image_loss="squared-hinge",
 )
 
 ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")

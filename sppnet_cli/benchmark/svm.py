@@ -17,12 +17,11 @@ from sklearn.svm import LinearSVC
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import machine
 from sppnet_cli.evaluation.timing import take_turns
-from sppnet_cli.learning.dual import solve
+from sppnet_cli.learning.image_svm import gram, linear_weights, train_image_svms
 from sppnet_cli.learning.rows import RowStore
-from sppnet_cli.learning.transfer import gram, linear_weights, train_svms
+from sppnet_cli.learning.solver import solve
 from sppnet_cli.protocols import PAPER
 
-_TOLERANCE = 1e-3  # as detectors are trained
 _DENSITY = 0.2  # of features after ReLU: the share that is not zero
 _SPREAD = 0.08  # of the kinds' centres, in deviations of the features around them
 _CLASSES = 20
@@ -83,7 +82,7 @@ def _detector(config: SvmSpeed, rng: np.random.Generator) -> dict[str, float]:
             c=PAPER.svm_c,
             positive_weight=PAPER.svm_positive_weight,
             bias=PAPER.svm_bias,
-            tolerance=_TOLERANCE,
+            tolerance=PAPER.svm_tolerance,
             seed=config.seed,
         )
 
@@ -93,7 +92,7 @@ def _detector(config: SvmSpeed, rng: np.random.Generator) -> dict[str, float]:
         dual=True,
         intercept_scaling=PAPER.svm_bias,
         class_weight={True: PAPER.svm_positive_weight, False: 1},
-        tol=_TOLERANCE,
+        tol=PAPER.svm_tolerance,
         random_state=config.seed,
     )
     seconds = _against(model, features, positive, ours, config)
@@ -110,7 +109,7 @@ def _transfer(config: SvmSpeed, rng: np.random.Generator) -> dict[str, float]:
 
     def ours() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         products, norms = gram(features)
-        duals = train_svms(products, labels, names, c=1.0)
+        duals = train_image_svms(products, labels, names, c=1.0, loss="squared-hinge")
         return linear_weights(duals.coefficients, features, norms), duals.bias
 
     normalised = features / np.linalg.norm(features, axis=1, keepdims=True)

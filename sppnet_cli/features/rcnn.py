@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet_cli.features.rules import MethodRules, rcnn_rules
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes
 from sppnet_cli.network.precision import Precision, converted, require
@@ -46,6 +47,11 @@ class RcnnWindows:
         self.trunk = fused(converted(self.network.trunk, self.dtype))
         self.protocol = protocol
         self.device = device
+
+    @property
+    def rules(self) -> MethodRules:
+        """R-CNN's rules under its protocol."""
+        return rcnn_rules(self.protocol)
 
     def prepare(self, image: NDArray[np.uint8]) -> PreprocessedImage:
         """The preprocessed image of an RGB image `(H, W, 3)` uint8."""

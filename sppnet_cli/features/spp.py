@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.features.rules import MethodRules, spp_rules
 from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
@@ -53,6 +54,11 @@ class SppWindows:
         self.scales = tuple(scales)
         self.levels = network.spec.levels
         self.device = device
+
+    @property
+    def rules(self) -> MethodRules:
+        """SPP-net's rules under its protocol."""
+        return spp_rules(self.protocol)
 
     def network_input(self, image: NDArray[np.uint8], scale: int) -> Tensor:
         """The image `(H, W, 3)` resized so that its short side is `scale`, preprocessed: `(1, 3, h, w)`."""

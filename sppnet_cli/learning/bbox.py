@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 from sppnet_cli.console import track
 from sppnet_cli.data.boxes import clip_boxes
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.features.rcnn import RcnnWindows
+from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.features.windows import ImageWindows, WindowSource
 from sppnet_cli.learning.ridge import Ridge, ridge_memory
-from sppnet_cli.protocols import Protocol
-
-_RCNN_IOU = 0.6  # R-CNN's own: strictly above
-_RCNN_LAMBDA = 1000.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class BoxRegressors:
 
 
 def encode(boxes: NDArray[np.floating], targets: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Deltas `(N, 4)` that take `boxes` to `targets`; here w = x2 - x1, without the +1 (R-CNN's code)."""
+    """Deltas `(N, 4)` that move `boxes` to `targets`; here w = x2 - x1, without the +1 (R-CNN's code)."""
     centre, extent = _centre_extent(boxes)
     target_centre, target_extent = _centre_extent(targets)
     shift = (target_centre - centre) / extent
@@ -51,30 +47,30 @@ def decode(boxes: NDArray[np.floating], deltas: NDArray[np.floating]) -> NDArray
     return np.concatenate([new_centre - new_half, new_centre + new_half], axis=1)
 
 
-def train_bbox(source: WindowSource, protocol: Protocol, scale: float, *, max_gib: float) -> BoxRegressors:
-    """Ridge regressors of all classes from windows that overlap the ground truth enough (`scale`: see `Svms`).
+def train_bbox(source: WindowSource, scale: float, *, max_gib: float) -> BoxRegressors:
+    """Ridge regressors of all classes, on features times `scale` (see `Svms`).
 
-    R-CNN keeps its own thresholds (IoU > .6, lambda 1000).  A class without samples regresses to no change.
-    Classes are fitted in groups that take at most `max_gib`, with a pass over the features for each group.
-    Raises `SppnetError` where a single class takes more.
+    The extractor's rules give the IoU that a window must have with its best object, and the ridge penalty.  A class
+    without samples leaves boxes as they are.  The classes are fitted in groups that take at most `max_gib`, with one
+    pass over the features per group.  Raises `SppnetError` if a single class takes more.
     """
-    samples = [_samples(source.windows(i), source, protocol) for i in track(range(len(source)), "samples")]
+    rules = source.extractor.rules
+    samples = [_samples(source.windows(i), rules) for i in track(range(len(source)), "samples")]
     names = source.dataset.class_names
     label = np.concatenate([part.labels for part in samples])
     deltas = np.concatenate([part.deltas for part in samples])
-    penalty = _RCNN_LAMBDA if isinstance(source.extractor, RcnnWindows) else protocol.bbox_lambda
     dimension = source.extractor.network.pooled_size
     weights = np.zeros((len(names), dimension, 4), dtype=np.float32)
     bias = np.zeros((len(names), 4), dtype=np.float32)
     for group in _groups(np.bincount(label, minlength=len(names)), dimension, names, max_gib):
-        ridges = {k: Ridge(deltas[label == k], dimension, penalty) for k in group}
+        ridges = {k: Ridge(deltas[label == k], dimension, rules.bbox_lambda) for k in group}
         for index, part in enumerate(track(samples, f"box regression of {len(group)} classes")):
-            own = np.isin(part.labels, group)
-            if not own.any():
+            in_group = np.isin(part.labels, group)
+            if not in_group.any():
                 continue
-            pooled = (source.pooled(index, part.rows[own]) * scale).half().cpu().numpy()
-            for k in np.unique(part.labels[own]):
-                ridges[k].add(pooled[part.labels[own] == k])
+            pooled = (source.pooled(index, part.rows[in_group]) * scale).half().cpu().numpy()
+            for k in np.unique(part.labels[in_group]):
+                ridges[k].add(pooled[part.labels[in_group] == k])
         for k in track(group, "ridge"):
             weights[k], bias[k] = ridges.pop(k).solve()
     return BoxRegressors(weights, bias, scale)
@@ -83,21 +79,21 @@ def train_bbox(source: WindowSource, protocol: Protocol, scale: float, *, max_gi
 def _groups(
     counts: NDArray[np.int64], dimension: int, names: Sequence[str], max_gib: float
 ) -> list[list[int]]:
-    """Classes that have samples, in groups whose ridges fit into the bound while one of them is solved."""
+    """The classes that have samples, in groups whose ridges fit into the bound even while one of them is solved."""
     groups: list[list[int]] = []
     held = solving = 0
     for k, count in enumerate(counts.tolist()):
         if not count:
             continue
-        own, peak = ridge_memory(count, dimension)
+        gathered, peak = ridge_memory(count, dimension)
         if peak > max_gib * 2**30:
-            needed = f"box regression of {names[k]} takes {peak / 2**30:.1f} GiB of {max_gib:g}"
+            needed = f"box regression of {names[k]} takes {peak / 2**30:.1f} GiB, more than {max_gib:g}"
             raise SppnetError(f"{needed}; allow more with --max-memory")
-        if not groups or held + own + max(solving, peak - own) > max_gib * 2**30:
+        if not groups or held + gathered + max(solving, peak - gathered) > max_gib * 2**30:
             groups.append([])
             held = solving = 0
         groups[-1].append(k)
-        held, solving = held + own, max(solving, peak - own)
+        held, solving = held + gathered, max(solving, peak - gathered)
     return groups
 
 
@@ -109,18 +105,13 @@ class _Samples(NamedTuple):
     deltas: NDArray[np.float64]  # (n, 4)
 
 
-def _samples(windows: ImageWindows, source: WindowSource, protocol: Protocol) -> _Samples:
+def _samples(windows: ImageWindows, rules: MethodRules) -> _Samples:
     if not windows.iou.shape[1]:
         return _Samples(np.empty(0, np.intp), np.empty(0, np.int64), np.empty((0, 4)))
     best = windows.iou.argmax(axis=1)
     overlap = windows.iou.max(axis=1)
-    if isinstance(source.extractor, RcnnWindows):
-        enough = overlap > _RCNN_IOU
-    elif protocol.bbox_iou_inclusive:
-        enough = overlap >= protocol.bbox_iou
-    else:
-        enough = overlap > protocol.bbox_iou
-    # A box of one pixel's width has no extent to take the logarithm of.
+    enough = overlap >= rules.bbox_iou if rules.bbox_iou_inclusive else overlap > rules.bbox_iou
+    # A box one pixel wide or high has the extent 0, which has no logarithm.
     extent = windows.boxes[:, 2:] - windows.boxes[:, :2]
     target = (windows.truth.boxes[:, 2:] - windows.truth.boxes[:, :2])[best]
     rows = np.flatnonzero(enough & (extent > 0).all(axis=1) & (target > 0).all(axis=1))

@@ -1,4 +1,4 @@
-"""What a training run leaves after each epoch, whole or not at all."""
+"""Checkpoints of a training run: the old one stays until the new one is completely written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +18,18 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     with atomic_path(path) as temporary:
         try:
             torch.save(dict(state), temporary)
-        except RuntimeError:  # how torch tells of a failed write
+        except RuntimeError:  # what torch raises for a failed write
             raise OSError("the write failed: is the disk full?") from None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU; None where there is nothing.  Raises `DataError` where it is broken."""
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any] | None:
+    """What `save_checkpoint` wrote, on the CPU, or None if there is no file.  Raises `DataError` if it is broken.
+
+    With `mmap` the tensors are mapped from the file and read only when used.
+    """
     if not path.is_file():
         return None
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
     except Exception:  # noqa: BLE001 - the unpickler raises anything on what is broken
         raise DataError(f"{path}: broken checkpoint; remove it to start over") from None

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from sppnet_cli.console import status, track
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.network.sppnet import Head
@@ -178,9 +177,8 @@ def _choice(
     else:
         overlap = windows.iou.max(axis=1)
         labels = windows.truth.labels[windows.iou.argmax(axis=1)] + 1
-    lowest = 0.0 if isinstance(source.extractor, RcnnWindows) else protocol.finetune_negative_iou
     positive = overlap >= protocol.finetune_positive_iou
-    return positive, ~positive & (overlap >= lowest), labels
+    return positive, ~positive & (overlap >= source.extractor.rules.background_iou), labels
 
 
 def _step(

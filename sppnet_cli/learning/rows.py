@@ -1,4 +1,8 @@
-"""One store of feature rows, in 16 bits and without their zeros, that the SVMs of all classes share."""
+"""The examples of all classes' SVMs: one shared store of feature rows, in 16 bits and without their zeros.
+
+A packed row is a mask with one bit per number, set where the number is not zero, followed by the numbers that are not
+zero as halves.  It takes D / 8 bytes and 2 for each non-zero: less than 2 per number unless 94% of them are non-zero.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -7,21 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.learning.packed import mask_words, pack
 
-_MOST_ROWS = 1 << 26  # slots; short rows would want an index larger than themselves
+_WORD = 16  # bits of the mask per uint16
+_MOST_ROWS = 1 << 26  # slots; the index of very short rows would be larger than the rows
 
 
 class RowsFull(SppnetError):
     """Rows do not fit into the store's bound."""
 
 
-class RowStore:
-    """Packed rows (`learning.packed`) that live as long as a class refers to them.
+def mask_words(dimension: int) -> int:
+    """How many uint16 the mask of a row `(D,)` takes."""
+    return -(-dimension // _WORD)
 
-    Row `slot` is `words[start[slot] : stop[slot]]`, of which the first `mask` are its mask.  The whole bound is
-    reserved at once but costs memory only as rows fill it, so that growing never copies.  Rows come one behind the
-    other; when the end is reached, those that live are moved together.  Slots stay what they are.
+
+def pack(row: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The packed form of a row `(D,)`: `mask_words(D)` words of mask, then the bits of its non-zero halves."""
+    halves = row.astype(np.float16).view(np.uint16)
+    present = (halves & 0x7FFF) != 0  # minus zero is zero
+    mask = np.zeros(2 * mask_words(len(row)), dtype=np.uint8)
+    bits = np.packbits(present, bitorder="little")
+    mask[: len(bits)] = bits
+    return np.concatenate([mask.view(np.uint16), halves[present]])
+
+
+class RowStore:
+    """Packed rows, each kept as long as a class refers to it.
+
+    Row `slot` is `words[start[slot] : stop[slot]]`; its first `mask` words are the mask.  The whole bound is reserved
+    at once but takes memory only as rows fill it, so the store grows without copying.  New rows go behind the last one;
+    at the end of the store the rows still in use are moved together.  A row's slot never changes.
     """
 
     def __init__(self, dimension: int, max_gib: float) -> None:
@@ -42,9 +61,9 @@ class RowStore:
         return self._used - len(self._free)
 
     def add(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Slots `(n,)` of new rows `(n, D)`, which nobody refers to yet.
+        """Store rows `(n, D)` and return their slots `(n,)`, to which no class refers yet.
 
-        Raises `RowsFull`, and stays as it was, when they do not fit into the bound.
+        Raises `RowsFull`, and leaves the store unchanged, when they do not fit into the bound.
         """
         rows = [pack(row) for row in features]
         needed = sum(map(len, rows))
@@ -69,16 +88,16 @@ class RowStore:
         self._references[slots] += 1
 
     def release(self, slots: NDArray[np.int64]) -> None:
-        """Count one reference less; rows without any make room for others."""
+        """Count one reference less to each slot; a row without references makes room for others."""
         self._references[slots] -= 1
         gone = slots[self._references[slots] == 0]
         self.stop[gone] = self.start[gone]
         self._free.extend(gone.tolist())
 
     def _move_together(self) -> None:
-        living = np.flatnonzero(self.stop[: self._used] > self.start[: self._used])
+        used = np.flatnonzero(self.stop[: self._used] > self.start[: self._used])
         end = 0
-        for slot in living[np.argsort(self.start[living])]:
+        for slot in used[np.argsort(self.start[used])]:
             start, stop = self.start[slot], self.stop[slot]
             self.words[end : end + stop - start] = self.words[start:stop]
             self.start[slot], self.stop[slot] = end, end + stop - start
@@ -86,7 +105,7 @@ class RowStore:
         self._end = end
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All rows and references, for `restored`: views, to be used before the store changes."""
+        """All rows and references, for `restored`: views, valid until the store changes."""
         self._move_together()
         used = self._used
         return {
@@ -100,7 +119,7 @@ class RowStore:
 
     @classmethod
     def restored(cls, dimension: int, max_gib: float, state: Mapping[str, NDArray[Any]]) -> Self:
-        """The store whose `state` it was.  Raises `RowsFull` where the bound is lower now."""
+        """The store that `state` describes.  Raises `RowsFull` if its rows do not fit into `max_gib`."""
         store = cls(dimension, max_gib)
         store._used, store._end = len(state["start"]), len(state["words"])
         if store._end > len(store.words) or store._used > len(store.start):

@@ -1,4 +1,4 @@
-"""What lets a detector pass its fc layers by in part: a guess at what windows show, and the axes of its fc layers."""
+"""What lets a fast detector skip part of its fc layers: a linear guess at a window's class, and fc weights of low rank."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sppnet_cli.console import track
 from sppnet_cli.features.layers import Layer
-from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.low_rank import Axes, principal_axes
@@ -18,25 +17,25 @@ from sppnet_cli.protocols import Protocol
 
 _SAMPLES = 6000
 _IMAGES = 200
-_OBJECT, _PART = 0.5, 0.1  # IoU of windows that show an object, and a part of one
-_PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # parts of the mean squared norm of a sample
-_HELD_OUT = 5  # of so many images one chooses the penalty
+_OBJECT, _PART = 0.5, 0.1  # lowest IoU of windows that show an object, and a part of one
+_PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # times the mean squared norm of a sample
+_HELD_OUT = 5  # one of this many images is held out to choose the penalty
 
 
 class Shortcuts(NamedTuple):
-    """What a detector needs to pass its fc layers by in part."""
+    """What a detector needs to skip part of its fc layers."""
 
     cascade: (
         Svms | None
-    )  # guesses what a window shows; None for R-CNN, whose time does not go into the fc layers
-    axes: dict[str, Axes]  # of fc6, and of fc7 where the detector is on fc7
+    )  # guesses from a pooled vector which classes a window shows; None if the method has no use for it
+    axes: dict[str, Axes]  # principal axes of fc6's outputs, and of fc7's for a detector on fc7
 
 
 def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int) -> Shortcuts:
     """Shortcuts for a detector on `layer`, fc6 or fc7.
 
-    At most 6,000 windows of at most 200 random images are learnt from: of each image a third that overlap an object by
-    half, a third that overlap one less, the rest at random.
+    They are learnt from at most 6,000 windows of at most 200 random images.  A third of an image's windows overlap an
+    object by IoU .5 or more, a third by .1 to .5, and the rest are drawn from all its windows.
     """
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_IMAGES])
@@ -44,7 +43,7 @@ def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, s
     samples = [_samples(source, index, count, rng) for index in track(images.tolist(), "shortcuts")]
     vectors = np.concatenate([each.vectors for each in samples])
     axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))
-    if isinstance(source.extractor, RcnnWindows):
+    if not source.extractor.rules.cascade:
         return Shortcuts(None, axes)
     shown = np.concatenate([each.shown for each in samples])
     image = np.repeat(np.arange(len(samples)), [len(each.shown) for each in samples])
@@ -54,9 +53,10 @@ def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, s
 def train_cascade(
     vectors: NDArray[np.float32], shown: NDArray[np.bool_], image: NDArray[np.intp], protocol: Protocol
 ) -> Svms:
-    """Ridge regression from pooled vectors `(N, D)`, which are changed, to the classes `(N, K)` that they show.
+    """Ridge regression from pooled vectors `(N, D)` to the classes `(N, K)` that their windows show.
 
-    The penalty is the one that predicts held-out images best; `image` `(N,)` numbers those that the vectors are of.
+    `vectors` is overwritten.  `image` `(N,)` is the number of each vector's image; the penalty is the one with the
+    least error on images held out.
     """
     norm = float(np.linalg.norm(vectors, axis=1).mean())
     scale = protocol.feature_norm / norm if norm > 0 else 1.0
@@ -105,7 +105,7 @@ def _samples(source: WindowSource, index: int, count: int, rng: np.random.Genera
 def _ridge(
     gram: NDArray[np.float64], targets: NDArray[np.float64], held_out: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Multipliers `(N, K)` of the samples, by the penalty that errs least on those held out."""
+    """Multipliers `(N, K)` of the samples, with the penalty that has the least error on those held out."""
     unit = np.trace(gram) / max(len(gram), 1) or 1.0
     fitted = ~held_out
     errors = []

@@ -1,9 +1,16 @@
-"""One linear SVM per class on window features, with one pass of hard negative mining (R-CNN's)."""
+"""One linear SVM per class on window features, trained in one pass of hard negative mining (released code, R-CNN).
 
+`train_svms` is the pass.  `negatives.py` says which windows are negatives of a class, `rows.py` stores the examples,
+`solver.py` trains a class.
+"""
+
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,31 +20,174 @@ from sppnet_cli.console import track, warn
 from sppnet_cli.errors import DataError
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.learning.dual import score_rows, solve
-from sppnet_cli.learning.mining import Examples, Mining
+from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.rows import RowsFull, RowStore
+from sppnet_cli.learning.solver import score_rows, solve
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import CHECKPOINT
 
-_TOLERANCE = 1e-3  # of the dual's projected gradients; LinearSVC's scores to 2e-4
+SAVE_SECONDS = 600
 _NORM_IMAGES = _NORM_WINDOWS = 200
-_SAVE_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Svms:
-    """Linear classifiers on scaled features: `scores = scale * features @ weights.T + bias`."""
+    """Linear SVMs of K classes on scaled features: `scores = scale * features @ weights.T + bias`."""
 
     weights: NDArray[np.float32]  # (K, D)
     bias: NDArray[np.float32]  # (K,)
     scale: float  # brings the mean norm of the features to the protocol's 20
 
 
-def feature_scale(source: WindowSource, layer: Layer, norm: float, seed: int) -> float:
-    """`norm` over the mean L2 norm of the layer's features: 200 random images x 200 random windows (R).
+@dataclass
+class ClassExamples:
+    """The examples of one class, as slots of the shared store, and the SVM last trained on them."""
 
-    Raises `DataError` for features that are not finite.
+    slots: NDArray[np.int64]  # (n,), the positives first
+    alpha: NDArray[np.float64]  # (n,) multipliers
+    positives: int
+    weights: NDArray[np.float32]  # (D,)
+    offset: float = 0.0
+    added: int = 0  # negatives since the last training
+
+    def add(self, slots: NDArray[np.int64]) -> None:
+        """Add negatives."""
+        self.slots = np.concatenate([self.slots, slots])
+        self.alpha = np.concatenate([self.alpha, np.zeros(len(slots))])
+        self.added += len(slots)
+
+
+@dataclass
+class Mining:
+    """The state of the pass after the first `done` images: what a checkpoint holds."""
+
+    scale: float  # of the features
+    store: RowStore
+    classes: list[ClassExamples]
+    done: int = 0
+
+
+def train_svms(
+    source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int, max_gib: float, folder: Path
+) -> Svms:
+    """Train the SVMs of all classes of `source`, whose windows must include the ground truth.
+
+    The positives of a class are its ground-truth windows, difficult ones included.  Its first negatives are those of
+    the first image; every further image adds the negatives that score above the protocol's threshold.  A class is
+    trained again after more than 2,000 additions and after the last image; each training then drops the negatives that
+    have become easy.  A class without positives gets a bias of minus infinity: it never fires.
+
+    The rows take at most `max_gib`.  When they fill it, all classes are trained early to drop easy negatives; if that
+    does not make enough room, `RowsFull` is raised.  Every ten minutes the state, rows included, is saved in `folder`,
+    and a later call continues from it to the same bytes.  Raises `DataError` if no image has an object, for features
+    that are not finite and for a broken checkpoint.
+    """
+    checkpoint = folder / CHECKPOINT
+    mining = _load(checkpoint, max_gib) or _start(source, layer, protocol, seed, max_gib)
+    classes = [examples for examples in mining.classes if examples.positives]
+    last = len(source) - 1
+    saved, full = monotonic(), False
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+
+        def train(group: Iterable[ClassExamples]) -> None:
+            for easy in threads.map(lambda one: _train(mining.store, one, protocol, seed), group):
+                mining.store.release(
+                    easy
+                )  # in a fixed order, so that slots are reused alike on any number of threads
+
+        for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}"):
+            if monotonic() - saved > SAVE_SECONDS:
+                _save(mining, checkpoint)
+                saved = monotonic()
+            rows, hard = _hard_negatives(source, layer, protocol, mining, index)
+            try:
+                slots = mining.store.add(rows)
+            except RowsFull:
+                if not full:
+                    warn(f"the SVM rows fill {max_gib:g} GiB: classes are trained early (see --max-memory)")
+                full = True
+                train([examples for examples in classes if examples.added])
+                slots = mining.store.add(rows)
+            for examples, of_class in zip(mining.classes, hard.T, strict=True):
+                mining.store.retain(slots[of_class])
+                examples.add(slots[of_class])
+            train([one for one in classes if index in (0, last) or one.added > protocol.svm_retrain_after])
+            mining.done = index + 1
+
+    if checkpoint.is_file():  # training took long, and the rest of the stage may still be interrupted
+        _save(mining, checkpoint)
+    bias = [examples.offset if examples.positives else -np.inf for examples in mining.classes]
+    weights = np.stack([examples.weights for examples in mining.classes])
+    return Svms(weights, np.array(bias, dtype=np.float32), mining.scale)
+
+
+def _start(source: WindowSource, layer: Layer, protocol: Protocol, seed: int, max_gib: float) -> Mining:
+    """Store the positives of all classes: the features of every ground-truth window."""
+    scale = feature_scale(source, layer, protocol.feature_norm, seed)
+    store, slots, labels = None, [], []
+    for index in track(range(len(source)), "positives"):
+        windows = source.windows(index)
+        if windows.n_truth:
+            rows = _features(source, layer, scale, index, np.arange(windows.n_truth))
+            store = store or RowStore(rows.shape[1], max_gib)
+            slots.append(store.add(rows))
+            store.retain(slots[-1])
+            labels.append(windows.truth.labels)
+    if store is None:
+        raise DataError(
+            f"{source.dataset.root}: no object in the training images; take more of them (--limit)"
+        )
+    slot, label = np.concatenate(slots), np.concatenate(labels)
+    classes = []
+    for k in range(len(source.dataset.class_names)):
+        positives = slot[label == k]
+        weights = np.zeros(store.dimension, dtype=np.float32)
+        classes.append(ClassExamples(positives, np.zeros(len(positives)), len(positives), weights))
+    return Mining(scale, store, classes)
+
+
+def _hard_negatives(
+    source: WindowSource, layer: Layer, protocol: Protocol, mining: Mining, index: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The rows `(n, D)` of an image that are hard negatives of some class, and of which `(n, K)`."""
+    rows = _features(source, layer, mining.scale, index)
+    hard = negatives(source.windows(index), len(mining.classes), source.extractor)
+    hard &= [examples.positives > 0 for examples in mining.classes]
+    if index > 0:  # before the first training every negative counts as hard
+        weights = np.stack([examples.weights for examples in mining.classes])
+        offsets = [examples.offset for examples in mining.classes]
+        hard &= rows @ weights.T + offsets > protocol.svm_hard_score
+    of_any = hard.any(axis=1)
+    return rows[of_any], hard[of_any]
+
+
+def _train(store: RowStore, examples: ClassExamples, protocol: Protocol, seed: int) -> NDArray[np.int64]:
+    """Train one class and drop its easy negatives; returns their slots, for the caller to release."""
+    positive = np.arange(len(examples.slots)) < examples.positives
+    examples.weights, examples.offset = solve(
+        store,
+        examples.slots,
+        positive,
+        examples.alpha,
+        c=protocol.svm_c,
+        positive_weight=protocol.svm_positive_weight,
+        bias=protocol.svm_bias,
+        tolerance=protocol.svm_tolerance,
+        seed=seed,
+    )
+    scores = score_rows(store, examples.slots, examples.weights, examples.offset)
+    keep = positive | (scores >= protocol.svm_evict_score)
+    easy = examples.slots[~keep]
+    examples.slots, examples.alpha, examples.added = examples.slots[keep], examples.alpha[keep], 0
+    return easy
+
+
+def feature_scale(source: WindowSource, layer: Layer, norm: float, seed: int) -> float:
+    """`norm` over the mean L2 norm of the layer's features, of 200 random windows in each of 200 random images.
+
+    Source: the released code, with norm 20.  Raises `DataError` for features that are not finite.
     """
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_NORM_IMAGES])
@@ -52,129 +202,35 @@ def feature_scale(source: WindowSource, layer: Layer, norm: float, seed: int) ->
     return norm * sum(map(len, norms)) / total if total > 0 else 1.0
 
 
-def train_svms(
-    source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int, max_gib: float, folder: Path
-) -> Svms:
-    """Train the SVMs of all classes of `source` (whose windows include the ground truth).
-
-    Positives are a class's ground-truth windows, difficult ones included.  Negatives start as the first image's;
-    each following image adds those scoring above the protocol's threshold; a class is trained anew after more
-    than 2,000 additions and after the last image, and then drops its easy ones.  A class without positives never
-    fires: its bias is minus infinity.
-
-    The rows take at most `max_gib`.  At that bound, and only there, all classes are trained early, which drops
-    easy negatives; where that makes too little room, `RowsFull` is raised.  Every ten minutes the state is saved in
-    `folder`, rows and all, and a later call goes on from there to the same bytes.  Raises `DataError` where no
-    image has an object and for features that are not finite.
-    """
-    checkpoint = folder / CHECKPOINT
-    mining = Mining.load(checkpoint, max_gib) or _begin(source, layer, protocol, seed, max_gib)
-    store, classes = mining.store, mining.classes
-    trainable = [k for k, examples in enumerate(classes) if examples.positives]
-    last = len(source) - 1
-    saved, early = monotonic(), False
-
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-
-        def train(group: list[int]) -> None:
-            # Release in a fixed order, so that slots are reused alike however the threads ran.
-            for evicted in threads.map(lambda k: _train(store, classes[k], protocol, seed), group):
-                store.release(evicted)
-
-        for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}"):
-            if monotonic() - saved > _SAVE_SECONDS:
-                mining.save(checkpoint)
-                saved = monotonic()
-            rows, hard = _hard_negatives(source, layer, mining, protocol, index)
-            try:
-                _collect(mining, rows, hard)
-            except RowsFull:
-                if not early:
-                    warn(f"the SVM rows fill {max_gib:g} GiB: classes are trained early (see --max-memory)")
-                early = True
-                train([k for k in trainable if classes[k].added])
-                _collect(mining, rows, hard)
-            limit = protocol.svm_retrain_after
-            train([k for k in trainable if index in (0, last) or classes[k].added > limit])
-            mining.done = index + 1
-
-    if checkpoint.is_file():  # a long training: what follows may be cut off, too
-        mining.save(checkpoint)
-    weights = np.stack([examples.weights for examples in classes])
-    bias = [examples.offset if examples.positives else -np.inf for examples in classes]
-    return Svms(weights, np.array(bias, dtype=np.float32), mining.scale)
-
-
 def _features(
     source: WindowSource, layer: Layer, scale: float, index: int, rows: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
     return (layer(source.pooled(index, rows)) * scale).cpu().numpy()
 
 
-def _begin(source: WindowSource, layer: Layer, protocol: Protocol, seed: int, max_gib: float) -> Mining:
-    """The positives of all classes."""
-    scale = feature_scale(source, layer, protocol.feature_norm, seed)
-    store, slots, labels = None, [], []
-    for index in track(range(len(source)), "positives"):
-        windows = source.windows(index)
-        if windows.n_truth:
-            rows = _features(source, layer, scale, index, np.arange(windows.n_truth))
-            store = RowStore(rows.shape[1], max_gib) if store is None else store
-            slots.append(store.add(rows))
-            store.retain(slots[-1])
-            labels.append(windows.truth.labels)
-    if store is None:
-        raise DataError(
-            f"{source.dataset.root}: no object in the training images; take more of them (--limit)"
-        )
-    slot, label = np.concatenate(slots), np.concatenate(labels)
-    classes = []
-    for k in range(len(source.dataset.class_names)):
-        own = slot[label == k]
-        weights = np.zeros(store.dimension, dtype=np.float32)
-        classes.append(Examples(own, np.zeros(len(own)), len(own), weights))
-    return Mining(scale, store, classes)
+def _save(mining: Mining, path: Path) -> None:
+    state = {
+        "scale": mining.scale,
+        "done": mining.done,
+        "dimension": mining.store.dimension,
+        "store": _to_tensors(mining.store.state()),
+        "classes": [_to_tensors(vars(examples)) for examples in mining.classes],
+    }
+    save_checkpoint(path, state)
 
 
-def _hard_negatives(
-    source: WindowSource, layer: Layer, mining: Mining, protocol: Protocol, index: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Rows `(n, D)` of an image that are to be added to some class, and to which `(n, K)`."""
-    rows = _features(source, layer, mining.scale, index)
-    hard = negatives(source.windows(index), len(mining.classes), source.extractor)
-    hard &= [examples.positives > 0 for examples in mining.classes]
-    if index > 0:
-        weights = np.stack([examples.weights for examples in mining.classes])
-        offsets = [examples.offset for examples in mining.classes]
-        hard &= rows @ weights.T + offsets > protocol.svm_hard_score
-    wanted = hard.any(axis=1)
-    return rows[wanted], hard[wanted]
+def _load(path: Path, max_gib: float) -> Mining | None:
+    state = load_checkpoint(path, mmap=True)  # the rows go straight from the file into the store
+    if state is None:
+        return None
+    store = RowStore.restored(state["dimension"], max_gib, _to_arrays(state["store"]))
+    classes = [ClassExamples(**_to_arrays(fields)) for fields in deepcopy(state["classes"])]
+    return Mining(state["scale"], store, classes, state["done"])
 
 
-def _collect(mining: Mining, rows: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
-    slots = mining.store.add(rows)
-    for k, examples in enumerate(mining.classes):
-        own = slots[hard[:, k]]
-        mining.store.retain(own)
-        examples.add(own)
+def _to_tensors(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in fields.items()}
 
 
-def _train(store: RowStore, examples: Examples, protocol: Protocol, seed: int) -> NDArray[np.int64]:
-    """Train one class and evict its easy negatives; returns their slots, still to be released."""
-    positive = np.arange(len(examples.slots)) < examples.positives
-    examples.weights, examples.offset = solve(
-        store,
-        examples.slots,
-        positive,
-        examples.alpha,
-        c=protocol.svm_c,
-        positive_weight=protocol.svm_positive_weight,
-        bias=protocol.svm_bias,
-        tolerance=_TOLERANCE,
-        seed=seed,
-    )
-    scores = score_rows(store, examples.slots, examples.weights, examples.offset)
-    keep = positive | (scores >= protocol.svm_evict_score)
-    evicted = examples.slots[~keep]
-    examples.slots, examples.alpha, examples.added = examples.slots[keep], examples.alpha[keep], 0
-    return evicted
+def _to_arrays(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}

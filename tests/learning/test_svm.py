@@ -138,11 +138,11 @@ def mined(source, scale, protocol, limit, iou_of):
     [(PAPER, 0, 10), (PAPER, 1, 5), (PAPER, 2, 2000), (RELEASED, 3, 10), (RELEASED, 4, 2000)],
     ids=lambda v: getattr(v, "name", str(v)),
 )
-def test_mining_agrees_with_a_literal_one(
-    source_of, windows_of, iou_of, mine, record, monkeypatch, protocol, seed, limit
-):
-    monkeypatch.setattr(svm, "_TOLERANCE", 1e-5)  # selections are compared exactly
-    source = random_source(source_of, windows_of, seed, replace(protocol, svm_retrain_after=limit))
+def test_mining_agrees_with_a_literal_one(source_of, windows_of, iou_of, mine, record, protocol, seed, limit):
+    exact = replace(
+        protocol, svm_retrain_after=limit, svm_tolerance=1e-5
+    )  # the selections are compared exactly
+    source = random_source(source_of, windows_of, seed, exact)
     trained = mine(source, source.extractor.protocol)
     mean_norm = np.mean([np.linalg.norm(row) for rows in source.features for row in rows])
     assert trained.scale == pytest.approx(20 / mean_norm, rel=1e-6)
@@ -324,7 +324,7 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(source_of, windows_of, mine, mo
     source = random_source(source_of, windows_of, 0, protocol, dimension=70)
     whole = mine(source, protocol, seed=3)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(svm, "_SAVE_SECONDS", -1)  # at every image
+    monkeypatch.setattr(svm, "SAVE_SECONDS", -1)  # at every image
     for cut in cuts:
         cut_off(monkeypatch, cut)
         with pytest.raises(KeyboardInterrupt):
@@ -345,7 +345,7 @@ def test_the_state_is_not_saved_all_the_time(source_of, windows_of, mine, monkey
     with pytest.raises(KeyboardInterrupt):
         mine(random_source(source_of, windows_of, 0, PAPER))
     assert not list(tmp_path.iterdir())
-    assert svm._SAVE_SECONDS == 600
+    assert svm.SAVE_SECONDS == 600
 
 
 def test_a_broken_checkpoint(source_of, windows_of, mine, tmp_path):

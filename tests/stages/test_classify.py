@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.svm import LinearSVC
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVC, LinearSVC
 
 from sppnet_cli.data.splits import caltech_splits
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.outcomes import AccuracyOutcome, MapOutcome
-from sppnet_cli.learning.classifier import TransferClassifier
+from sppnet_cli.learning.image_svm import ImageSvms
 from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.classify import (
     AccuracyScore,
@@ -88,15 +89,22 @@ def test_the_images_of_caltech(caltech):
         assert path.parent.name == caltech.class_names[label]
 
 
-def test_voc_from_features_to_map(tiny_data, voc, features_of, network, tmp_path):
+@pytest.mark.parametrize("loss", ["hinge", "squared-hinge"])
+def test_voc_from_features_to_map(tiny_data, voc, features_of, network, tmp_path, loss):
     run = features_of(voc)
-    folder = classifier_stage(ClassifierConfig("fc7"), network, run, voc, tmp_path / "classifier")
-    svms = TransferClassifier.load(folder)
+    config = ClassifierConfig("fc7", loss=loss)
+    folder = classifier_stage(config, network, run, voc, tmp_path / "classifier")
+    svms = ImageSvms.load(folder)
+    assert svms.loss == loss
     assert (svms.dataset, svms.class_names, svms.splits) == ("VOC", voc.class_names, ())
     assert svms.network == network.absolute()
     k = 4
     rows = voc.labels[:, k] != 0
-    reference = LinearSVC(C=1, tol=1e-8, max_iter=100_000).fit(rows_of(run)[rows], voc.labels[rows, k])
+    if loss == "hinge":
+        reference = SVC(kernel="linear", tol=1e-6)
+    else:
+        reference = LinearSVC(C=1, tol=1e-8, max_iter=100_000)
+    reference.fit(rows_of(run)[rows], voc.labels[rows, k])
     np.testing.assert_allclose(svms.weights[0, k], reference.coef_[0], atol=1e-3)
     np.testing.assert_allclose(svms.bias[0, k], reference.intercept_[0], atol=1e-3)
 
@@ -119,7 +127,7 @@ def test_caltech_from_features_to_accuracy(caltech, features_of, network, tmp_pa
     run = features_of(caltech, noise=0.8)
     config = ClassifierConfig("fc7", SPLITS)
     folder = classifier_stage(config, network, run, caltech, tmp_path / "classifier")
-    svms = TransferClassifier.load(folder)
+    svms = ImageSvms.load(folder)
     labels = caltech.labels.argmax(axis=1)
     assert svms.weights.shape == (3, 12, 12)
 
@@ -128,8 +136,9 @@ def test_caltech_from_features_to_accuracy(caltech, features_of, network, tmp_pa
     right = np.full((3, len(labels)), -1)
     x = rows_of(run)
     for s, (train, test) in enumerate(caltech_splits(labels, caltech.class_names, 3, 2, 1)):
-        reference = LinearSVC(C=1, tol=1e-8, max_iter=100_000).fit(x[train], labels[train])
-        np.testing.assert_allclose(svms.weights[s], reference.coef_, atol=1e-3)
+        reference = OneVsRestClassifier(SVC(kernel="linear", tol=1e-6)).fit(x[train], labels[train])
+        weights = [of_class.coef_[0] for of_class in reference.estimators_]
+        np.testing.assert_allclose(svms.weights[s], weights, atol=1e-3)
         right[s, test] = reference.predict(x[test]) == labels[test]
     np.testing.assert_array_equal(score.outcome.right, right)
     np.testing.assert_array_equal(score.outcome.labels, labels)

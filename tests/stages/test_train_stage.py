@@ -46,7 +46,7 @@ def test_svms_that_were_cut_off_end_with_the_same_bytes(train, monkeypatch, tmp_
         return negatives(windows, *rest)
 
     monkeypatch.setattr(svm, "negatives", cut_off)
-    monkeypatch.setattr(svm, "_SAVE_SECONDS", -1)
+    monkeypatch.setattr(svm, "SAVE_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
         train()
     assert (tmp_path / "run.partial" / CHECKPOINT).is_file()
