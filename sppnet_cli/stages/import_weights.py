@@ -1,14 +1,14 @@
 """Stage: a network from a Caffe model."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sppnet_cli.atomic import write_json
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.network.caffe_zf import find_kind, network_of_layers
 from sppnet_cli.network.caffemodel import read_caffemodel
-from sppnet_cli.network.weights import save_network
-from sppnet_cli.runs import fingerprint, run_stage
+from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, save_network
 
 _IMPORT_FILE = "import.json"
 
@@ -29,21 +29,22 @@ class Imported:
     left_out: tuple[str, ...]  # layers with weights that the network does not have
 
 
-def import_stage(config: ImportConfig, weights: Path, out: Path) -> Path:
+def import_network(config: ImportConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
     """`network.json` and `network.safetensors` with the weights of a .caffemodel (see `network.caffe_zf`).
 
     Raises `DataError` for a file that cannot be read or does not fit.
     """
+    weights = inputs["weights"]
     layers = read_caffemodel(weights)
     kind = config.kind or find_kind(layers)
+    network, left_out = network_of_layers(layers, kind, weights, dropout_scaling=config.dropout_scaling)
+    save_network(network, folder)
+    write_json(folder / _IMPORT_FILE, asdict(Imported(kind, tuple(left_out))))
 
-    def build(folder: Path) -> None:
-        network, left_out = network_of_layers(layers, kind, weights, dropout_scaling=config.dropout_scaling)
-        save_network(network, folder)
-        write_json(folder / _IMPORT_FILE, asdict(Imported(kind, tuple(left_out))))
 
-    config = replace(config, kind=kind)
-    return run_stage(out, "import-weights", config, {"weights": fingerprint(weights)}, build)
+def import_cost(weights: Path) -> Cost:
+    """Seconds."""
+    return Cost(2.0, {SPEC_FILE: 150, WEIGHTS_FILE: weights.stat().st_size, _IMPORT_FILE: 200})
 
 
 def read_import(run: Path) -> Imported:

@@ -1,5 +1,6 @@
 """Stage: detections in image files, with annotated pictures."""
 
+import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -10,78 +11,114 @@ import numpy as np
 import pandas as pd
 
 from sppnet_cli.atomic import atomic_path
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
-from sppnet_cli.data.images import image_files, require_apart, write_image
+from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import image_seed, read_and_propose, start_worker
-from sppnet_cli.detection.detector import Detection, Detector
+from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
-from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.detection.fast import FastOptions
+from sppnet_cli.errors import DataError
+from sppnet_cli.network.precision import Precision
+from sppnet_cli.network.sppnet import NetworkSpec
+from sppnet_cli.stages import cost
 from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame
+
+PHOTOS_FILE = "photos.csv"
 
 
 @dataclass(frozen=True)
 class PhotoConfig:
     """`sppnet detect` on image files."""
 
-    proposals: str = "ss-fast"
-    seed: int = 0
-    max_windows: int = 2000
-    proposal_side: int = 1000  # pixels: larger photographs are shrunk for the search
-    min_score: float = 0.0  # of what is drawn; the CSV has all
+    scales: tuple[int, ...] | None  # None: the detector's
+    fast: FastOptions | None  # None: exact
+    precision: Precision | None  # None: fp32
+    proposals: str
+    seed: int
+    max_windows: int | None  # of a photograph; None: all
+    proposal_side: int  # pixels: larger photographs are shrunk for the search
+    min_score: float | None  # of what is drawn; None: above 0, and where nothing is, the best; the CSV has all
 
 
-@dataclass(frozen=True)
-class Photo:
-    """What was found in one file."""
+def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
+    """`detections.csv`, a picture `<name>.jpg` of each image, and `photos.csv` (image, picture, problem).
 
-    path: Path
-    picture: Path
-    detections: list[Detection]
-
-
-def detect_photos(
-    config: PhotoConfig, detector: Detector, paths: Sequence[Path], out: Path, *, workers: int = 1
-) -> tuple[list[Photo], dict[Path, str]]:
-    """Detect in image files; returns what was found and the files that were skipped, with the reason.
-
-    Of several files the next ones are read, and windows sought in them, by `workers` processes meanwhile.
-
-    Writes `detections.csv` and a picture `<name>.jpg` per image into `out`; pictures of equal names in different
-    folders are numbered.  Raises `DataError` when none of the files can be read, `UsageError` where `out` holds one
-    of them or pictures that are not of this call.
+    Pictures of equal names in different folders are numbered.  Of several files the next ones are read, and windows
+    sought in them, by `workers` processes meanwhile.  A file that cannot be read is warned of and left out; the same
+    call again tries it again.  Raises `DataError` when none of the files can be read.
     """
-    require_apart(out, paths)
-    pictures = _picture_paths(paths, out)
-    ours = {*pictures} if (out / DETECTIONS_FILE).is_file() else set()  # of an earlier call
-    others = sorted({*image_files(out)} - ours) if out.is_dir() else []
-    if others:
-        raise UsageError(
-            f"{out}: holds {others[0].name}, which is no picture of these images; remove what an earlier call left "
-            "there or give another --out"
-        )
-    photos: list[Photo] = []
-    skipped: dict[Path, str] = {}
-    read = track(_ahead(config, paths, workers), "detecting", len(paths))
-    for path, picture, reading in zip(paths, pictures, read, strict=True):
+    paths = inputs.images
+    detector = Detector.load(
+        inputs["detector"], how.device, config.scales, fast=config.fast, precision=config.precision or "fp32"
+    )
+    rows, frames = [], []
+    names = _picture_names(paths)
+    read = track(_ahead(config, paths, how.workers), "detecting", len(paths))
+    for path, picture, reading in zip(paths, names, read, strict=True):
         try:
             image, boxes = reading.result()
         except DataError as error:
             warn(f"skipped: {error}")
-            skipped[path] = str(error)
+            rows.append((str(path), "", str(error)))
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
-        out.mkdir(parents=True, exist_ok=True)
-        write_image(picture, draw_detections(image, found, detector.class_names, config.min_score))
-        photos.append(Photo(path, picture, found))
-    if not photos:
+        drawn = [d for d in found if d.score > (config.min_score or 0.0)]
+        if config.min_score is None:
+            drawn = drawn or found[:1]
+        write_image(folder / picture, draw_detections(image, drawn, detector.class_names, -math.inf))
+        rows.append((str(path), picture, ""))
+        frames.append(as_frame(str(path), found, detector.class_names))
+    skipped = len(paths) - len(frames)
+    if not frames:
         raise DataError(f"none of the {len(paths)} images could be read; see above")
     if skipped:
-        warn(f"{len(skipped)} of {len(paths)} images were skipped")
-    frames = [as_frame(str(photo.path), photo.detections, detector.class_names) for photo in photos]
-    with atomic_path(out / DETECTIONS_FILE) as temporary:
+        warn(f"{skipped} of {len(paths)} images were skipped")
+    with atomic_path(folder / DETECTIONS_FILE) as temporary:
         pd.concat(frames).to_csv(temporary, index=False, lineterminator="\n")
-    return photos, skipped
+    with atomic_path(folder / PHOTOS_FILE) as temporary:
+        table = pd.DataFrame(rows, columns=["image", "picture", "problem"])
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def lacks_photos(run: Path) -> bool:
+    """Whether a run left out photographs, which the next call tries again."""
+    return any(read_photos(run)[1].values())
+
+
+def photos_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
+    """Of the search for windows, the features and the layers."""
+    pixels = walk.size[0] * walk.size[1] * walk.images
+    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    files = {DETECTIONS_FILE: 18_000 * walk.images, f"pictures ({walk.images} files)": 150_000 * walk.images}
+    return Cost(seconds + 3 * pixels * cost.SEARCH_SECONDS, {**files, PHOTOS_FILE: 100 * walk.images})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What was found in one file: rows of `detections.csv`."""
+
+    path: Path
+    picture: Path
+    detections: pd.DataFrame
+
+
+def read_photos(run: Path) -> tuple[list[Photo], dict[str, str]]:
+    """What `detect_photos` found, and the files that it skipped, with the reason.  Raises `DataError`."""
+    try:
+        text = {"keep_default_na": False, "dtype": str}
+        index = pd.read_csv(run / PHOTOS_FILE, **text)
+        rows = pd.read_csv(run / DETECTIONS_FILE, keep_default_na=False, dtype={"image": str, "class": str})
+        photos = [
+            Photo(Path(image), run / picture, rows[rows["image"] == image])
+            for image, picture in zip(index["image"], index["picture"], strict=True)
+            if picture
+        ]
+        problems = zip(index["image"], index["problem"], strict=True)
+        return photos, {image: problem for image, problem in problems if problem}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{run}: not whole ({error}); remove it and detect again") from None
 
 
 def _ahead(
@@ -102,12 +139,12 @@ def _ahead(
         yield from ahead(pool, read_and_propose, jobs, processes if processes > 1 else 0)
 
 
-def _picture_paths(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Where the picture of each image goes."""
-    pictures: dict[Path, None] = {}
+def _picture_names(paths: Sequence[Path]) -> list[str]:
+    """What the picture of each image is called."""
+    names: dict[str, None] = {}
     for path in paths:
-        picture, number = out / f"{path.stem}.jpg", 2
-        while picture in pictures:
-            picture, number = out / f"{path.stem}-{number}.jpg", number + 1
-        pictures[picture] = None
-    return list(pictures)
+        name, number = f"{path.stem}.jpg", 2
+        while name in names:
+            name, number = f"{path.stem}-{number}.jpg", number + 1
+        names[name] = None
+    return list(names)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
-from sppnet_cli.data.images import read_image, require_apart, write_image
+from sppnet_cli.data.images import read_image, write_image
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
@@ -17,7 +18,8 @@ from sppnet_cli.detection.draw_responses import Excited, draw_responses
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.weights import load_network
-from sppnet_cli.stages.evaluate import read_detections
+from sppnet_cli.stages.extract_features import ImageSet, image_paths
+from sppnet_cli.stages.score_detections import read_detections
 
 SHEET_FILE = "contact-sheet.jpg"
 _PICTURE_SIDE = 800  # pixels: smaller images are drawn enlarged, their longer side so long
@@ -28,8 +30,9 @@ _SHEET_WIDTH, _SHEET_HEIGHT = 1600, 240  # pixels: of the sheet, and of an image
 class DetectionPictures:
     """`sppnet visualize detections`."""
 
-    split: str = "test"
-    count: int = 24  # images, where none are named
+    split: str
+    ids: tuple[str, ...] = ()  # images; none: `count` of them, evenly over those with any detection
+    count: int = 24
     min_score: float = 0.0  # of what is drawn: above it
     truth: bool = False  # draw the ground truth too
 
@@ -38,6 +41,7 @@ class DetectionPictures:
 class ResponsePictures:
     """`sppnet visualize conv5`."""
 
+    images: ImageSet | None  # that are searched; None: the user's image files
     size: int = 392  # short side of an image that is sent through the network, in pixels
     count: int = 4  # images pictured, of those that are searched
     filters: tuple[int, ...] = ()  # none: the strongest of each image
@@ -45,28 +49,23 @@ class ResponsePictures:
     excited: int = 5  # images shown beside each filter
 
 
-def picture_detections(
-    config: DetectionPictures, detections: Path, data: Path, ids: Sequence[str], out: Path
-) -> list[Path]:
-    """Draw detections of a VOC split: a JPEG `<id>.jpg` per image and `contact-sheet.jpg`.
+def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, _how: Resources) -> None:
+    """Draw `detections` of a VOC split: a JPEG `<id>.jpg` per image and `contact-sheet.jpg`.
 
-    `detections` is what `evaluate_detections` takes.  Without `ids` `config.count` images are drawn, evenly over
-    those with any detection, in the order of the split's list.  Returns the pictures of images; one that cannot be
-    read is warned of and left out.  Raises `UsageError` for an id that is not in the split and for an `out` that holds
-    the images, `DataError` where the detections are of other images or classes, or there is nothing to draw.
+    An image that cannot be read is warned of and left out.  Raises `UsageError` for an id that is not in the split,
+    `DataError` where the detections are of other images or classes, or there is nothing to draw.
     """
-    dataset = load_voc(data, config.split)
+    detections = inputs["detections"]
+    dataset = load_voc(inputs["data"], config.split)
     frame, _ = read_detections(detections, dataset)
-    for image_id in ids:
+    for image_id in config.ids:
         if image_id not in dataset.ids:
             raise UsageError(f"{image_id}: no image of this name in {config.split} of {dataset.root}")
     with_any = set(frame["image"])
     detected = [image_id for image_id in dataset.ids if image_id in with_any]
-    chosen = list(dict.fromkeys(ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
+    chosen = list(dict.fromkeys(config.ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
     if not chosen:
         raise DataError(f"{detections}: holds no detection; name the images to draw")
-    require_apart(out, [dataset.image_path(image_id) for image_id in chosen])
-    out.mkdir(parents=True, exist_ok=True)
     pictures: dict[str, Path] = {}
     thumbnails = []
     for image_id in track(chosen, "drawing"):
@@ -89,31 +88,28 @@ def picture_detections(
             )
             for zoom in (large, small)
         )
-        pictures[image_id] = out / f"{image_id}.jpg"
+        pictures[image_id] = folder / f"{image_id.replace('/', '-')}.jpg"
         write_image(pictures[image_id], drawn)
         thumbnails.append(thumbnail)
     if not pictures:
         raise DataError(f"{dataset.root}: none of the {len(chosen)} images could be read; see above")
-    write_image(out / SHEET_FILE, contact_sheet(thumbnails, list(pictures), _SHEET_WIDTH))
-    return list(pictures.values())
+    write_image(folder / SHEET_FILE, contact_sheet(thumbnails, list(pictures), _SHEET_WIDTH))
 
 
-def picture_responses(
-    config: ResponsePictures, network: Path, paths: Sequence[Path], out: Path, *, device: str = "cpu"
-) -> list[Path]:
-    """Draw the conv5 responses of `config.count` of the images, evenly over `paths`: a PNG each.
+def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, how: Resources) -> None:
+    """Draw the conv5 responses of `config.count` of the images, evenly over all: a PNG each.
 
     Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
-    images of `paths` with the strongest ones.  An image that cannot be read is warned of and left out.  Raises
-    `UsageError` for a filter that the network does not have and for an `out` that holds one of `paths`, `DataError`
-    where no image can be read.
+    images with the strongest ones.  An image that cannot be read is warned of and left out.  Raises `UsageError` for a
+    filter that the network does not have, `DataError` where no image can be read.
     """
-    require_apart(out, paths)
+    network = inputs["network"]
+    paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
     net = load_network(network)
     unknown = [k for k in config.filters if not 0 <= k < net.channels]
     if unknown:
         raise UsageError(f"filter {unknown[0]}: conv5 of {network} has the filters 0 to {net.channels - 1}")
-    respond = FilterResponses(net, config.size, device)
+    respond = FilterResponses(net, config.size, how.device)
     readable, strongest, fields = [], [], []
     for path in track(paths, "conv5 responses"):
         try:
@@ -127,9 +123,7 @@ def picture_responses(
     if not readable:
         raise DataError(f"none of the {len(paths)} images could be read; see above")
     table = np.stack(strongest)  # (images, filters)
-    out.mkdir(parents=True, exist_ok=True)
-    pictures: list[Path] = []
-    for k in _evenly(len(readable), config.count):
+    for number, k in enumerate(_evenly(len(readable), config.count), 1):
         filters = config.filters or tuple(_descending(table[k])[: config.strongest].tolist())
         others = [[j for j in _descending(table[:, f]) if j != k][: config.excited] for f in filters]
         excited = [
@@ -138,9 +132,13 @@ def picture_responses(
         ]
         image = read_image(readable[k])
         title = f"{readable[k].name}: strongest responses of conv5, and in other images"
-        pictures.append(out / f"{len(pictures) + 1}-{readable[k].stem}.png")
-        write_image(pictures[-1], draw_responses(title, image, respond(image), filters, excited))
-    return pictures
+        picture = draw_responses(title, image, respond(image), filters, excited)
+        write_image(folder / f"{number}-{readable[k].stem}.png", picture)
+
+
+def pictures_cost(count: int, seconds: float) -> Cost:
+    """Of so many pictures, after `seconds` of looking for them."""
+    return Cost(seconds + 0.3 * count, {f"pictures ({count} files)": 500_000 * count})
 
 
 def _evenly(total: int, count: int) -> list[int]:

@@ -1,37 +1,59 @@
-"""The chain of stages under a profile: each step makes what it needs first, once."""
+"""The stages of one profile and seed: each method describes one, with all that it follows from."""
 
-import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sppnet_cli.console import status
-from sppnet_cli.data.mini import is_mini, make_mini
-from sppnet_cli.data.proposals import METHODS, require_boxes
+from sppnet_cli import chain, making
+from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
+from sppnet_cli.data.imagenet import load_image_folder, training_folder
+from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
+from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
+from sppnet_cli.data.proposals import require_boxes
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import make_extractor, read_description
+from sppnet_cli.detection.detector import read_description
 from sppnet_cli.detection.fast import FastOptions
-from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.classification import ClassificationError
-from sppnet_cli.features.windows import Extractor
+from sppnet_cli.features.methods import METHODS
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
 from sppnet_cli.network.precision import Precision
-from sppnet_cli.network.weights import load_network, load_spec
-from sppnet_cli.protocols import PAPER, PROTOCOLS, Protocol
-from sppnet_cli.stages.detect import DetectConfig, detect_stage
-from sppnet_cli.stages.errors import ErrorsConfig, errors_stage, read_errors
-from sppnet_cli.stages.evaluate import DetectionScore, evaluate_detections
-from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
-from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
-from sppnet_cli.stages.import_boxes import ImportBoxesConfig, find_mat, import_boxes_stage
-from sppnet_cli.stages.pretrain import BackboneConfig, PretrainConfig, backbone_stage, pretrain_stage
-from sppnet_cli.stages.profiles import PROFILES, Profile
-from sppnet_cli.stages.propose import ProposeConfig, propose_stage
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.network.sppnet import MAP_LAYERS, NetworkSpec
+from sppnet_cli.network.weights import load_spec
+from sppnet_cli.protocols import (
+    PAPER,
+    BboxRules,
+    DetectRules,
+    FinetuneRules,
+    ImageSvmRules,
+    MappingRules,
+    Protocol,
+    SvmRules,
+    take,
+)
+from sppnet_cli.provenance import processor
+from sppnet_cli.stages import cost
+from sppnet_cli.stages import detect as detecting
+from sppnet_cli.stages import evaluate_network as evaluating
+from sppnet_cli.stages import extract_features as extracting
+from sppnet_cli.stages import finetune as finetuning
+from sppnet_cli.stages import image_svm as image_svms
+from sppnet_cli.stages import photos as photographs
+from sppnet_cli.stages import pretrain as pretraining
+from sppnet_cli.stages import propose as proposing
+from sppnet_cli.stages import train_bbox, train_svm
+from sppnet_cli.stages import visualize as pictures
+from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
+from sppnet_cli.stages.extract_features import Dataset, ImageSet
+from sppnet_cli.stages.profiles import Profile
+from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost, time_features
+from sppnet_cli.stages.windows import WindowConfig
 
 PYRAMIDS = {"plain": None, "spp4": SPP4, "spp6": SPP6}
+SINGLE_SIZE, MULTI_SIZE = (224,), (224, 180)  # training sizes
+_SIZE = {True: (265, 335), False: (375, 500)}  # typical height and width, embedded or VOC
 
 
 class NeedsData(DataError):
@@ -46,11 +68,19 @@ class NeedsData(DataError):
 
 
 @dataclass(frozen=True)
+class Column:
+    """Features of whole images: a network, and the view of each image that it sees (paper sections 3.2, 3.3)."""
+
+    pyramid: str  # plain or spp6
+    view: str  # crop, full or warp
+    size: int  # short side in pixels
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Where the runs of one profile and seed lie, and how their stages follow from each other.
 
-    Methods return run directories, made on the first call: `ws.detector(column, "ftfc7")` trains all that a
-    detector on fine-tuned fc7 needs, or finds it.
+    `ws.detector("spp", (688,), "ftfc7")` describes a detector and all that it needs; `ws.make(...)` makes it.
     """
 
     profile: Profile
@@ -61,14 +91,12 @@ class Workspace:
     imagenet: Path | None = None  # the user's ImageNet-layout folder; None: the embedded data
     caltech: Path | None = None  # the user's Caltech101; None: the embedded data
     weights: str | None = None  # of a torchvision arch
-    proposals_method: str = "ss-fast"
+    proposals_method: str | None = None  # a method, several with a plus between, or a run; None: the profile's
+    proposals_seed: int = 0
     limit: int | None = None  # images of either split
-    device: str = "cpu"
-    workers: int = 1
-    max_memory: float = 8.0  # GiB: fine-tuning chunks, SVM rows, samples of box regression
-    cache_gb: float = 50.0  # GB of disk: conv5 maps, R-CNN's vectors
-    resume: bool = True  # go on with what a cut-off stage left
-    tensorboard: bool = False  # pre-training writes its events too
+    how: Resources = field(default_factory=Resources)
+    jobs: int | None = None  # stages at once; None: as many as fit
+    remake: bool = False  # make anew what is asked for, and what other code made
 
     rcnn_map: bool | None = None  # whether R-CNN's mAP is measured; None: as the profile says
     tuning: int | None = None  # seed of fine-tuning, where it is not the network's
@@ -77,61 +105,53 @@ class Workspace:
 
     @property
     def runs(self) -> Path:
-        """`<root>/<profile>/seed<k>`, with a folder more for what departs from the profile's defaults."""
-        folder = self.root / self.profile.name / f"seed{self.seed}"
-        departures = []
-        if self.profile.data is not None:
-            departures += [
-                given.resolve().name for given in (self.data, self.imagenet, self.caltech) if given
-            ]
-        if self.profile.data is None or self.profile.arch != PROFILES[self.profile.name].arch:
-            departures.append(self.profile.arch)
-        if self.profile.fc != PROFILES[self.profile.name].fc:
-            departures.append(f"fc{self.profile.fc}")
-        if self.protocol is not PAPER:
-            departures.append(self.protocol.name)
-        if self.proposals_method != "ss-fast":
-            departures.append(Path(self.proposals_method).name)
-        if self.limit is not None:
-            departures.append(f"limit{self.limit}")
-        return folder / "-".join(departures) if departures else folder
+        """Where the runs of the profile lie."""
+        return self.root / self.profile.name
 
-    @property
-    def trunk_runs(self) -> Path:
-        """`runs` for what neither the protocol nor the fc layers bear on: foreign trunks, proposals, conv5 maps."""
-        profile = replace(self.profile, fc=PROFILES[self.profile.name].fc)
-        return replace(self, profile=profile, protocol=PAPER).runs
+    def make(self, *stages: Stage) -> Plan:
+        """Make stages and what they need, unless it is there."""
+        how = replace(self.how, cache=self.runs / "cache")
+        return making.make(stages, how, jobs=self.jobs, remake=self.remake)
 
-    def mini_folder(self) -> Path:
-        """Where the embedded data lies."""
-        return self.root / self.profile.name / "data"
+    def plan(self, *stages: Stage) -> Plan:
+        """What `make` would make."""
+        return chain.plan(stages, remake=self.remake)
 
-    def mini(self) -> Path:
-        """The embedded data set, made on first use."""
-        folder = self.mini_folder()
+    def _stage(
+        self,
+        name: str,
+        stem: Sequence[str | int],
+        config: Any,
+        inputs: dict[str, Source],
+        build: chain.Build,
+        cost_of: Callable[[], Cost],
+        **more: Any,
+    ) -> Stage:
+        more = {"threads": self.profile.threads} | more
+        stage = Stage(name, config, inputs, Path(), build, cost_of, **more)
+        return named(stage, self.runs, "-".join(str(part) for part in stem if part != ""))
+
+    # Data.
+
+    def embedded(self) -> Stage:
+        """The embedded data set."""
+        size = self._embedded_size()
+        config = EmbeddedConfig(size)
+        return self._stage("data", ["data"], config, {}, make_embedded, partial(embedded_cost, config))
+
+    def _embedded_size(self) -> MiniSize:
         assert self.profile.data is not None
-        if world().first and not is_mini(folder, size=self.profile.data):
-            status(f"making the embedded data set in {folder}")
-            make_mini(folder, size=self.profile.data)
-        barrier()
-        return folder
+        return self.profile.data
 
-    def voc_data(self) -> Path:
+    def voc(self) -> Source:
         """The VOC folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.data is not None:
             return self.data
         if self.profile.data is None:
             raise NeedsData(f"profile {self.profile.name} needs VOC 2007: give --data DIR", "VOC 2007")
-        return self.mini() / "VOCdevkit"
+        return Part(self.embedded(), "VOCdevkit")
 
-    def detection_limit(self, split: str) -> int | None:
-        """How many images of a VOC split detection takes: `limit`, and on the embedded data the profile's number."""
-        few = self.profile.detection_images
-        if few is None or self.data is not None:
-            return self.limit
-        return min(few[split == "test"], self.limit or few[1] + few[0])
-
-    def imagenet_data(self) -> Path:
+    def imagenet_data(self) -> Source:
         """The ImageNet-layout folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.imagenet is not None:
             return self.imagenet
@@ -141,257 +161,523 @@ class Workspace:
                 "and give --network RUN",
                 "ImageNet",
             )
-        return self.mini() / "imagenet"
+        return Part(self.embedded(), "imagenet")
 
-    def caltech_data(self) -> Path:
+    def caltech_data(self) -> Source:
         """The Caltech101 folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.caltech is not None:
             return self.caltech
         if self.profile.data is None:
             raise NeedsData(f"profile {self.profile.name} needs Caltech101: give --data DIR", "Caltech101")
-        return self.mini() / "caltech101"
+        return Part(self.embedded(), "caltech101")
 
-    def network_folder(self, pyramid: str, sizes: tuple[int, ...], out: Path | None = None) -> Path:
-        """Where `network` goes."""
-        joined = f"{min(sizes)}..{max(sizes)}" if self.profile.recipe.draw_size else _joined(sizes)
-        if is_own(self.profile.arch):
-            own = replace(self, protocol=PAPER).runs / f"network-{pyramid}-{joined}"
-        else:
-            own = self.trunk_runs / f"network-{pyramid}"
-        return out or self.network_run or own
+    def detection_limit(self, split: str) -> int | None:
+        """How many images of a VOC split detection takes: `limit`, and on the embedded data the profile's number."""
+        few = self.profile.detection_images
+        if few is None or self.data is not None:
+            return self.limit
+        return min(few[split == "test"], self.limit or few[1] + few[0])
 
-    def network(
-        self, pyramid: str = "spp6", sizes: tuple[int, ...] = (224,), out: Path | None = None
-    ) -> Path:
+    def voc_images(self, split: str, limit: int | None) -> int:
+        """How many images a split has, `limit` at most; the embedded data need not be there."""
+        if self.data is not None or self.profile.data is None:
+            return len(load_voc(path_of(self.voc()), split, limit))
+        size = self._embedded_size()
+        train = size.voc_trainval // 2
+        lists = {"train": train, "val": size.voc_trainval - train, "test": size.voc_test}
+        count = lists.get(split, size.voc_trainval)
+        return min(count, limit or count)
+
+    def _image_size(self) -> tuple[int, int]:
+        return _SIZE[self.data is None and self.profile.data is not None]
+
+    # Networks.
+
+    def network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Source:
         """A trained network: `plain`, `spp4` or `spp6`, on one training size or several in turn."""
+        return self.network_run or self.trained_network(pyramid, sizes)
+
+    def trained_network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Stage:
+        """The network that the chain makes, whatever network was given."""
         profile = self.profile
-        folder = self.network_folder(pyramid, sizes, out)
-        if folder == self.network_run:
-            return folder
         require_known(profile.arch)
         if not is_own(profile.arch):
             if self.weights is None:
                 raise DataError(f"{profile.arch} needs ImageNet weights: give --weights FILE or DEFAULT")
-            config = BackboneConfig(profile.arch, PYRAMIDS[pyramid])
-            return backbone_stage(config, self.weights, self.fresh(folder))
-        recipe = replace(profile.recipe, sizes=sizes)
-        training = PretrainConfig(
-            profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, recipe, self.seed, self.limit
+            published = self.weights == "DEFAULT"
+            backbone = pretraining.BackboneConfig(profile.arch, PYRAMIDS[pyramid], published)
+            inputs: dict[str, Source] = {} if published else {"weights": Path(self.weights)}
+            stem = ["network", profile.arch, pyramid]
+            cost_of = partial(pretraining.backbone_cost, backbone)
+            return self._stage("backbone", stem, backbone, inputs, pretraining.make_backbone, cost_of)
+        config = pretraining.PretrainConfig(
+            profile.arch,
+            profile.width,
+            PYRAMIDS[pyramid],
+            profile.fc,
+            replace(profile.recipe, sizes=sizes),
+            self.seed,
+            self.limit,
         )
-        return pretrain_stage(
-            training,
-            self.imagenet_data(),
-            self.fresh(folder),
-            device=self.device,
-            workers=self.workers,
-            tensorboard=self.tensorboard,
+        data = self.imagenet_data()
+        check = partial(pretraining.require_images, config, path_of(data))
+        joined = "..".join(map(str, sizes)) if profile.recipe.draw_size else _joined(sizes)
+        return self._stage(
+            "pretrain",
+            ["network", *([profile.arch] if profile.arch != "zf5" else []), pyramid, joined, self._seed()],
+            config,
+            {"data": data},
+            pretraining.make_network,
+            partial(self._pretrain_cost, config),
+            together=True,
+            check=check,
         )
 
-    def errors_folder(self, pyramid: str, sizes: tuple[int, ...], views: str) -> Path:
-        """Where `errors` go."""
-        network = self.network_folder(pyramid, sizes)
-        return self.runs / "-".join(["errors", *network.name.split("-")[1:], views.replace(":", "-")])
-
-    def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> ClassificationError:
-        """Which validation images a trained network gets wrong."""
-        run = errors_stage(
-            ErrorsConfig(views, self.limit),
-            self.network(pyramid, sizes),
-            self.imagenet_data(),
-            self.fresh(self.errors_folder(pyramid, sizes, views)),
-            device=self.device,
-            workers=self.workers,
+    def _pretrain_cost(self, config: pretraining.PretrainConfig) -> Cost:
+        if self.imagenet is None:
+            images, classes = self._embedded_size().imagenet_train, 20
+        else:
+            folder = load_image_folder(training_folder(self.imagenet))
+            images, classes = len(folder), len(folder.class_names)
+        return pretraining.pretrain_cost(
+            config, min(images, self.limit or images), classes, self.how.device
         )
-        return read_errors(run)
+
+    def network_spec(self, pyramid: str = "spp6") -> NetworkSpec:
+        """About the network: what it costs follows from it."""
+        if self.network_run is not None:
+            return load_spec(self.network_run)
+        profile = self.profile
+        own = is_own(profile.arch)
+        width, fc = (profile.width, profile.fc) if own else (1.0, 0)
+        return NetworkSpec(profile.arch, width, PYRAMIDS[pyramid], fc, 20 if own else 0)
 
     def has_head(self) -> bool:
         """Whether the network brings fc6 and fc7; trunks of torchvision do not."""
-        return is_own(self.profile.arch) if self.network_run is None else bool(load_spec(self.network_run).fc)
+        return bool(self.network_spec().fc)
+
+    def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> Stage:
+        """Which validation images a trained network gets wrong (`evaluate_network.read_errors`)."""
+        config = evaluating.EvaluateConfig(views, self.limit)
+        inputs = {"network": self.network(pyramid, sizes), "data": self.imagenet_data()}
+        stem = ["errors", pyramid, _joined(sizes), views.replace(":", "-"), self._seed()]
+        cost_of = partial(self._errors_cost, config, pyramid)
+        return self._stage(
+            "evaluate", stem, config, inputs, evaluating.evaluate, cost_of, together=True
+        )
+
+    def _errors_cost(self, config: evaluating.EvaluateConfig, pyramid: str) -> Cost:
+        if self.imagenet is None:
+            images = self._embedded_size().imagenet_val
+        else:
+            images = len(load_image_folder(evaluating.validation_folder(self.imagenet)))
+        images = min(images, self.limit or images)
+        return evaluating.evaluate_cost(config, self.network_spec(pyramid), images, self.how.device)
+
+    # Windows.
+
+    def proposals(self, split: str) -> Source:
+        """Window proposals of a VOC split: of a method, of several joined, of the authors' files, or a given run."""
+        method = self.proposals_method or self.profile.proposals
+        parts = method.split("+")
+        if len(parts) == 1:
+            return self._proposals_of(method, split)
+        config = proposing.JoinConfig(split, self.detection_limit(split))
+        inputs = {"data": self.voc()}
+        inputs |= {f"proposals {k}": self._proposals_of(part, split) for k, part in enumerate(parts, 1)}
+        cost_of = partial(proposing.import_cost, self.voc_images(split, config.limit))
+        return self._stage("propose", ["proposals", split, "joined"], config, inputs, proposing.join_windows, cost_of)
+
+    def _proposals_of(self, method: str, split: str) -> Source:
+        limit = self.detection_limit(split)
+        data = self.voc()
+        if method in PROPOSAL_METHODS:
+            config = proposing.ProposeConfig(split, method, self.proposals_seed, limit)
+            images = self.voc_images(split, limit)
+            cost_of = partial(
+                proposing.propose_cost, config, images, self._image_size(), self.how.workers
+            )
+            stem = ["proposals", split, method]
+            return self._stage(
+                "propose", stem, config, {"data": data}, proposing.propose_windows, cost_of, together=True
+            )
+        given = Path(method)
+        mat = proposing.find_mat(given, split)
+        if mat is not None:
+            images = self.voc_images(split, limit)
+            return self._stage(
+                "propose",
+                ["proposals", split, mat.stem],
+                proposing.ImportBoxesConfig(split, limit),
+                {"data": data, "mat": mat},
+                proposing.import_windows,
+                partial(proposing.import_cost, images),
+            )
+        if not (given / proposing.BOXES).is_dir():
+            raise DataError(
+                f"{given}: neither a run of `sppnet propose` (it has no boxes folder) nor a folder of .mat files; "
+                "check --proposals"
+            )
+        if isinstance(data, Path):
+            require_boxes(given, load_voc(data, split, limit).ids, split)
+        return given
+
+    def given_proposals(self, split: str) -> Path | None:
+        """The run of `sppnet propose` that was given in place of a method."""
+        found = self.proposals(split)
+        return found if isinstance(found, Path) else None
+
+    def max_windows(self, split: str) -> int | None:
+        """Proposals per image: the profile's number on its own data, up to 2,000 on the user's; None: all."""
+        profile = self.profile
+        count = profile.test_windows if split == "test" else profile.train_windows
+        if count is not None and self.data is not None:
+            count = max(count, profile.timing_windows)
+        return count
+
+    def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
+        """The windows of a split, and how they are pooled."""
+        mapping = take(MappingRules, self.protocol)
+        limit = self.detection_limit(split)
+        return WindowConfig(split, method, scales, mapping, self.max_windows(split), limit)
+
+    def _walk(self, split: str, method: str, scales: tuple[int, ...]) -> cost.Walk:
+        images = self.voc_images(split, self.detection_limit(split))
+        windows = self.max_windows(split) or 2200
+        crops = windows if METHODS[method].warps else None
+        return cost.Walk(images, windows, self._image_size(), crops, scales)
+
+    # Detectors.
+
+    def head(self, method: str, scales: tuple[int, ...]) -> Source:
+        """Fine-tuned fc layers; of R-CNN with their own trunk, where the profile fine-tunes all layers."""
+        return self.head_run or self.finetuned(method, scales)
+
+    def finetuned(self, method: str, scales: tuple[int, ...]) -> Stage:
+        """The fine-tuning that the chain makes, whatever head was given."""
+        protocol = METHODS[method].rules(self.protocol)
+        config = finetuning.FinetuneConfig(
+            self.windows("trainval", method, scales),
+            take(FinetuneRules, protocol),
+            self.profile.schedule(protocol),
+            self.profile.fc,
+            self.profile.flip,
+            self.seed if self.tuning is None else self.tuning,
+        )
+        tuned = f"tuned{self.tuning}" if self.tuning is not None else ""
+        stem = ["finetune", method, _joined(scales), self._seed(), tuned]
+        inputs = self._training_inputs() | {"network": self.network()}
+        spec, device = self.network_spec(), self.how.device
+        if METHODS[method].warps and self.profile.rcnn_finetune == "all":
+            cost_of = partial(finetuning.finetune_all_cost, config, spec, device)
+            return self._stage(
+                "finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of
+            )
+        walk = self._walk("trainval", method, scales)
+        cost_of = partial(finetuning.finetune_fc_cost, config, spec, walk, device)
+        return self._stage(
+            "finetune",
+            stem,
+            config,
+            inputs,
+            finetuning.finetune_fc_layers,
+            cost_of,
+            together=True,
+            shares=f"{method} trainval {self.seed}",
+        )
+
+    def detector(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """A detector for a row of Table 6: pool5, fc6, fc7, ftfc6, ftfc7, each also with ` bb`."""
+        if row.endswith(" bb"):
+            return self.with_bbox(self.detector(method, scales, row.removesuffix(" bb")), method, scales, row)
+        layer = row.removeprefix("ft")
+        if layer != "pool5" and layer == row and not self.has_head():
+            raise UsageError(
+                f"{self.profile.arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
+            )
+        protocol = METHODS[method].rules(self.protocol)
+        config = train_svm.SvmConfig(
+            self.windows("trainval", method, scales),
+            layer,
+            take(SvmRules, protocol),
+            take(DetectRules, protocol),
+            self.seed,
+        )
+        inputs = self._training_inputs() | {"network": self.network()}
+        if layer != row:
+            head = inputs["head"] = self.head(method, scales)
+            brings = isinstance(head, Stage) and head.name == "finetune-all"
+            if brings or (isinstance(head, Path) and finetuning.brings_network(head)):
+                inputs["network"] = head
+        walk = self._walk("trainval", method, scales)
+        cost_of = partial(
+            train_svm.svm_cost, config, self.network_spec(), self.profile.fc, 20, walk, self.how.device
+        )
+        return self._stage(
+            "train-svm",
+            ["detector", method, _joined(scales), row, self._seed(), self._tuned(row)],
+            config,
+            inputs,
+            train_svm.train_detector,
+            cost_of,
+            together=True,
+            shares=f"{method} trainval {self.seed}",
+        )
+
+    def with_bbox(self, detector: Source, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """A detector with box regressors added; `row` is the new one's."""
+        protocol = METHODS[method].rules(self.protocol)
+        config = train_bbox.BboxConfig(
+            self.windows("trainval", method, scales), take(BboxRules, protocol), self.seed
+        )
+        cost_of = partial(self._bbox_cost, detector, method, scales)
+        return self._stage(
+            "train-bbox",
+            ["detector", method, _joined(scales), row.replace(" ", "-"), self._seed(), self._tuned(row)],
+            config,
+            self._training_inputs() | {"detector": detector},
+            train_bbox.add_regressors,
+            cost_of,
+            together=True,
+            shares=f"{method} trainval {self.seed}",
+        )
+
+    def _bbox_cost(self, detector: Source, method: str, scales: tuple[int, ...]) -> Cost:
+        if isinstance(detector, Stage):
+            files, spec = detector.cost().files, self.network_spec()
+        else:
+            path = path_of(detector)
+            files = {entry.name: entry.stat().st_size for entry in sorted(path.glob("*.*"))}
+            spec = load_spec(path)
+        walk = self._walk("trainval", method, scales)
+        return train_bbox.bbox_cost(spec, 20, walk, files, self.how.device)
+
+    def detections(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """Detections of the test split by that detector."""
+        return self.detect([self.detector(method, scales, row)], [method, _joined(scales), row.replace(" ", "-")])
+
+    def detect(
+        self,
+        detectors: Sequence[Source],
+        stem: Sequence[str],
+        split: str = "test",
+        scales: tuple[int, ...] | None = None,
+        fast: FastOptions | None = None,
+        precision: Precision | None = None,
+    ) -> Stage:
+        """Detections of a split by any detector or several combined, at their own scales or at others."""
+        limit = self.detection_limit(split)
+        config = detecting.DetectConfig(split, self.max_windows(split), limit, scales, fast, precision)
+        inputs = {"data": self.voc(), "proposals": self.proposals(split)}
+        inputs |= {f"detector {k}" if k > 1 else "detector": d for k, d in enumerate(detectors, 1)}
+        method, own_scales, layer, spec, fc = self._about(detectors[0])
+        walk = self._walk(split, method, scales or own_scales)
+        return self._stage(
+            "detect",
+            ["detections", *stem, split, self._seed()],
+            config,
+            inputs,
+            detecting.detect,
+            partial(detecting.detect_cost, spec, fc, layer, walk, self.how.device),
+            together=True,
+            unfinished=detecting.lacks_images,
+            shares=f"{method} {split} {self.seed}",
+        )
+
+    def photos(
+        self, detector: Path, images: Sequence[Path], config: photographs.PhotoConfig, stem: Sequence[str]
+    ) -> Stage:
+        """Detections in image files."""
+        method, scales, layer, spec, fc = self._about(detector)
+        windows = config.max_windows or 2200
+        crops = windows if METHODS[method].warps else None
+        walk = cost.Walk(len(images), windows, _SIZE[False], crops, config.scales or scales)
+        return self._stage(
+            "detect-photos",
+            ["photos", *stem],
+            config,
+            {"detector": detector},
+            photographs.detect_photos,
+            partial(photographs.photos_cost, spec, fc, layer, walk, self.how.device),
+            images=tuple(images),
+            threads=None,
+            unfinished=photographs.lacks_photos,
+        )
+
+    def _about(self, detector: Source) -> tuple[str, tuple[int, ...], str, NetworkSpec, int]:
+        """Method, scales and layer of a detector, its network and its number of fc outputs, for estimates."""
+        path = path_of(detector)
+        if not isinstance(detector, Stage):
+            about = read_description(path)
+            spec = load_spec(path)
+            return about.method, about.scales, about.layer, spec, spec.fc or self.profile.fc
+        config = detector.config
+        stage = detector
+        while isinstance(config, train_bbox.BboxConfig):
+            base = stage.inputs["detector"]
+            if not isinstance(base, Stage):
+                return self._about(base)
+            stage, config = base, base.config
+        windows = config.windows
+        return windows.method, windows.scales, config.layer, self.network_spec(), self.profile.fc
+
+    def times(self, sides: dict[str, tuple["Workspace", str, tuple[int, ...], Stage]]) -> Stage:
+        """Seconds of the features of columns: of each a workspace (whose network it is), method, scales, detector."""
+        device = self.how.device
+        machine = processor() if device == "cpu" else making.device_name(device)
+        inputs = {"data": self.voc(), "proposals": self.proposals("test")}
+        timed = []
+        for name, (ws, method, scales, detector) in sides.items():
+            inputs |= {f"network {name}": ws.network(), f"detector {name}": detector}
+            timed.append((name, TimedFeatures(method, scales, f"detector {name}", f"network {name}")))
+        config = TimeConfig(
+            tuple(timed),
+            take(MappingRules, self.protocol),
+            self.profile.timing_images,
+            self.profile.timing_windows,
+            self.detection_limit("test"),
+            self.seed,
+            machine,
+            device,
+        )
+        stem = ["times", *([] if len(sides) == 3 else sides), self._seed()]
+        return self._stage(
+            "time", stem, config, inputs, time_features, partial(time_cost, config), threads=None, alone=True
+        )
+
+    def _training_inputs(self) -> dict[str, Source]:
+        return {"data": self.voc(), "proposals": self.proposals("trainval")}
 
     def measures_rcnn(self) -> bool:
         """Whether tables have R-CNN's mAP, or its time alone."""
         return self.profile.rcnn_map if self.rcnn_map is None else self.rcnn_map
 
-    def extractor(self, method: str, scales: tuple[int, ...]) -> Extractor:
-        """Window features of the network, uncached."""
-        network = load_network(self.network())
-        return make_extractor(method, network, self.protocol, scales, self.device)
+    # Whole images.
 
-    def proposals_run(self, split: str) -> Path | None:
-        """The run of `sppnet propose` that was given in place of a method.  Raises `DataError` for another folder."""
-        given = Path(self.proposals_method)
-        if self.proposals_method in METHODS or not given.is_dir() or find_mat(given, split) is not None:
-            return None
-        if not (given / "boxes").is_dir():
-            raise DataError(
-                f"{given}: neither a run of `sppnet propose` (it has no boxes folder) nor a folder of .mat files; "
-                "check --proposals"
-            )
-        return given
+    def image_set(self, dataset: Dataset, split: str) -> ImageSet:
+        """A split of VOC, or all of Caltech101."""
+        return ImageSet(dataset, split if dataset == "VOC" else None, self.limit)
 
-    def proposals_folder(self, split: str, out: Path | None = None) -> Path:
-        """Where `proposals` goes, or the run that was given in place of a method."""
-        return self.proposals_run(split) or out or self.trunk_runs / f"proposals-{split}"
+    def _images_data(self, images: ImageSet) -> Source:
+        return self.voc() if images.dataset == "VOC" else self.caltech_data()
 
-    def proposals(self, split: str, out: Path | None = None) -> Path:
-        """Window proposals of a VOC split."""
-        folder = self.proposals_folder(split, out)
-        if self.proposals_run(split) is not None:
-            dataset = load_voc(self.voc_data(), split, self.detection_limit(split))
-            require_boxes(folder, dataset.ids, split)
-            return folder
-        mat = None if self.proposals_method in METHODS else find_mat(Path(self.proposals_method), split)
-        if mat is not None:
-            limit = self.detection_limit(split)
-            return import_boxes_stage(
-                ImportBoxesConfig(split, limit), mat, self.voc_data(), self.fresh(folder)
-            )
-        config = ProposeConfig(split, self.proposals_method, self.seed, self.detection_limit(split))
-        return propose_stage(config, self.voc_data(), self.fresh(folder), workers=self.workers)
-
-    def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
-        """The windows of a split: the profile's number on its own data, up to 2,000 on the user's."""
-        profile = self.profile
-        count = profile.test_windows if split == "test" else profile.train_windows
-        if self.data is not None:
-            count = max(count, profile.timing_windows)
-        return WindowConfig(split, method, scales, self.protocol.name, count, self.detection_limit(split))
-
-    def inputs(self, split: str) -> WindowInputs:
-        """Data, proposals and cache of a split."""
-        return WindowInputs(self.voc_data(), self.proposals(split), self.trunk_runs / "cache", self.cache_gb)
-
-    def head_folder(self, method: str, scales: tuple[int, ...], out: Path | None = None) -> Path:
-        """Where `head` goes."""
-        return out or self.head_run or self.runs / (_name("finetune", method, scales) + self._tuned("ft"))
-
-    def head(self, method: str, scales: tuple[int, ...], out: Path | None = None) -> Path:
-        """Fine-tuned fc layers; of R-CNN with their own trunk, where the profile fine-tunes all layers."""
-        folder = self.head_folder(method, scales, out)
-        if folder == self.head_run:
-            return folder
-        config = FinetuneConfig(
-            self.windows("trainval", method, scales),
-            self.profile.schedule(self.protocol),
-            self.profile.fc,
-            self.profile.flip,
-            self.seed if self.tuning is None else self.tuning,
-        )
-        inputs = self.inputs("trainval")  # before any training: what is wrong with them is told at once
-        network, out = self.network(), self.fresh(folder)
-        if method == "rcnn" and self.profile.rcnn_finetune == "all":
-            return finetune_rcnn_stage(
-                config,
-                network,
-                inputs,
-                out,
-                device=self.device,
-                workers=self.workers,
-                max_gib=self.max_memory / 2,
-            )
-        return finetune_stage(config, network, inputs, out, device=self.device, max_gib=self.max_memory / 8)
-
-    def detector_folder(
-        self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None
-    ) -> Path:
-        """Where `detector` goes."""
-        return out or self.runs / (_name("detector", method, scales, row) + self._tuned(row))
-
-    def detector(self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None) -> Path:
-        """A detector for a row of Table 6: pool5, fc6, fc7, ftfc6, ftfc7, each also with ` bb`."""
-        folder = self.detector_folder(method, scales, row, out)
-        if row.endswith(" bb"):
-            base = self.detector(method, scales, row.removesuffix(" bb"))
-            return self.with_bbox(base, method, scales, folder)
-        inputs = self.inputs("trainval")
-        head = self.head(method, scales) if row.startswith("ft") else None
-        network = head if head is not None and brings_network(head) else self.network()
-        config = SvmConfig(self.windows("trainval", method, scales), row.removeprefix("ft"), self.seed)
-        return svm_stage(
-            config,
-            network,
-            head,
-            inputs,
-            self.fresh(folder),
-            device=self.device,
-            max_gib=0.75 * self.max_memory,
+    def pooled_layers(self, pyramid: str = "spp6") -> tuple[str, ...]:
+        """The layers whose length does not depend on the image: all of them take one pass, and share it."""
+        spec = self.network_spec(pyramid)
+        return (
+            "pool5",
+            *(["SPP pool5"] if spec.levels is not None else []),
+            *(["fc6", "fc7"] if spec.fc else []),
         )
 
-    def with_bbox(self, detector: Path, method: str, scales: tuple[int, ...], out: Path) -> Path:
-        """A detector with box regressors added."""
-        config = BboxConfig(self.windows("trainval", method, scales), self.seed)
-        return bbox_stage(
-            config,
-            detector,
-            self.inputs("trainval"),
-            self.fresh(out),
-            device=self.device,
-            max_gib=0.75 * self.max_memory,
-        )
-
-    def detections_folder(
-        self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None
-    ) -> Path:
-        """Where `detections` goes."""
-        return out or self.runs / (_name("detections", method, scales, row) + self._tuned(row))
-
-    def detections(self, method: str, scales: tuple[int, ...], row: str, out: Path | None = None) -> Path:
-        """Detections of the test split by that detector."""
-        self.proposals("test")  # before any training
-        detector = self.detector(method, scales, row)
-        return self.detect_with((detector,), self.detections_folder(method, scales, row, out))
-
-    def detect_with(
+    def features(
         self,
-        detectors: tuple[Path, ...],
-        out: Path,
-        split: str = "test",
-        scales: tuple[int, ...] | None = None,
-        fast: FastOptions | None = None,
-        precision: Precision | None = None,
-    ) -> Path:
-        """Detections of a split by any detector or several combined, at their own scales or at others."""
-        about = read_description(detectors[0])
-        config = DetectConfig(self.windows(split, about.method, scales or about.scales), fast, precision)
-        return detect_stage(
+        column: Column,
+        layers: tuple[str, ...],
+        images: ImageSet | None,
+        files: Sequence[Path] = (),
+    ) -> Stage:
+        """Layers of whole images: of a set, or of the user's files."""
+        config = extracting.ExtractConfig(layers, column.view, column.size, images)
+        sizes = SINGLE_SIZE if column.pyramid == "plain" else MULTI_SIZE
+        inputs: dict[str, Source] = {"network": replace(self, limit=None).network(column.pyramid, sizes)}
+        what = "images"
+        if images is not None:
+            inputs["data"] = self._images_data(images)
+            what = images.split or images.dataset.lower()
+        spec = self.network_spec(column.pyramid)
+        cost_of = partial(self._extract_cost, config, spec, images, len(files))
+        stem = ["features", column.pyramid, column.view, column.size, what, self._seed()]
+        return self._stage(
+            "extract-features",
+            stem,
             config,
-            detectors,
-            self.inputs(split),
-            self.fresh(out),
-            device=self.device,
-            workers=self.workers,
+            inputs,
+            extracting.extract,
+            cost_of,
+            together=True,
+            images=tuple(files),
         )
 
-    def score(self, method: str, scales: tuple[int, ...], row: str) -> DetectionScore:
-        """AP of that detector on the test split."""
-        detections = self.detections(method, scales, row)
-        return evaluate_detections(detections, self.voc_data(), "test", self.detection_limit("test"))
+    def layer_features(self, column: Column, layer: str, images: ImageSet) -> Stage:
+        """Features that hold a layer, with all the layers that share its pass."""
+        layers = MAP_LAYERS if layer in MAP_LAYERS else self.pooled_layers(column.pyramid)
+        return self.features(column, layers if layer in layers else (layer,), images)
 
-    def score_together(self, detectors: tuple[Path, ...], name: str) -> DetectionScore:
-        """AP on the test split of any detectors, or of several combined; the detections go to `name`."""
-        out = self.detect_with(detectors, self.runs / name)
-        return evaluate_detections(out, self.voc_data(), "test", self.detection_limit("test"))
+    def _extract_cost(
+        self, config: extracting.ExtractConfig, spec: NetworkSpec, images: ImageSet | None, files: int
+    ) -> Cost:
+        count = files if images is None else self.count(images)
+        return extracting.extract_cost(config, spec, count, self._image_size(), self.how.device)
+
+    def count(self, images: ImageSet) -> int:
+        """How many images a set holds; the embedded data need not be there."""
+        if images.dataset == "VOC":
+            assert images.split is not None
+            return self.voc_images(images.split, images.limit)
+        if self.caltech is not None or self.profile.data is None:
+            return len(extracting.image_paths(images, path_of(self.caltech_data())))
+        count = self._embedded_size().caltech_per_category * (len(CALTECH_CLASSES) + 1)
+        return min(count, images.limit or count)
+
+    def image_svms(
+        self, column: Column, layer: str, images: ImageSet, splits: image_svms.RandomSplits | None = None
+    ) -> Stage:
+        """SVMs on a layer of whole images: of a VOC list, or of Caltech101's random splits."""
+        drawn = (splits or self.profile.splits) if images.dataset == "Caltech101" else None
+        config = image_svms.ImageSvmConfig(layer, images, take(ImageSvmRules, self.protocol), drawn)
+        data = self._images_data(images)
+        features = self.layer_features(column, layer, images)
+        inputs = {"features": features, "network": features.inputs["network"], "data": data}
+        what = images.split or images.dataset.lower()
+        stem = ["svms", column.pyramid, column.view, column.size, what, layer.replace(" ", "-"), self._seed()]
+        return self._stage(
+            "train-svm-images",
+            stem,
+            config,
+            inputs,
+            image_svms.train_on_images,
+            partial(self._image_svm_cost, config, features),
+            check=partial(image_svms.require_enough_in, config, path_of(data)),
+        )
+
+    def _image_svm_cost(self, config: image_svms.ImageSvmConfig, features: Stage) -> Cost:
+        classes = 20 if config.images.dataset == "VOC" else 102
+        return image_svms.image_svm_cost(config, self.count(config.images), classes, features.cost().files)
+
+    # Pictures.
+
+    def picture_detections(self, config: pictures.DetectionPictures, detections: Source) -> Stage:
+        """Figure 6."""
+        inputs = {"detections": detections, "data": self.voc()}
+        count = len(config.ids) or config.count
+        cost_of = partial(pictures.pictures_cost, count, 0.0)
+        return self._stage("visualize", ["pictures"], config, inputs, pictures.picture_detections, cost_of)
+
+    def picture_responses(self, config: pictures.ResponsePictures, files: Sequence[Path] = ()) -> Stage:
+        """Figure 2."""
+        inputs: dict[str, Source] = {"network": replace(self, limit=None).network()}
+        count = len(files)
+        if config.images is not None:
+            inputs["data"] = self._images_data(config.images)
+            count = self.count(config.images)
+        seconds = partial(self._responses_cost, config, count)
+        build = pictures.picture_responses
+        return self._stage("visualize", ["responses"], config, inputs, build, seconds, images=tuple(files))
+
+    def _responses_cost(self, config: pictures.ResponsePictures, count: int) -> Cost:
+        size = config.size
+        seconds = cost.forward_seconds(self.network_spec(), count, size, size, self.how.device)
+        return pictures.pictures_cost(config.count, seconds)
+
+    def _seed(self) -> str:
+        return f"seed{self.seed}"
 
     def _tuned(self, row: str) -> str:
-        return f"-tuned{self.tuning}" if self.tuning is not None and row.startswith("ft") else ""
-
-    def fresh(self, out: Path) -> Path:
-        """`out`, without what a cut-off run left there unless it is to be resumed."""
-        if not self.resume and world().first:
-            shutil.rmtree(out.with_name(out.name + ".partial"), ignore_errors=True)
-        return out
-
-
-def find_protocol(name: str) -> Protocol:
-    """The protocol of that name.  Raises `UsageError` for another."""
-    if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+        return f"tuned{self.tuning}" if self.tuning is not None and row.startswith("ft") else ""
 
 
 def _joined(numbers: tuple[int, ...]) -> str:
-    return "-".join(map(str, numbers))
-
-
-def _name(stage: str, method: str, scales: tuple[int, ...], row: str = "") -> str:
-    return "-".join(part for part in (stage, method, _joined(scales), row.replace(" ", "-")) if part)
+    """Sizes by name: all of few, the ends of many."""
+    shown = numbers if len(numbers) < 3 else (numbers[0], numbers[-1])
+    return "-".join(map(str, shown))
