@@ -1,14 +1,14 @@
 """What the experiments on detection share: the detectors that they compare, and a row of APs by class."""
 
-from experiments.runner import Measured
+from sppnet_cli.chain import Stage
 from sppnet_cli.console import status
-from sppnet_cli.data.voc import load_voc
-from sppnet_cli.stages.evaluate import DetectionScore
-from sppnet_cli.stages.plan import Step, detection_steps
+from sppnet_cli.stages.score_detections import DetectionScore, score_run
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.paper import class_columns
 
-LAYERS = ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb")
+from .runner import Measured
+
+ROWS = ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb")
 
 
 def columns(ws: Workspace) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -20,43 +20,41 @@ def columns(ws: Workspace) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
 
 
-def layers(ws: Workspace) -> list[str]:
-    """The layers of Table 6 that the network has: one without fc layers has no fc6; its ft rows come from new ones."""
-    return [layer for layer in LAYERS if ws.has_head() or layer != "fc6"]
+def rows(ws: Workspace) -> list[str]:
+    """The rows of Table 6 that the network has: one without fc layers has no fc6; its ft rows come from new ones."""
+    return [row for row in ROWS if ws.has_head() or row != "fc6"]
 
 
-def detectors(ws: Workspace) -> list[tuple[str, str]]:
-    """Column and layer of every detector whose mAP Table 6 has, in the order in which they are made."""
+def detections(ws: Workspace) -> dict[tuple[str, str], Stage]:
+    """Behind each row and column of Table 6 that is measured: the detections of its detector."""
     measured = [column for column in columns(ws) if column != "rcnn" or ws.measures_rcnn()]
-    return [(column, layer) for column in measured for layer in layers(ws)]
+    return {(row, column): ws.detections(*columns(ws)[column], row) for column in measured for row in rows(ws)}
 
 
-def score_of(ws: Workspace, column: str, layer: str) -> DetectionScore:
-    """The score of one detector."""
-    score = ws.score(*columns(ws)[column], layer)
-    status(f"{column} {layer}: mAP {100 * score.mean_ap:.1f}")
-    return score
+def score(ws: Workspace, made: Stage, name: str) -> DetectionScore:
+    """The score of detections of the test split that were made."""
+    found = score_run(made)
+    status(f"{name}: mAP {100 * found.mean_ap:.1f}{ws.profile.caveat}")
+    return found
 
 
-def fill_row(measured: Measured, row: object, score: DetectionScore) -> None:
+def fill_row(measured: Measured, row: object, found: DetectionScore) -> None:
     """Put mAP and the AP of every class into a row of Tables 7 to 9."""
-    measured.classes = class_columns(tuple(score.ap))
-    measured.outcomes[row, "mAP"] = score.outcome
-    for column, ap in zip(measured.classes, score.ap.values(), strict=True):
+    measured.classes = class_columns(tuple(found.ap))
+    measured.outcomes[row, "mAP"] = found.outcome
+    for column, ap in zip(measured.classes, found.ap.values(), strict=True):
         measured.values[row, column] = 100 * ap
 
 
-def measured_on(ws: Workspace) -> Measured:
+def about_detection(ws: Workspace) -> Measured:
     """An empty result with what all tables of detection say about themselves."""
     splits = ("trainval", "test")
     measured = Measured(
-        images={split: len(load_voc(ws.voc_data(), split, ws.detection_limit(split))) for split in splits},
+        images={split: ws.voc_images(split, ws.detection_limit(split)) for split in splits},
         more={
             "protocol": ws.protocol.name,
-            "proposals": ws.proposals_method,
-            "windows_per_image": {
-                split: ws.windows(split, "spp", ws.protocol.scales).max_windows for split in splits
-            },
+            "proposals": ws.proposals_method or ws.profile.proposals,
+            "windows_per_image": {split: ws.max_windows(split) for split in splits},
         },
     )
     if not ws.has_head():
@@ -77,13 +75,3 @@ def note_rcnn(measured: Measured, ws: Workspace) -> None:
         )
     else:
         measured.notes.append("R-CNN's mAP was not measured; ask for it with --rcnn full (make: RCNN=full).")
-
-
-def steps(ws: Workspace, of: list[tuple[str, str]]) -> list[Step]:
-    """The stages of these detectors, for `--dry-run`; a column's features are computed once."""
-    found: list[Step] = []
-    begun: set[str] = set()
-    for column, layer in of:
-        found += detection_steps(ws, *columns(ws)[column], layer, "detect", cached=column in begun)
-        begun.add(column)
-    return found

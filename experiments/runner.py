@@ -1,26 +1,28 @@
-"""What the experiments share: their options, seeds, record and files."""
+"""What the experiments share: what one measures, for every seed, and the files that it is written to.
+
+An experiment is a generator function of a workspace.  It yields the stages that it needs, which are then made, for all
+seeds and side by side; after that it reads them and returns what it `Measured`.  A dry run stops at the yield.
+"""
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pandas as pd
 import torch
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.chain import Plan, Stage
 from sppnet_cli.distributed import world
-from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.outcomes import AccuracyOutcome, Outcome
-from sppnet_cli.runs import environment
-from sppnet_cli.stages.plan import Step
-from sppnet_cli.stages.workspace import NeedsData, Workspace
+from sppnet_cli.errors import UsageError
+from sppnet_cli.evaluation.outcomes import Outcome
+from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
+from sppnet_cli.runs import is_run, read_manifest
+from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
 from sppnet_cli.tables.paper import VOC_CLASSES, empty_like_published, unit
 from sppnet_cli.tables.small import write_small_table
@@ -28,11 +30,6 @@ from sppnet_cli.tables.write import format_number, write_table
 
 Cell = tuple[Any, str]  # row and column of a table
 KINDS = ("csv", "md", "tex", "json")  # of a table's files
-DATA_OPTIONS = {
-    "ImageNet": ("--imagenet", "IMAGENET"),
-    "VOC 2007": ("--data", "VOC"),
-    "Caltech101": ("--caltech", "CALTECH"),
-}
 
 
 @dataclass
@@ -53,6 +50,10 @@ class Measured:
         return found | self.values
 
 
+Steps = Generator[Sequence[Stage], None, Measured]
+BySeed = Mapping[int, Measured]
+
+
 @dataclass
 class Written:
     """What an experiment made."""
@@ -61,119 +62,84 @@ class Written:
     table: pd.DataFrame
     files: list[Path]
 
-    def tell(self, as_json: bool, seconds: float) -> None:
-        """Say so, under `--json` as an object; `cells` counts those that were measured."""
-        result = {
-            "table": self.name,
-            "cells": int(self.table.notna().to_numpy().sum()),
-            "files": self.files,
-            "seconds": round(seconds, 2),
-        }
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`; `cells` counts those that were measured."""
+        cells = int(self.table.notna().to_numpy().sum())
+        return {"table": self.name, "cells": cells, "files": self.files}
+
+    def __str__(self) -> str:
         names = [str(self.files[0]), *(path.suffix for path in self.files[1:])]
-        say(as_json, result, f"written to {', '.join(names[:-1])} and {names[-1]}")
+        return f"written to {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"written to {names[0]}"
 
 
-def experiment(
-    number: int,
-    title: str,
-    measure: Callable[[Workspace], Measured],
-    plan: Callable[[Workspace], list[Step]],
-    *,
-    detection: bool = False,
-) -> click.Command:
-    """The command of a table of the report: `measure` for every seed, the mean written to the table."""
+@dataclass(frozen=True)
+class Experiment:
+    """A table or picture: what it measures of one seed, and how what all seeds gave is written to a folder."""
 
-    def write(workspaces: list[Workspace], folder: Path) -> Written:
-        table = run_table(number, workspaces, measure, folder)
-        return Written(number, table, [folder / f"table{number}.{kind}" for kind in KINDS])
+    name: str  # as in `sppnet reproduce NAME`
+    title: str
+    measure: Callable[[Workspace], Steps]
+    write: Callable[[BySeed, dict[str, Any], Workspace, Path], Written]
+    files: tuple[str, ...]
 
-    return _command(title, write, plan, detection=detection)
+    def stages(self, workspaces: Sequence[Workspace]) -> list[Stage]:
+        """What it needs, for a dry run."""
+        return [stage for ws in workspaces for stage in next(self.measure(ws))]
+
+    def run(self, workspaces: Sequence[Workspace], folder: Path) -> Written:
+        """Make what it needs, a workspace per seed, measure and write it; the table is printed too."""
+        start = time.perf_counter()
+        by_seed, made = measure_seeds(self.measure, workspaces)
+        about = record(workspaces, by_seed, made, time.perf_counter() - start)
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.write(by_seed, about, workspaces[0], folder)
 
 
-def small_table(
+def numbered(number: int, doc: str | None, measure: Callable[[Workspace], Steps]) -> Experiment:
+    """A table of the report: the mean over the seeds of each cell that is measured."""
+
+    def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
+        classes = next(iter(by_seed.values())).classes
+        table = mean_table(empty_like_published(number, classes), by_seed)
+        means = mean_cells(by_seed)
+        for row, column in means:  # of a control, which the report does not print
+            if row not in table.index:
+                about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
+        if world().first:
+            shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
+            for seed, measured in by_seed.items():
+                write_outcomes(folder, number, seed, measured.outcomes)
+            write_table(folder, number, table, about)
+            show(f"Table {number}", ws, table)
+        return Written(number, table, [folder / name for name in files])
+
+    files = tuple(f"table{number}.{kind}" for kind in KINDS)
+    return Experiment(f"table{number}", _title(doc), measure, write, files)
+
+
+def small(
     name: str,
-    title: str,
-    published: Callable[[], pd.DataFrame],
-    measure: Callable[[Workspace], Measured],
-    plan: Callable[[Workspace], list[Step]],
-    *,
-    detection: bool = False,
-) -> click.Command:
-    """The command of a table that the report does not number; `published` gives its rows and columns."""
+    doc: str | None,
+    measure: Callable[[Workspace], Steps],
+    published: Callable[[Workspace], pd.DataFrame],
+) -> Experiment:
+    """A table that the report does not number; `published` gives its rows and columns, and numbers where there are."""
 
-    def write(workspaces: list[Workspace], folder: Path) -> Written:
-        return run_small_table(name, workspaces, measure, published(), folder)
+    def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
+        others = published(ws)
+        table = mean_table(others, by_seed)
+        if world().first:
+            write_small_table(folder, name, table, others, about)
+            show(name, ws, table)
+        return Written(name, table, [folder / file for file in files])
 
-    return _command(title, write, plan, detection=detection)
-
-
-def _command(
-    title: str,
-    write: Callable[[list[Workspace], Path], Written],
-    plan: Callable[[Workspace], list[Step]],
-    *,
-    detection: bool,
-) -> click.Command:
-    """The options that all experiments have, and those of detection or classification alone."""
-    caltech_option = option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
-    rcnn_option = option(
-        "--rcnn",
-        "rcnn_map",
-        type=click.Choice(["timing", "full"]),
-        callback=lambda _context, _option, text: None if text is None else text == "full",
-        help="Whether R-CNN's mAP is measured too, or its time alone.  [default: the profile's]",
-    )
-
-    @click.command(help=title)
-    @shared
-    @option("--results", type=PATH, default=Path("results"), help="Where tables go.")
-    @option("--imagenet", type=PATH, help="ImageNet, for a profile that trains on it.")
-    @option("--seeds", metavar="0,1,2", help="Measure with each and take the mean.  [default: --seed]")
-    @(rcnn_option if detection else caltech_option)
-    def command(
-        ws: Workspace,
-        *,
-        results: Path,
-        seeds: str | None,
-        out: Path | None,
-        dry_run: bool,
-        as_json: bool,
-        **of_workspace: Any,
-    ) -> None:
-        ws = replace(ws, **of_workspace)
-        folder = tables_folder(ws, results, out)
-        workspaces = [replace(ws, seed=seed) for seed in parse_seeds(seeds, ws.seed)]
-        with own_options(ws):
-            if dry_run:
-                steps: dict[Path, Step] = {}
-                for step in (step for each in workspaces for step in plan(each)):
-                    steps.setdefault(step.out, step)
-                show_plan(list(steps.values()), ws, as_json)
-                return
-            start = time.perf_counter()
-            written = write(workspaces, folder)
-        written.tell(as_json, time.perf_counter() - start)
-
-    return command
+    files = tuple(f"{name}.{kind}" for kind in ("csv", "md", "json"))
+    return Experiment(name, _title(doc), measure, write, files)
 
 
-def tables_folder(ws: Workspace, results: Path, out: Path | None) -> Path:
-    """Where an experiment's files go.  Raises `UsageError` for an `out` that is or looks like a file."""
-    if out is not None and (out.is_file() or out.suffix[1:] in (*KINDS, "png")):
-        raise UsageError(f"--out {out}: several files are written; give the folder that they go to")
-    return out or results / ws.profile.name
-
-
-@contextmanager
-def own_options(ws: Workspace) -> Iterator[None]:
-    """Say of data that are missing which option of an experiment names them."""
-    try:
-        yield
-    except NeedsData as error:
-        name, variable = DATA_OPTIONS[error.what]
-        raise DataError(
-            f"profile {ws.profile.name} needs {error.what}: give {name} DIR (make: {variable}=DIR)"
-        ) from None
+def no_published(index: pd.Index, columns: Sequence[str]) -> Callable[[Workspace], pd.DataFrame]:
+    """Rows and columns of a table that the paper does not print."""
+    return lambda _ws: pd.DataFrame(float("nan"), index=index, columns=list(columns))
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
@@ -186,56 +152,33 @@ def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def run_table(
-    number: int, workspaces: list[Workspace], measure: Callable[[Workspace], Measured], folder: Path
-) -> pd.DataFrame:
-    """Measure a table with every workspace (one per seed), write it to `folder`, print and return it."""
-    by_seed, about = measure_seeds(workspaces, measure)
-    classes = next(iter(by_seed.values())).classes
-    table = mean_table(empty_like_published(number, classes), by_seed)
-    means = mean_cells(by_seed)
-    for row, column in means:  # of a control, which the report does not print
-        if row not in table.index:
-            about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
-    if world().first:
-        shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
-        for seed, measured in by_seed.items():
-            write_outcomes(folder, number, seed, measured.outcomes)
-        write_table(folder, number, table, about)
-        show(f"Table {number}", workspaces[0], table)
-    return table
-
-
-def run_small_table(
-    name: str,
-    workspaces: list[Workspace],
-    measure: Callable[[Workspace], Measured],
-    published: pd.DataFrame,
-    folder: Path,
-) -> Written:
-    """Measure a table that the report does not number, write it to `folder` and print it."""
-    by_seed, about = measure_seeds(workspaces, measure)
-    table = mean_table(published, by_seed)
-    if world().first:
-        write_small_table(folder, name, table, published, about)
-        show(name, workspaces[0], table)
-    return Written(name, table, [folder / f"{name}.{kind}" for kind in ("csv", "md", "json")])
+def of_seeds(ws: Workspace, seeds: Sequence[int]) -> list[Workspace]:
+    """The workspace of each seed."""
+    return [replace(ws, seed=seed) for seed in seeds]
 
 
 def measure_seeds(
-    workspaces: list[Workspace], measure: Callable[[Workspace], Measured]
-) -> tuple[dict[int, Measured], dict[str, Any]]:
-    """What every seed gives, and the record of how it came about."""
+    measure: Callable[[Workspace], Steps], workspaces: Sequence[Workspace]
+) -> tuple[dict[int, Measured], list[Stage]]:
+    """What every seed gives, and the stages that were made or found for it."""
     by_seed: dict[int, Measured] = {}
-    seconds: dict[str, float] = {}
-    for ws in workspaces:
-        start = time.perf_counter()
-        by_seed[ws.seed] = measure(ws)
-        seconds[f"seed {ws.seed}"] = round(time.perf_counter() - start, 2)
-    return by_seed, record(workspaces, by_seed, seconds)
+    used: dict[Path, Stage] = {}
+    unfinished = {ws.seed: measure(ws) for ws in workspaces}
+    while unfinished:
+        wanted: list[Stage] = []
+        for seed, steps in list(unfinished.items()):
+            try:
+                wanted += next(steps)
+            except StopIteration as end:
+                by_seed[seed] = end.value
+                del unfinished[seed]
+        if wanted:
+            plan: Plan = workspaces[0].make(*wanted)
+            used |= {stage.folder: stage for stage in (*plan.used, *plan.to_make)}
+    return {ws.seed: by_seed[ws.seed] for ws in workspaces}, list(used.values())
 
 
-def mean_table(empty: pd.DataFrame, by_seed: Mapping[int, Measured]) -> pd.DataFrame:
+def mean_table(empty: pd.DataFrame, by_seed: BySeed) -> pd.DataFrame:
     """The rows and columns of `empty`, each measured cell the mean over the seeds."""
     table = empty.copy() * float("nan")
     for (row, column), mean in mean_cells(by_seed).items():
@@ -244,7 +187,7 @@ def mean_table(empty: pd.DataFrame, by_seed: Mapping[int, Measured]) -> pd.DataF
     return table
 
 
-def mean_cells(by_seed: Mapping[int, Measured]) -> dict[Cell, float]:
+def mean_cells(by_seed: BySeed) -> dict[Cell, float]:
     """Every measured cell, the mean over the seeds."""
     cells = [measured.cells() for measured in by_seed.values()]
     return {cell: float(np.mean([each[cell] for each in cells])) for cell in cells[0]}
@@ -257,7 +200,7 @@ def show(title: str, ws: Workspace, table: pd.DataFrame) -> None:
 
 
 def record(
-    workspaces: list[Workspace], by_seed: dict[int, Measured], seconds: dict[str, float]
+    workspaces: Sequence[Workspace], by_seed: BySeed, stages: Sequence[Stage], seconds: float
 ) -> dict[str, Any]:
     """How the numbers came about."""
     ws = workspaces[0]
@@ -281,19 +224,40 @@ def record(
             }
             for seed, each in by_seed.items()
         },
-        "device": ws.device,
+        "device": ws.how.device,
         "threads": torch.get_num_threads(),
         "processes": world().size,
-        "seconds": seconds,
+        "seconds": {"in all": round(seconds, 2)},
+        "command": command_line(),
+        "code": code_digest(),
+        "commit": commit(),
+        "machine": machine(),
+        "runs": runs_behind(stages),
         "environment": environment(),
         "notes": notes,
     }
 
 
-def deviation(outcome: AccuracyOutcome) -> float:
-    """Sample deviation over the splits of the mean accuracy of the classes, a fraction."""
-    accuracies = [AccuracyOutcome(split[None], outcome.labels).value() for split in outcome.right]
-    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else float("nan")
+def runs_behind(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
+    """Of every run that the numbers follow from, as far as it is there: its stage, code, machine and seconds."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def visit(stage: Stage) -> None:
+        if str(stage.folder) in found or not is_run(stage.folder):
+            return
+        manifest = read_manifest(stage.folder)
+        names = ("stage", "code", "commit", "machine", "date", "seconds")
+        found[str(stage.folder)] = {name: manifest.get(name) for name in names}
+        for each in stage.needs:
+            visit(each)
+
+    for stage in stages:
+        visit(stage)
+    return found
+
+
+def _title(doc: str | None) -> str:
+    return (doc or "").split("\n")[0]
 
 
 def _parts(row: Any) -> tuple[Any, ...]:

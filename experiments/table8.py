@@ -1,6 +1,6 @@
 """Table 8: detection AP of every class by SPP-net, R-CNN on the same weights, and other groups' methods.
 
-    make reproduce-table8        (python -m experiments.table8 --profile mini)
+    make reproduce-table8        (sppnet reproduce table8 --profile mini)
 
 SPP-net is the 5-scale one of Table 6.  The rows of other groups hold their published numbers: table8.json names them
 under "published", table8.md and .tex have a star there; table8.csv has the paper's columns and does not tell.
@@ -8,41 +8,31 @@ under "published", table8.md and .tex have a star there; table8.csv has the pape
 Cost: seconds beyond Table 6.
 """
 
-from experiments.detection import fill_row, measured_on, note_rcnn, score_of, steps
-from experiments.runner import Measured, experiment
-from sppnet_cli.cli import run
-from sppnet_cli.stages.plan import Step
 from sppnet_cli.stages.workspace import Workspace
 
-# Row: column and layer of Table 6.
+from .detection import about_detection, detections, fill_row, note_rcnn, score
+from .runner import Steps, numbered
+
+# Row: row and column of Table 6.
 ROWS = {
-    "RCNN ftfc7": ("rcnn", "ftfc7"),
-    "SPP ftfc7": ("spp_5scale", "ftfc7"),
-    "RCNN ftfc7 bb": ("rcnn", "ftfc7 bb"),
-    "SPP ftfc7 bb": ("spp_5scale", "ftfc7 bb"),
+    "RCNN ftfc7": ("ftfc7", "rcnn"),
+    "SPP ftfc7": ("ftfc7", "spp_5scale"),
+    "RCNN ftfc7 bb": ("ftfc7 bb", "rcnn"),
+    "SPP ftfc7 bb": ("ftfc7 bb", "spp_5scale"),
 }
 
 
-def rows(ws: Workspace) -> dict[str, tuple[str, str]]:
-    """The rows that are measured."""
-    return {row: of for row, of in ROWS.items() if of[0] != "rcnn" or ws.measures_rcnn()}
-
-
-def table8(ws: Workspace) -> Measured:
+def table8(ws: Workspace) -> Steps:
     """APs of one seed."""
-    measured = measured_on(ws)
-    for row, of in rows(ws).items():
-        fill_row(measured, row, score_of(ws, *of))
+    of_table6 = detections(ws)
+    detected = {row: of_table6[cell] for row, cell in ROWS.items() if cell in of_table6}
+    yield [*detected.values()]
+
+    measured = about_detection(ws)
+    for row, made in detected.items():
+        fill_row(measured, row, score(ws, made, row))
     note_rcnn(measured, ws)
     return measured
 
 
-def plan(ws: Workspace) -> list[Step]:
-    """The stages of all rows."""
-    return steps(ws, list(rows(ws).values()))
-
-
-command = experiment(8, (__doc__ or "").split("\n")[0], table8, plan, detection=True)
-
-if __name__ == "__main__":
-    run(command)
+EXPERIMENT = numbered(8, __doc__, table8)

@@ -1,6 +1,6 @@
 """Table 9: detection AP of every class by two SPP-nets from different initialisations, and by their combination.
 
-    make reproduce-table9        (python -m experiments.table9 --profile mini)
+    make reproduce-table9        (sppnet reproduce table9 --profile mini)
 
 SPP-net (1) is the 5-scale ftfc7 bb of Table 6, SPP-net (2) the same from the next seed on.  The combination takes
 both models' scored windows together and suppresses among all of them.  The record has the control that the report
@@ -11,71 +11,44 @@ Cost: `mini` 12 minutes beyond Table 6 (a network and two fine-tunings); `paper`
 
 from dataclasses import replace
 
-from experiments.detection import fill_row, measured_on
-from experiments.runner import Measured, experiment
-from sppnet_cli.cli import run
-from sppnet_cli.console import status
-from sppnet_cli.stages.plan import Step, detection_steps
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claimed import CONTROL
 
+from .detection import about_detection, fill_row, score
+from .runner import Steps, numbered
+
 ROW = "ftfc7 bb"
-# Row: folder of its detections, and the models that find them.
-TOGETHER = {
-    "SPP-net (2)": ("detections-second", ("second",)),
-    "combination": ("detections-combination", ("first", "second")),
-    CONTROL[1]: ("detections-tuned-again", ("tuned again",)),
-    CONTROL[2]: ("detections-control", ("first", "tuned again")),
-}
 
 
-def models(ws: Workspace) -> dict[str, Workspace]:
-    """Workspace of every model."""
-    return {
-        "first": ws,
-        "second": replace(ws, seed=ws.seed + 1),
-        "tuned again": replace(ws, tuning=ws.seed + 1),
-    }
-
-
-def table9(ws: Workspace) -> Measured:
+def table9(ws: Workspace) -> Steps:
     """APs of one seed and the next."""
-    measured = measured_on(ws)
-    scales = ws.protocol.scales
-    own = ws.score("spp", scales, ROW)
-    made = {name: each.detector("spp", scales, ROW) for name, each in models(ws).items()}
-    scores = {"SPP-net (1)": own, CONTROL[0]: own}
-    for row, (folder, names) in TOGETHER.items():
-        scores[row] = ws.score_together(tuple(made[name] for name in names), folder)
-    for row, score in scores.items():
-        status(f"{row}: mAP {100 * score.mean_ap:.1f}")
+    of_5scale = ("spp", ws.protocol.scales, ROW)
+    first = ws.detector(*of_5scale)
+    second = replace(ws, seed=ws.seed + 1).detector(*of_5scale)
+    tuned_again = replace(ws, tuning=ws.seed + 1).detector(*of_5scale)
+    detected = {
+        "SPP-net (1)": ws.detections(*of_5scale),
+        "SPP-net (2)": ws.detect([second], ["second"]),
+        "combination": ws.detect([first, second], ["combination"]),
+        CONTROL[1]: ws.detect([tuned_again], ["tuned-again"]),
+        CONTROL[2]: ws.detect([first, tuned_again], ["control"]),
+    }
+    yield [*detected.values()]
+
+    measured = about_detection(ws)
+    scores = {row: score(ws, made, row) for row, made in detected.items()}
+    scores[CONTROL[0]] = scores["SPP-net (1)"]
+    for row, found in scores.items():
         if row in CONTROL:
-            measured.outcomes[row, "mAP"] = score.outcome
+            measured.outcomes[row, "mAP"] = found.outcome
         else:
-            fill_row(measured, row, score)
-    best = max(scores[row].mean_ap for row in CONTROL[:2])
+            fill_row(measured, row, found)
+    maps = [100 * scores[row].mean_ap for row in CONTROL]
     measured.notes.append(
-        "Control: two fine-tunings of one convolutional model have mAPs of "
-        f"{' and '.join(f'{100 * scores[row].mean_ap:.1f}' for row in CONTROL[:2])}, "
-        f"their combination {100 * scores[CONTROL[2]].mean_ap:.1f} ({100 * (scores[CONTROL[2]].mean_ap - best):+.1f})."
+        f"Control: two fine-tunings of one convolutional model have mAPs of {maps[0]:.1f} and {maps[1]:.1f}, "
+        f"their combination {maps[2]:.1f} ({maps[2] - max(maps[:2]):+.1f})."
     )
     return measured
 
 
-def plan(ws: Workspace) -> list[Step]:
-    """The stages of both networks, of the second fine-tuning, and the combinations."""
-    spp = ("spp", ws.protocol.scales, ROW)
-    found = detection_steps(ws, *spp, "detect")
-    for each in models(ws).values():
-        found += detection_steps(each, *spp, "train-bbox")
-    made = {name: each.detector_folder(*spp) for name, each in models(ws).items()}
-    for folder, names in TOGETHER.values():
-        given = [made[name] for name in names]
-        found += detection_steps(ws, *spp, "detect", ws.runs / folder, given, cached=True)
-    return found
-
-
-command = experiment(9, (__doc__ or "").split("\n")[0], table9, plan, detection=True)
-
-if __name__ == "__main__":
-    run(command)
+EXPERIMENT = numbered(9, __doc__, table9)

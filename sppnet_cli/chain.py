@@ -70,6 +70,7 @@ class Stage:
         alone: nothing else may run meanwhile: it measures time.
         unfinished: a complete run for which this is true is resumed.
         shares: the cache that it fills, by a name; stages that fill the same one are better not begun together.
+        check: raises for what is wrong with the user's data, before anything else is made; its data are there then.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Stage:
     alone: bool = False
     unfinished: Callable[[Path], bool] | None = None
     shares: str | None = None
+    check: Callable[[], None] | None = None
 
     @functools.cached_property
     def identity(self) -> Identity:
@@ -187,11 +189,17 @@ def plan(targets: Iterable[Stage], *, remake: bool = False) -> Plan:
             return
         for each in stage.needs:
             visit(each, False)
+        if stage.check and _data_are_there(stage):
+            stage.check()
         found.to_make.append(stage)
 
     for target in found.targets:
         visit(target, True)
     return found
+
+
+def _data_are_there(stage: Stage) -> bool:
+    return path_of(stage.inputs["data"]).exists()
 
 
 def outdated(stage: Stage) -> bool:

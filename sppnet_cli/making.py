@@ -40,12 +40,20 @@ def make(targets: Iterable[Stage], how: Resources, *, jobs: int | None = 1, rema
     if not how.resume and world().first:
         for stage in found.to_make:
             discard_partial(stage.folder)
-    count = jobs_that_fit(found.to_make, how, jobs)
+    left = list(found.to_make)
+    for stage in found.to_make:
+        if stage.check:
+            # Its data first, if they are made too: what is wrong with them is said before any longer work.
+            for need in [need for need in stage.needs if need in left and not need.needs]:
+                build_stage(need, how, remake)
+                left.remove(need)
+            stage.check()
+    count = jobs_that_fit(left, how, jobs)
     if count == 1:
-        for stage in found.to_make:
+        for stage in left:
             build_stage(stage, how, remake)
-    elif found.to_make:
-        _make_side_by_side(found.to_make, how, count, remake)
+    else:
+        _make_side_by_side(left, how, count, remake)
     return found
 
 
@@ -73,6 +81,13 @@ def build_stage(stage: Stage, how: Resources, remake: bool = False) -> None:
             unfinished=stage.unfinished,
             remake=remake,
         )
+
+
+def device_name(device: str) -> str:
+    """What a GPU is called."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 @contextlib.contextmanager

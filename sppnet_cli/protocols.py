@@ -170,6 +170,7 @@ class SvmRules:
     svm_hard_score: float
     svm_evict_score: float
     svm_retrain_after: int
+    svm_tolerance: float
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,24 @@ class DetectRules:
     max_per_image: int
 
 
-Rules = TypeVar("Rules", MappingRules, FinetuneRules, SvmRules, BboxRules, DetectRules)
+@dataclass(frozen=True)
+class ImageSvmRules:
+    """SVMs on whole images."""
+
+    whole_image_loss: ImageLoss
+    whole_image_c: float
+
+
+Rules = TypeVar("Rules", MappingRules, FinetuneRules, SvmRules, BboxRules, DetectRules, ImageSvmRules)
 
 
 def take(rules: type[Rules], protocol: Protocol) -> Rules:
     """The part of a protocol that a stage takes."""
     return rules(**{field.name: getattr(protocol, field.name) for field in fields(rules)})
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name.  Raises `UsageError` for another."""
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

@@ -121,6 +121,11 @@ def require_enough(config: ImageSvmConfig, images: LabelledImages) -> None:
     draw_splits(config, images)
 
 
+def require_enough_in(config: ImageSvmConfig, data: Path) -> None:
+    """As `require_enough`, of the set in `data`."""
+    require_enough(config, labelled_images(config.images, data))
+
+
 def train_on_images(config: ImageSvmConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
     """`ImageSvms` on the `features` of the images of `data`, which `network` gave.
 

@@ -58,6 +58,18 @@ def make_network(config: PretrainConfig, inputs: Inputs, folder: Path, how: Reso
         (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in images.class_names))
 
 
+def require_images(config: PretrainConfig, data: Path) -> None:
+    """Raise `DataError` where there are too few images for a batch, and as `make_network` does."""
+    images = load_image_folder(training_folder(data), config.limit)
+    if len(images) < config.recipe.batch:
+        raise DataError(
+            f"{data}: {len(images)} images to train on, fewer than a batch of {config.recipe.batch}; give more, or a "
+            "smaller --batch"
+        )
+    if (data / "val").is_dir():
+        _validation(data / "val", images, config.limit)
+
+
 def pretrain_cost(config: PretrainConfig, images: int, classes: int, device: str) -> Cost:
     """Of training on so many images."""
     spec = NetworkSpec(config.arch, config.width, config.levels, config.fc, classes)

@@ -7,7 +7,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.learning.pretrain import Recipe
 from sppnet_cli.protocols import Protocol
-from sppnet_cli.stages.classify import RandomSplits
+from sppnet_cli.stages.image_svm import RandomSplits
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,21 @@ class Profile:
     recipe: Recipe
     finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the protocol's
     flip: bool  # fine-tune on mirrored images too
-    train_windows: int  # proposals per training image
-    test_windows: int
+    proposals: str  # the method that finds windows
+    train_windows: int | None  # per training image; None: all
+    test_windows: int | None
     detection_images: tuple[int, int] | None  # first of the embedded trainval and test; None: all
     splits: RandomSplits  # of Caltech101
     timing_images: int
     timing_windows: int
     rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
+    threads: int | None  # that each stage computes on, on any machine; None: torch's own choice
     rcnn_finetune: str = "fc"  # layers that R-CNN fine-tunes: the fc layers, on pooled features, or "all"
+
+    @property
+    def caveat(self) -> str:
+        """What is to be said beside its numbers on the screen."""
+        return " (tiny: means nothing)" if self.name == "tiny" else ""
 
     def schedule(self, protocol: Protocol) -> Schedule:
         """The fine-tuning schedule."""
@@ -64,6 +71,7 @@ PROFILES = {
             recipe=Recipe((224,), 1, 8, 0.02, "one-cycle", "he", 5.0),
             finetune=((1e-3, 10), (1e-4, 5)),
             flip=True,
+            proposals="ss-fast",
             train_windows=60,
             test_windows=60,
             detection_images=None,
@@ -71,6 +79,7 @@ PROFILES = {
             timing_images=1,
             timing_windows=100,
             rcnn_map=True,
+            threads=1,
         ),
         Profile(
             name="mini",
@@ -82,6 +91,7 @@ PROFILES = {
             recipe=_MINI_RECIPE,
             finetune=((2e-2, 2000), (2e-3, 1000)),
             flip=True,
+            proposals="ss-fast",
             train_windows=200,
             test_windows=600,
             detection_images=(280, 120),
@@ -89,6 +99,7 @@ PROFILES = {
             timing_images=10,
             timing_windows=2000,
             rcnn_map=True,
+            threads=1,
         ),
         Profile(
             name="pretrained",
@@ -100,6 +111,7 @@ PROFILES = {
             recipe=_PAPER_RECIPE,
             finetune=((1e-2, 2000), (1e-3, 700)),
             flip=True,
+            proposals="ss-fast",
             train_windows=2000,
             test_windows=2000,
             detection_images=None,
@@ -107,6 +119,7 @@ PROFILES = {
             timing_images=10,
             timing_windows=2000,
             rcnn_map=False,
+            threads=1,
         ),
         Profile(
             name="paper",
@@ -118,13 +131,15 @@ PROFILES = {
             recipe=_PAPER_RECIPE,
             finetune=None,
             flip=True,
-            train_windows=2000,
-            test_windows=2000,
+            proposals="ss-paper",
+            train_windows=None,
+            test_windows=None,
             detection_images=None,
             splits=RandomSplits(),
             timing_images=100,
             timing_windows=2000,
             rcnn_map=True,
+            threads=None,
             rcnn_finetune="all",
         ),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sppnet_cli.chain import Stage, path_of
 from sppnet_cli.console import warn
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.errors import DataError
@@ -50,6 +51,12 @@ def evaluate_detections(
     if report is not None:
         write_report(frame, dataset, report, missing)
     return score_frame(frame, dataset, missing)
+
+
+def score_run(made: Stage) -> DetectionScore:
+    """Score a run of `detect` on the images that it was made on."""
+    config = made.config
+    return evaluate_detections(made.folder, path_of(made.inputs["data"]), config.split, config.limit)
 
 
 def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sppnet_cli import chain, making
 from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
@@ -52,6 +52,7 @@ from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost
 from sppnet_cli.stages.windows import WindowConfig
 
 PYRAMIDS = {"plain": None, "spp4": SPP4, "spp6": SPP6}
+SWEEP = (180, 224, 256, 300, 360, 392)  # short sides among which the scale of whole images is chosen
 SINGLE_SIZE, MULTI_SIZE = (224,), (224, 180)  # training sizes
 _SIZE = {True: (265, 335), False: (375, 500)}  # typical height and width, embedded or VOC
 
@@ -74,6 +75,18 @@ class Column:
     pyramid: str  # plain or spp6
     view: str  # crop, full or warp
     size: int  # short side in pixels
+
+
+class TestedSvms(NamedTuple):
+    """SVMs on a layer of whole images, and the features of the images that they are tested on."""
+
+    svms: Stage
+    features: Stage
+
+    def score(self) -> image_svms.MapScore | image_svms.AccuracyScore:
+        """Of the stages once they are made."""
+        images = image_svms.labelled_images(self.features.config.images, path_of(self.features.inputs["data"]))
+        return image_svms.score_images(self.svms.folder, self.features.folder, images)
 
 
 @dataclass(frozen=True)
@@ -344,7 +357,7 @@ class Workspace:
     def _walk(self, split: str, method: str, scales: tuple[int, ...]) -> cost.Walk:
         images = self.voc_images(split, self.detection_limit(split))
         windows = self.max_windows(split) or 2200
-        crops = windows if METHODS[method].warps else None
+        crops = windows if METHODS[method].per_window else None
         return cost.Walk(images, windows, self._image_size(), crops, scales)
 
     # Detectors.
@@ -368,7 +381,7 @@ class Workspace:
         stem = ["finetune", method, _joined(scales), self._seed(), tuned]
         inputs = self._training_inputs() | {"network": self.network()}
         spec, device = self.network_spec(), self.how.device
-        if METHODS[method].warps and self.profile.rcnn_finetune == "all":
+        if METHODS[method].per_window and self.profile.rcnn_finetune == "all":
             cost_of = partial(finetuning.finetune_all_cost, config, spec, device)
             return self._stage(
                 "finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of
@@ -490,7 +503,7 @@ class Workspace:
         """Detections in image files."""
         method, scales, layer, spec, fc = self._about(detector)
         windows = config.max_windows or 2200
-        crops = windows if METHODS[method].warps else None
+        crops = windows if METHODS[method].per_window else None
         walk = cost.Walk(len(images), windows, _SIZE[False], crops, config.scales or scales)
         return self._stage(
             "detect-photos",
@@ -644,6 +657,13 @@ class Workspace:
     def _image_svm_cost(self, config: image_svms.ImageSvmConfig, features: Stage) -> Cost:
         classes = 20 if config.images.dataset == "VOC" else 102
         return image_svms.image_svm_cost(config, self.count(config.images), classes, features.cost().files)
+
+    def tested_svms(
+        self, column: Column, layer: str, dataset: Dataset, *, train: str = "trainval", test: str = "test"
+    ) -> TestedSvms:
+        """SVMs of VOC trained on one list and tested on another, of Caltech101 on its splits."""
+        svms = self.image_svms(column, layer, self.image_set(dataset, train))
+        return TestedSvms(svms, self.layer_features(column, layer, self.image_set(dataset, test)))
 
     # Pictures.
 
