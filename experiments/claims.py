@@ -1,6 +1,6 @@
 """The paper's claims: which comparisons of its tables hold in the measured ones, and how surely.
 
-    python -m experiments.claims --profile mini
+    make claims        (sppnet reproduce claims --profile mini)
 
 Compares the two cells of each claim in results/<profile>/table<n>.json.  The interval of their difference comes
 from what each test image contributed (results/<profile>/outcomes), where the table's experiment kept that.
@@ -10,30 +10,14 @@ Cost: seconds with the mini tables, minutes with those of the full test sets.
 
 import math
 from pathlib import Path
-
-import click
+from typing import Any
 
 from sppnet_cli import console
-from sppnet_cli.cli import run
-from sppnet_cli.cli.options import say
 from sppnet_cli.tables.claims import certainty, count_verdicts, difference, summary, write_claims
 
 
-@click.command(help=(__doc__ or "").split("\n")[0], context_settings={"show_default": True})
-@click.option(
-    "--profile",
-    type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
-    default="mini",
-    help="Whose tables.",
-)
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), help="Where tables are.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object on standard output, all else on standard error."
-)
-def command(profile: str, results: Path, as_json: bool) -> None:
-    """Evaluate the claims, write them and print them."""
-    console.configure(json=as_json)
-    folder = results / profile
+def write(folder: Path, profile: str) -> dict[str, Any]:
+    """Evaluate the claims on the tables in `folder`, write and print them; returns them for `--json`."""
     claims = write_claims(folder)
     records = claims.to_dict("records")
     rows = [
@@ -52,11 +36,11 @@ def command(profile: str, results: Path, as_json: bool) -> None:
         ["id", "claim", "better", "worse", "better by (95%)", "verdict", ""],
         rows,
     )
-    result = {
+    console.status(f"{summary(claims)}; written to {folder}/claims.csv and .md")
+    return {
         **count_verdicts(claims),
         "claims": [{name: or_none(value) for name, value in row.items()} for row in records],
     }
-    say(as_json, result, f"{summary(claims)}; written to {folder}/claims.csv and .md")
 
 
 def or_none(value: object) -> object:
@@ -67,7 +51,3 @@ def or_none(value: object) -> object:
 def format_number(value: float) -> str:
     """Four significant digits, empty where there is none."""
     return "" if math.isnan(value) else f"{value:.4g}"
-
-
-if __name__ == "__main__":
-    run(command)

@@ -67,7 +67,6 @@ def picture(table: pd.DataFrame, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-
 def write(by_seed: BySeed, _about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
     """The first seed's."""
     table = by_seed[ws.seed].more["epochs"]

@@ -28,7 +28,9 @@ def rows(ws: Workspace) -> list[str]:
 def detections(ws: Workspace) -> dict[tuple[str, str], Stage]:
     """Behind each row and column of Table 6 that is measured: the detections of its detector."""
     measured = [column for column in columns(ws) if column != "rcnn" or ws.measures_rcnn()]
-    return {(row, column): ws.detections(*columns(ws)[column], row) for column in measured for row in rows(ws)}
+    return {
+        (row, column): ws.detections(*columns(ws)[column], row) for column in measured for row in rows(ws)
+    }
 
 
 def score(ws: Workspace, made: Stage, name: str) -> DetectionScore:

@@ -32,7 +32,10 @@ def fc_size(ws: Workspace) -> Steps:
     of_5scale = columns(ws)["spp_5scale"]
     detected = {column: variant.detections(*of_5scale, MAP) for column, variant in variants.items()}
     timed = ws.times(
-        {column: (variant, *of_5scale, variant.detector(*of_5scale, MAP)) for column, variant in variants.items()}
+        {
+            column: (variant, *of_5scale, variant.detector(*of_5scale, MAP))
+            for column, variant in variants.items()
+        }
     )
     yield [*detected.values(), timed]
 

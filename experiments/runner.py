@@ -69,7 +69,9 @@ class Written:
 
     def __str__(self) -> str:
         names = [str(self.files[0]), *(path.suffix for path in self.files[1:])]
-        return f"written to {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"written to {names[0]}"
+        return (
+            f"written to {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"written to {names[0]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ def numbered(number: int, doc: str | None, measure: Callable[[Workspace], Steps]
             if row not in table.index:
                 about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
         if world().first:
-            shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
+            shutil.rmtree(
+                outcomes_folder(folder, number), ignore_errors=True
+            )  # seeds that are not measured now
             for seed, measured in by_seed.items():
                 write_outcomes(folder, number, seed, measured.outcomes)
             write_table(folder, number, table, about)

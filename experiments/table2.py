@@ -28,7 +28,9 @@ def table2(ws: Workspace) -> Steps:
     tested = {row: ws.errors("spp6", sizes, view) for row, (sizes, view) in ROWS.items()}
     yield [*tested.values()]
 
-    measured = Measured(notes=["The first row is measured on SPP-net6; SPP-net4 is a misprint of the paper's."])
+    measured = Measured(
+        notes=["The first row is measured on SPP-net6; SPP-net4 is a misprint of the paper's."]
+    )
     for row, made in tested.items():
         errors = read_errors(made.folder)
         measured.outcomes[row, "top1_error"] = ErrorOutcome(errors.wrong1)

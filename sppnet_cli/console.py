@@ -37,6 +37,11 @@ class _Settings:
 _settings = _Settings()
 
 
+def is_verbose() -> bool:
+    """Whether `-v` was given."""
+    return _settings.verbose
+
+
 class Sink(Protocol):
     """Where another process's messages and progress go in place of the terminal."""
 

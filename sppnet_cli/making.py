@@ -25,6 +25,7 @@ from sppnet_cli.provenance import code_name, cores
 from sppnet_cli.relay import Relay, labelled, relay_to
 from sppnet_cli.runs import discard_partial, make_run, read_manifest
 
+_PROCESS_GIB = 2.0  # what a stage's process takes, or less, unless it holds much data
 _PARENT_SECONDS = 0.5  # between looks whether the parent still lives
 
 
@@ -65,7 +66,8 @@ def jobs_that_fit(stages: list[Stage], how: Resources, jobs: int | None) -> int:
     if world().size > 1 or how.device != "cpu" or len(stages) < 2:
         return 1
     if jobs is None:
-        jobs = min(cores(), int(how.max_memory // 2))
+        threads = max(stage.threads or cores() for stage in stages if not stage.alone)
+        jobs = min(cores() // threads, int(how.max_memory // _PROCESS_GIB))
     return max(1, min(jobs, len(stages)))
 
 

@@ -36,6 +36,7 @@ def _register() -> None:
     from sppnet_cli.cli.import_weights import command as import_weights
     from sppnet_cli.cli.pretrain import command as pretrain
     from sppnet_cli.cli.propose import command as propose
+    from sppnet_cli.cli.reproduce import command as reproduce
     from sppnet_cli.cli.train_bbox import command as train_bbox
     from sppnet_cli.cli.train_svm import command as train_svm
     from sppnet_cli.cli.visualize import command as visualize
@@ -53,6 +54,7 @@ def _register() -> None:
         visualize,
         benchmark,
         data,
+        reproduce,
     ):
         app.add_command(command)
 

@@ -18,18 +18,20 @@ def command() -> None:
 
 
 @command.command("mini", short_help="Make the embedded data set.")
-@click.option("--out", type=PATH, default=Path("runs/mini/data"), help="Folder to make.")
+@click.option("--out", type=PATH, help="Folder to make.  [default: a folder under runs/mini]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed, other images.")
 @json_option
-def mini(out: Path, seed: int, as_json: bool) -> None:
+def mini(out: Path | None, seed: int, as_json: bool) -> None:
     """Make the embedded data: small sets in the layouts of ImageNet, VOC 2007 and Caltech101, in under a minute."""
-    from sppnet_cli.data.mini import is_mini, make_mini
+    from sppnet_cli.stages.profiles import find_profile
+    from sppnet_cli.stages.workspace import Workspace
 
     console.configure(json=as_json)
-    if not is_mini(out, seed):
-        make_mini(out, seed)
-    names = {name: out / name for name in ("imagenet", "VOCdevkit", "caltech101")}
-    say(as_json, {"data": out} | names, *(f"{name}: {folder}" for name, folder in names.items()))
+    ws = Workspace(find_profile("mini"))
+    stage = ws.embedded(seed).at(out)
+    ws.make(stage)
+    names = {name: stage.folder / name for name in ("imagenet", "VOCdevkit", "caltech101")}
+    say(as_json, {"data": stage.folder} | names, *(f"{name}: {folder}" for name, folder in names.items()))
 
 
 @command.command("fetch", short_help="Download a published data set.")

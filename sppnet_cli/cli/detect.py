@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, FiniteRange, clock, option, say, scales_of, shared, show_plan
+from sppnet_cli.chain import path_of
+from sppnet_cli.cli.options import PATH, FiniteRange, option, say, scales_of, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from sppnet_cli.network.precision import Precision
     from sppnet_cli.stages.workspace import Workspace
 
+BOX = ("x1", "y1", "x2", "y2")
 _MAKE_ONE = (
     "make one with `sppnet train-svm --profile pretrained --data VOCdevkit --arch squeezenet1_1 --weights DEFAULT`, "
     "then `sppnet train-bbox --detector RUN`, and name it with --detector"
@@ -40,7 +43,11 @@ _MAKE_ONE = (
     default=1000,
     help="Windows of larger photographs are sought in a copy of at most so many pixels a side.",
 )
-@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above; the CSV has all.")
+@option(
+    "--min-score",
+    type=FiniteRange(),
+    help="Draw what scores above; the CSV has all.  [default: 0, and the best of a photograph where nothing does]",
+)
 @option(
     "--fast", is_flag=True, help="Cut ranks and a cascade at their best: much quicker, a little less exact."
 )
@@ -71,7 +78,7 @@ def command(
     scales: str | None,
     split: str,
     proposal_side: int,
-    min_score: float,
+    min_score: float | None,
     fast: bool,
     fc_rank: str | None,
     cascade: float | None,
@@ -103,18 +110,18 @@ def command(
         raise UsageError("detectors are combined on a data set; give one --detector for image files")
     if detectors:
         from sppnet_cli.detection.detector import read_description
-        from sppnet_cli.stages.workspace import find_protocol
+        from sppnet_cli.protocols import find_protocol
 
         about = read_description(detectors[0])
         ws = replace(ws, protocol=find_protocol(about.protocol))
-        method, own_scales, row = about.method, about.scales, about.row
+        has_scales = bool(about.scales)
     else:
-        method, own_scales, row = "spp", ws.protocol.scales, "ftfc7 bb"
-    sides = scales_of(scales, ws) if scales and method == "spp" else own_scales
+        has_scales = True
+    sides = scales_of(scales, ws) if scales and has_scales else None
     if images:
         _photos(ws, detectors[0], sides, speed, images, proposal_side, min_score, out, dry_run, as_json)
     else:
-        _data_set(ws, detectors, method, sides, row, speed, split, out, dry_run, as_json)
+        _data_set(ws, detectors, sides, speed, split, out, dry_run, as_json)
 
 
 @dataclass(frozen=True)
@@ -159,44 +166,56 @@ def _ranks(text: str | None) -> tuple[int, ...]:
 def _photos(
     ws: "Workspace",
     detector: Path,
-    scales: tuple[int, ...],
+    scales: tuple[int, ...] | None,
     speed: _Speed,
     images: tuple[Path, ...],
     proposal_side: int,
-    min_score: float,
+    min_score: float | None,
     out: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     from sppnet_cli.data.images import find_images
     from sppnet_cli.data.proposals import METHODS
-    from sppnet_cli.detection.detector import Detector
-    from sppnet_cli.stages.photos import PhotoConfig, detect_photos
-    from sppnet_cli.stages.plan import photo_step
+    from sppnet_cli.stages.photos import PhotoConfig, read_photos
 
-    if ws.proposals_method not in METHODS:
-        raise UsageError(f"--proposals {ws.proposals_method}: for image files one of {', '.join(METHODS)}")
+    proposals = ws.proposals_method or "ss-fast"
+    if proposals not in METHODS:
+        raise UsageError(f"--proposals {proposals}: for image files one of {', '.join(METHODS)}")
     paths = find_images(images)
-    folder = out or Path(f"detections{speed.suffix}")
-    config = PhotoConfig(ws.proposals_method, ws.seed, ws.profile.timing_windows, proposal_side, min_score)
+    precision = speed.precision if speed.precision != "fp32" else None
+    config = PhotoConfig(
+        scales,
+        speed.of(detector),
+        precision,
+        proposals,
+        ws.seed,
+        ws.profile.timing_windows,
+        proposal_side,
+        min_score,
+    )
+    stage = ws.photos(detector, paths, config, [speed.suffix.removeprefix("-")]).at(out)
     if dry_run:
-        show_plan([photo_step(ws, detector, scales, paths, folder, config.max_windows)], config, as_json)
+        show(ws, [stage], as_json)
         return
-    model = Detector.load(
-        detector, ws.device, scales or None, fast=speed.of(detector), precision=speed.precision
-    )
-    photos, skipped = detect_photos(config, model, paths, folder, workers=ws.workers)
+    folder = make(ws, stage)
+    photos, skipped = read_photos(folder)
+    least = 0.0 if min_score is None else min_score
     rows = [
-        (photo.path, model.class_names[d.label], f"{d.score:.2f}", *(f"{v:.0f}" for v in d.box))
+        (photo.path, d["class"], f"{d['score']:.2f}", *(f"{d[side]:.0f}" for side in BOX))
         for photo in photos
-        for d in photo.detections
-        if d.score > min_score
+        for d in photo.detections.to_dict("records")
+        if d["score"] > least
     ]
-    console.table(
-        f"Detections scoring above {min_score:g}", ["image", "class", "score", "x1", "y1", "x2", "y2"], rows
-    )
+    console.table(f"Detections scoring above {least:g}", ["image", "class", "score", *BOX], rows)
     if not rows:
-        console.status(f"nothing scores above {min_score:g}; --min-score -0.5 draws weaker detections")
+        scores = [photo.detections["score"].max() for photo in photos if len(photo.detections)]
+        hint = (
+            f"; the best scores {max(scores):.2f}: --min-score {max(scores) - 0.005:.2f} shows it"
+            if scores
+            else ""
+        )
+        console.status(f"nothing scores above {least:g}{hint}")
     result = {
         "out": folder,
         "images": [
@@ -204,13 +223,14 @@ def _photos(
                 "path": photo.path,
                 "picture": photo.picture,
                 "detections": [
-                    {"class": model.class_names[d.label], "score": d.score, "box": d.box}
-                    for d in photo.detections
+                    {"class": d["class"], "score": d["score"], "box": [d[side] for side in BOX]}
+                    for d in photo.detections.to_dict("records")
+                    if min_score is None or d["score"] > min_score
                 ],
             }
             for photo in photos
         ],
-        "skipped": {str(path): reason for path, reason in skipped.items()},
+        "skipped": skipped,
     }
     say(as_json, result, f"{len(photos)} pictures and detections.csv in {folder}")
 
@@ -218,9 +238,7 @@ def _photos(
 def _data_set(
     ws: "Workspace",
     detectors: tuple[Path, ...],
-    method: str,
-    scales: tuple[int, ...],
-    row: str,
+    scales: tuple[int, ...] | None,
     speed: _Speed,
     split: str,
     out: Path | None,
@@ -229,28 +247,25 @@ def _data_set(
 ) -> None:
     from sppnet_cli.cli.evaluate import show_detection_score
     from sppnet_cli.stages.detect import skipped_images
-    from sppnet_cli.stages.evaluate import evaluate_detections
-    from sppnet_cli.stages.plan import detection_steps
+    from sppnet_cli.stages.score_detections import evaluate_detections
 
-    names = "+".join(_short(path, ws) for path in detectors or (ws.detector_folder(method, scales, row),))
-    target = out or ws.runs / f"detections-{names}-{'-'.join(map(str, scales))}-{split}{speed.suffix}"
-    if dry_run or not detectors:
-        steps = detection_steps(ws, method, scales, row, "detect", target, detectors, split)
-        if dry_run:
-            show_plan(steps, ws, as_json)
-            return
-        missing = [step for step in steps[:-1] if not step.ready]
-        if missing:
-            console.status(
-                f"making first what the {ws.profile.name} detector lacks ({', '.join(s.name for s in missing)}), "
-                f"about {clock(sum(s.seconds for s in missing))}"
-            )
-        ws.proposals(split)  # before any training: what is wrong with them is told at once
-        detectors = (ws.detector(method, scales, row),)
     precision = speed.precision if speed.precision != "fp32" else None
-    folder = ws.detect_with(detectors, target, split, scales, speed.of(detectors[0]), precision)
+    if detectors:
+        names, fast = [path.name for path in detectors], speed.of(detectors[0])
+        stage = ws.detect(detectors, [*names, speed.suffix], split, scales, fast, precision)
+    else:
+        detector = ws.detector("spp", ws.protocol.scales, "ftfc7 bb")
+        if speed.fast and not dry_run:
+            make(ws, detector)  # the ranks of --fast are those of its fc layers
+        fast = speed.of(detector.folder) if detector.ready else None
+        stage = ws.detect([detector], ["spp", "ftfc7-bb", speed.suffix], split, scales, fast, precision)
+    stage = stage.at(out)
+    if dry_run:
+        show(ws, [stage], as_json)
+        return
+    folder = make(ws, stage)
     report = folder / "report"
-    score = evaluate_detections(folder, ws.voc_data(), split, ws.detection_limit(split), report)
+    score = evaluate_detections(folder, path_of(ws.voc()), split, ws.detection_limit(split), report)
     skipped = skipped_images(folder)
     show_detection_score(score, len(skipped))
     say(
@@ -258,10 +273,3 @@ def _data_set(
         {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),
         f"written to {folder}: detections.csv, comp4/, proposal_recall.csv and report/",
     )
-
-
-def _short(detector: Path, ws: "Workspace") -> str:
-    """A detector's name in that of its detections; with its folder's where it is neither a run of these nor here."""
-    folder = detector.resolve().parent
-    here = folder in (ws.runs.resolve(), Path.cwd())
-    return detector.name if here else f"{folder.name}-{detector.name}"

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.chain import path_of
+from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from sppnet_cli.stages.classify import AccuracyScore, MapScore
-    from sppnet_cli.stages.evaluate import DetectionScore
-    from sppnet_cli.stages.plan import Step
+    from sppnet_cli.chain import Source, Stage
+    from sppnet_cli.stages.image_svm import AccuracyScore, MapScore
+    from sppnet_cli.stages.score_detections import DetectionScore
     from sppnet_cli.stages.workspace import Workspace
 
 # As in `evaluation.views`, which loads too much for `--help`.
@@ -69,79 +71,13 @@ def command(
     if report is not None and detections is None:
         raise UsageError("--report is about detections: give --detections with it")
     if detections is not None:
-        from sppnet_cli.stages.evaluate import evaluate_detections
-        from sppnet_cli.stages.plan import voc_steps
-        from sppnet_cli.stages.report import require_report_folder
-
-        if not detections.exists():
-            raise DataError(f"{detections}: no such file or folder; make detections with `sppnet detect`")
-        if report is not None:
-            require_report_folder(report)
-        if dry_run:
-            writes = "writes nothing else" if report is None else f"writes a report to {report}"
-            console.status(f"would score {detections} on {split} of {_source(ws.data)}, in seconds; {writes}")
-            _show_steps(ws, voc_steps(ws), as_json)
-            return
-        score = evaluate_detections(detections, ws.voc_data(), split, ws.detection_limit(split), report)
-        show_detection_score(score)
-        if report is not None:
-            console.status(
-                f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png"
-            )
-        result = score.as_dict()
+        result = _of_detections(ws, detections, report, split, dry_run, as_json)
     elif classifier is not None:
-        from sppnet_cli.stages import transfer
-        from sppnet_cli.stages.classify import MapScore
-
-        ws = replace(ws, network_run=network)
-        if dry_run:
-            from sppnet_cli.stages.plan import extract_steps
-
-            console.status(f"would extract the features that {classifier} takes, then test it in seconds")
-            ws, svms, extract = transfer.prepare_score(ws, classifier)
-            _show_steps(ws, extract_steps(ws, extract, svms.dataset, split, (), None), as_json)
-            return
-        found = transfer.score(ws, classifier, split)
-        if isinstance(found, MapScore):
-            show_detection_score(found)
-        else:
-            show_accuracy(found)
-        result = found.as_dict()
+        result = _of_image_svms(replace(ws, network_run=network), classifier, split, dry_run, as_json)
     else:
-        from sppnet_cli.network.classifiers import require_classifier
-        from sppnet_cli.network.weights import load_spec
-        from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
-        from sppnet_cli.stages.plan import imagenet_steps
-
-        if network is None:
-            require_classifier(ws.profile.arch)
-        else:
-            load_spec(network)  # before any data are made
-        ws = replace(ws, data=None, imagenet=ws.data)
-        if ws.imagenet is None and (network is None or ws.profile.data is None):
-            raise UsageError(
-                f"no images to classify: give --data, a folder in ImageNet's layout of the classes that "
-                f"{network or ws.profile.arch} knows"
-            )
-        if dry_run:
-            console.status(
-                f"would classify the images of {_source(ws.imagenet)} by {network or ws.profile.arch}; "
-                "writes nothing else"
-            )
-            _show_steps(ws, imagenet_steps(ws), as_json)
-            return
-        how: Any = {"device": ws.device, "limit": ws.limit, "workers": ws.workers}
-        if network is not None:
-            errors = evaluate_network(network, ws.imagenet_data(), views, **how)
-        else:
-            assert ws.weights is not None
-            errors = evaluate_classifier(ws.profile.arch, ws.weights, ws.imagenet_data(), views, **how)
-        console.table(
-            f"Error (%), {views} views, {errors.images} images",
-            ["top-1", "top-5"],
-            [(f"{100 * errors.top1:.2f}", f"{100 * errors.top5:.2f}")],
-        )
-        result = errors.as_dict()
+        result = _of_network(replace(ws, data=None, imagenet=ws.data), network, views, dry_run, as_json)
+    if result is None:
+        return
     if out is not None:
         from sppnet_cli.atomic import write_json
 
@@ -149,14 +85,109 @@ def command(
     say(as_json, result)
 
 
-def _source(given: Path | None) -> str:
-    return "the embedded data" if given is None else str(given)
+def _of_detections(
+    ws: "Workspace", detections: Path, report: Path | None, split: str, dry_run: bool, as_json: bool
+) -> dict[str, Any] | None:
+    from sppnet_cli.stages.report import require_report_folder
+    from sppnet_cli.stages.score_detections import evaluate_detections
+
+    if not detections.exists():
+        raise DataError(f"{detections}: no such file or folder; make detections with `sppnet detect`")
+    if report is not None:
+        require_report_folder(report)
+    data = ws.voc()
+    if dry_run:
+        console.status(f"would score {detections} on {split} of {path_of(data)}, in seconds")
+        show(ws, _stages_of(data), as_json, writes=[report] if report else [])
+        return None
+    _make_data(ws, data)
+    score = evaluate_detections(detections, path_of(data), split, ws.detection_limit(split), report)
+    show_detection_score(score)
+    if report is not None:
+        console.status(
+            f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png"
+        )
+    return score.as_dict()
 
 
-def _show_steps(ws: "Workspace", steps: "list[Step]", as_json: bool) -> None:
-    """What `--dry-run` has to say of stages; nothing where there are none, but for `--json`."""
-    if steps or as_json:
-        show_plan(steps, ws, as_json)
+def _of_image_svms(
+    ws: "Workspace", classifier: Path, split: str, dry_run: bool, as_json: bool
+) -> dict[str, Any] | None:
+    from sppnet_cli.cli.datasets import choose_dataset
+    from sppnet_cli.learning.image_svm import ImageSvms
+    from sppnet_cli.stages.image_svm import MapScore, labelled_images, require_classes, score_images
+    from sppnet_cli.stages.workspace import Column
+
+    svms = ImageSvms.load(classifier)
+    ws, dataset = choose_dataset(ws, None if ws.data else svms.dataset.lower())
+    if dataset != svms.dataset:
+        raise DataError(
+            f"{ws.caltech or ws.data}: not a {svms.dataset} set, which {classifier} was trained on"
+        )
+    network = ws.network_run or svms.network
+    if not network.is_dir():
+        raise DataError(f"{network}: the network of {classifier} is not there; name it with --network")
+    images = ws.image_set(dataset, split)
+    column = Column("spp6", svms.features.view, svms.features.size)
+    features = replace(ws, network_run=network).layer_features(column, svms.features.layer, images)
+    if dry_run:
+        console.status(f"would extract the features that {classifier} takes, then test it in seconds")
+        show(ws, [features], as_json)
+        return None
+    data = features.inputs["data"]
+    _make_data(ws, data)
+    labelled = labelled_images(images, path_of(data))
+    require_classes(classifier, svms, labelled)
+    score = score_images(classifier, make(ws, features), labelled)
+    if isinstance(score, MapScore):
+        show_detection_score(score)
+    else:
+        show_accuracy(score)
+    return score.as_dict()
+
+
+def _of_network(
+    ws: "Workspace", network: Path | None, views: str, dry_run: bool, as_json: bool
+) -> dict[str, Any] | None:
+    from sppnet_cli.network.classifiers import require_classifier
+    from sppnet_cli.network.weights import load_spec
+    from sppnet_cli.stages.evaluate_network import classifier_error, network_error
+
+    if network is None:
+        require_classifier(ws.profile.arch)
+    else:
+        load_spec(network)  # before any data are made
+    if ws.imagenet is None and (network is None or ws.profile.data is None):
+        raise UsageError(
+            f"no images to classify: give --data, a folder in ImageNet's layout of the classes that "
+            f"{network or ws.profile.arch} knows"
+        )
+    data = ws.imagenet_data()
+    if dry_run:
+        console.status(f"would classify the images of {path_of(data)} by {network or ws.profile.arch}")
+        show(ws, _stages_of(data), as_json)
+        return None
+    _make_data(ws, data)
+    if network is not None:
+        errors = network_error(network, path_of(data), views, ws.limit, ws.how)
+    else:
+        assert ws.weights is not None
+        errors = classifier_error(ws.profile.arch, ws.weights, path_of(data), views, ws.limit, ws.how)
+    console.table(
+        f"Error (%), {views} views, {errors.images} images",
+        ["top-1", "top-5"],
+        [(f"{100 * errors.top1:.2f}", f"{100 * errors.top5:.2f}")],
+    )
+    return errors.as_dict()
+
+
+def _stages_of(data: "Source") -> "list[Stage]":
+    return [] if isinstance(data, Path) else [data.stage if hasattr(data, "stage") else data]
+
+
+def _make_data(ws: "Workspace", data: "Source") -> None:
+    if stages := _stages_of(data):
+        make(ws, *stages)
 
 
 def show_detection_score(score: "DetectionScore | MapScore", skipped: int = 0) -> None:

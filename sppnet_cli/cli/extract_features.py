@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,29 +69,30 @@ def command(
     \b
       sppnet extract-features --layer conv4,conv5,fc7 --view crop --data VOCdevkit --split test
     """
+    from sppnet_cli.cli.datasets import choose_dataset
+    from sppnet_cli.data.images import find_images
     from sppnet_cli.features.store import layer_file
-    from sppnet_cli.stages.extract import ExtractConfig
-    from sppnet_cli.stages.transfer import TRAINING_SIZES, choose_dataset, features, image_paths, set_name
+    from sppnet_cli.stages.workspace import Column
 
     if images and (ws.data is not None or dataset is not None):
         raise UsageError("give IMAGES, or a data set with --data or --dataset")
-    config = ExtractConfig(tuple(part.strip() for part in layer.split(",")), view, size)
+    layers = tuple(part.strip() for part in layer.split(","))
     ws, kind = choose_dataset(replace(ws, network_run=network), dataset)
-    if images:
-        kind = None
-    unlimited = replace(ws, limit=None)
+    column = Column("spp6", view, size)
+    if images or kind is None:
+        paths = find_images(images or [ws.data or Path()])[: ws.limit]
+        stage, count = ws.features(column, layers, None, paths), len(paths)
+    else:
+        chosen = ws.image_set(kind, split)
+        stage, count = ws.features(column, layers, chosen), ws.count(chosen)
+    stage = stage.at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import extract_steps, network_steps
-
-        steps = network_steps(unlimited, "spp6", TRAINING_SIZES, None)
-        show_plan([*steps, extract_steps(ws, config, kind, split, images, out)[-1]], ws, as_json)
+        show(ws, [stage], as_json)
         return
-    paths = image_paths(ws, kind, split, images)
-    ws = replace(ws, network_run=unlimited.network("spp6", TRAINING_SIZES))
-    folder = features(ws, config, paths, set_name(kind, split), out)
-    files = {name: folder / layer_file(name) for name in config.layers}
+    folder = make(ws, stage)
+    files = {name: folder / layer_file(name) for name in layers}
     say(
         as_json,
-        {"features": files, "index": folder / "index.csv", "n": len(paths)},
+        {"features": files, "index": folder / "index.csv", "n": count},
         *(f"features: {path}" for path in files.values()),
     )

@@ -14,8 +14,8 @@ from sppnet_cli.cli.options import (
     scales_of,
     scales_option,
     shared,
-    show_plan,
 )
+from sppnet_cli.cli.plan import make, show
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -39,10 +39,9 @@ def command(
     """Fine-tune fc6, fc7 and a new fc8 (one output per class and one for background) on pooled windows."""
     ws = replace(ws, network_run=network)
     sides = scales_of(scales, ws) if method == "spp" else ()
+    stage = ws.finetuned(method, sides).at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import detection_steps
-
-        show_plan(detection_steps(ws, method, sides, "ftfc7", "finetune", out), ws, as_json)
+        show(ws, [stage], as_json)
         return
-    folder = ws.head(method, sides, out)
+    folder = make(ws, stage)
     say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}")

@@ -43,10 +43,15 @@ def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None
     """
     from sppnet_cli.network.backbones import OWN
     from sppnet_cli.network.weights import load_spec
-    from sppnet_cli.stages.import_weights import ImportConfig, import_stage, read_import
+    from sppnet_cli.stages.import_weights import read_import
+    from sppnet_cli.stages.profiles import find_profile
+    from sppnet_cli.stages.workspace import Workspace
 
     console.configure(json=as_json)
-    folder = import_stage(ImportConfig(kind, dropout_scaling), file, out or Path("runs") / file.stem)
+    ws = Workspace(find_profile("paper"))
+    stage = ws.imported(file, kind, dropout_scaling).at(out)
+    ws.make(stage)
+    folder = stage.folder
     spec, found = load_spec(folder), read_import(folder)
     expects = OWN[spec.arch].preprocessing
     assert spec.levels is not None

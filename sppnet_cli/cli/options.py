@@ -17,7 +17,6 @@ from sppnet_cli.distributed import join, local_device, local_share, world
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from sppnet_cli.stages.plan import Step
     from sppnet_cli.stages.workspace import Workspace
 
 Command = Callable[..., Any]
@@ -77,17 +76,22 @@ def shared(command: Command) -> Command:
         option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where the networks run."),
         option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
         option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            help="Stages made side by side, each on the threads of its profile.  [default: what cores and --max-memory "
+            "allow]",
+        ),
+        option(
             "--workers",
             type=click.IntRange(min=0),
             default=os.cpu_count() or 1,
-            help="Processes or threads that load and propose, of all processes on a machine together.",
+            help="Processes or threads that load and propose; stages side by side share them.",
         ),
         option(
             "--proposals",
-            default="ss-fast",
-            metavar="ss-fast|ss-paper|edgeboxes|DIR|FILE.mat",
-            help="How windows are proposed, a run of `sppnet propose`, or the authors' .mat files (the folder of both, "
-            "or that of a split).",
+            metavar="ss-fast|ss-paper|edgeboxes|A+B|DIR|FILE.mat",
+            help="How windows are proposed, several ways together, a run of `sppnet propose`, or the authors' .mat files "
+            "(the folder of both, or that of a split).  [default: the profile's]",
         ),
         option("--limit", type=click.IntRange(min=1), help="Use the first N images of a set."),
         option(
@@ -95,7 +99,7 @@ def shared(command: Command) -> Command:
             type=FiniteRange(min=0.1),
             default=8.0,
             metavar="GIB",
-            help="Bound of feature buffers and SVM rows.",
+            help="Bound of feature buffers and SVM rows, and of how many stages run at once.",
         ),
         option(
             "--cache-gb",
@@ -105,7 +109,14 @@ def shared(command: Command) -> Command:
             help="Disk for cached feature maps; what does not fit is computed each time.",
         ),
         option(
-            "--resume/--no-resume", default=True, help="Go on with what a cut-off run left, or start over."
+            "--resume/--no-resume",
+            default=True,
+            help="Resume what an earlier call left when it was cut off, or start over.",
+        ),
+        option(
+            "--remake",
+            is_flag=True,
+            help="Make the result anew though it is there, and what it needs that other code made.",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Print what would be done, written and take; do nothing."
@@ -146,29 +157,41 @@ def make_workspace(
     runs: Path,
     device: str,
     seed: int,
+    jobs: int | None,
     workers: int,
-    proposals: str,
+    proposals: str | None,
     limit: int | None,
     max_memory: float,
     cache_gb: float,
     resume: bool,
+    remake: bool,
 ) -> "Workspace":
     """The workspace that the shared options describe."""
+    from sppnet_cli.chain import Resources
     from sppnet_cli.data.proposals import METHODS
     from sppnet_cli.network.backbones import is_own
+    from sppnet_cli.protocols import find_protocol
     from sppnet_cli.stages.profiles import find_profile
-    from sppnet_cli.stages.workspace import Workspace, find_protocol
+    from sppnet_cli.stages.workspace import Workspace
 
     numbers = find_profile(profile)
-    if proposals not in METHODS and not Path(proposals).is_dir() and not proposals.endswith(".mat"):
-        known = ", ".join(METHODS)
-        raise UsageError(
-            f"--proposals {proposals}: neither {known} nor a run of `sppnet propose` nor a .mat file"
-        )
+    for part in (proposals or "").split("+"):
+        if part and part not in METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
+            known = ", ".join(METHODS)
+            raise UsageError(
+                f"--proposals {part}: neither {known} nor a run of `sppnet propose` nor a .mat file"
+            )
     if arch is not None and arch != numbers.arch:
         numbers = dataclasses.replace(numbers, arch=arch, width=numbers.width if is_own(arch) else 1.0)
     chosen = local_device(find_device(device))
     join(chosen)
+    how = Resources(
+        device=chosen,
+        workers=local_share(workers),
+        max_memory=max_memory,
+        cache_gb=cache_gb,
+        resume=resume,
+    )
     return Workspace(
         numbers,
         root=runs,
@@ -178,11 +201,9 @@ def make_workspace(
         weights=weights,
         proposals_method=proposals,
         limit=limit,
-        device=chosen,
-        workers=local_share(workers),
-        max_memory=max_memory,
-        cache_gb=cache_gb,
-        resume=resume,
+        how=how,
+        jobs=jobs,
+        remake=remake,
     )
 
 
@@ -224,48 +245,8 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
         console.status(line)
 
 
-def show_plan(steps: "list[Step]", config: Any, as_json: bool) -> None:
-    """Print what `--dry-run` promises: settings, steps with their folders and files, bytes and time."""
-    rows = [
-        (
-            step.name,
-            str(step.out),
-            ", ".join(step.files),
-            f"{sum(step.files.values()) / 1e6:.1f}",
-            "ready" if step.ready else f"{step.seconds:.0f}",
-        )
-        for step in steps
-    ]
-    total = sum(step.seconds for step in steps if not step.ready)
-    console.table("Would make, if not ready", ["step", "folder", "files", "MB", "seconds, about"], rows)
-    settings = dataclasses.asdict(config)
-    result = {
-        "config": settings,
-        "steps": [
-            {"step": s.name, "out": str(s.out), "files": s.files, "seconds": s.seconds, "ready": s.ready}
-            for s in steps
-        ],
-        "seconds": total,
-    }
-    if as_json:
-        click.echo(json.dumps(result, default=str))
-    else:
-        console.table("Settings", ["name", "value"], _flat(settings))
-        click.echo(f"About {clock(total)} on this machine.  Nothing was done.")
-
-
 def clock(seconds: float) -> str:
     """`40 s`, `12 min` or `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            rows.append((prefix + name, str(value)))
-    return rows

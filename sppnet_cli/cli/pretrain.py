@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sppnet_cli.cli.options import FiniteRange, option, say, shared, show_plan
+from sppnet_cli.cli.options import FiniteRange, option, say, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def parse_sizes(text: str) -> tuple[tuple[int, ...], bool]:
 @option(
     "--schedule",
     type=click.Choice(["plateau", "steps", "one-cycle"]),
-    help="plateau: a tenth when the training error stands, twice; steps: after 4/7 and 29/35 of the epochs.  "
+    help="plateau: a tenth when the training error stops falling, twice; steps: after 4/7 and 29/35 of the epochs.  "
     "[default: the profile's]",
 )
 @option("--amp", is_flag=True, help="Mixed precision, in bfloat16.")
@@ -99,12 +100,11 @@ def command(
         profile=replace(ws.profile, recipe=recipe),
         data=None,
         imagenet=ws.data,
-        tensorboard=tensorboard,
+        how=replace(ws.how, tensorboard=tensorboard),
     )
+    stage = ws.trained_network(pyramid, parsed).at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import network_steps
-
-        show_plan(network_steps(ws, pyramid, parsed, out), ws, as_json)
+        show(ws, [stage], as_json)
         return
-    folder = ws.network(pyramid, parsed, out)
+    folder = make(ws, stage)
     say(as_json, {"network": folder}, f"network: {folder}")

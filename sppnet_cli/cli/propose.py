@@ -1,11 +1,13 @@
 """`sppnet propose`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import option, say, shared, show_plan
+from sppnet_cli.cli.options import option, say, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,16 +19,15 @@ if TYPE_CHECKING:
 @shared
 def command(ws: "Workspace", *, split: str, out: Path | None, dry_run: bool, as_json: bool) -> None:
     """Find candidate windows in the images of a VOC split by selective search, a file per image."""
-    given = ws.proposals_run(split)
-    if given is not None:
+    stage = replace(ws, proposals_seed=ws.seed).proposals(split)
+    if isinstance(stage, Path):
         raise UsageError(
-            f"--proposals {given}: a run of `sppnet propose` already, for the commands that take windows; name a method "
+            f"--proposals {stage}: a run of `sppnet propose` already, for the commands that take windows; name a method "
             "or the authors' .mat files here"
         )
+    stage = stage.at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import propose_step
-
-        show_plan([propose_step(ws, split, out)], ws, as_json)
+        show(ws, [stage], as_json)
         return
-    folder = ws.proposals(split, out)
+    folder = make(ws, stage)
     say(as_json, {"proposals": folder}, f"proposals: {folder}")

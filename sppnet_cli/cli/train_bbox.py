@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
+from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.plan import make, show
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -18,23 +19,17 @@ def command(
     ws: "Workspace", *, detector: Path | None, out: Path | None, dry_run: bool, as_json: bool
 ) -> None:
     """Add bounding-box regressors on pooled features; the result is a detector once more."""
-    method, scales, row = "spp", ws.protocol.scales, "ftfc7"
-    if detector is not None:
+    if detector is None:
+        stage = ws.detector("spp", ws.protocol.scales, "ftfc7 bb")
+    else:
         from sppnet_cli.detection.detector import read_description
 
         about = read_description(detector)
-        method, scales, row = about.method, about.scales, about.row
-    target = out or (
-        detector.with_name(f"{detector.name}-bb")
-        if detector
-        else ws.detector_folder(method, scales, f"{row} bb")
-    )
+        stage = ws.with_bbox(detector, about.method, about.scales, f"{about.row} bb")
+        stage = stage.at(detector.with_name(f"{detector.name}-bb"))
+    stage = stage.at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import detection_steps
-
-        given = () if detector is None else (detector,)
-        show_plan(detection_steps(ws, method, scales, f"{row} bb", "train-bbox", target, given), ws, as_json)
+        show(ws, [stage], as_json)
         return
-    base = detector or ws.detector(method, scales, row)
-    folder = ws.with_bbox(base, method, scales, target)
+    folder = make(ws, stage)
     say(as_json, {"detector": folder}, f"detector: {folder}")

@@ -17,8 +17,8 @@ from sppnet_cli.cli.options import (
     scales_of,
     scales_option,
     shared,
-    show_plan,
 )
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -94,19 +94,16 @@ def command(
     if task == "detection":
         ws = replace(ws, network_run=network, head_run=head)
         sides = scales_of(scales, ws) if method == "spp" else ()
+        stage = ws.detector(method, sides, layer).at(out)
         if dry_run:
-            from sppnet_cli.stages.plan import detection_steps
-
-            show_plan(detection_steps(ws, method, sides, layer, "train-svm", out), ws, as_json)
+            show(ws, [stage], as_json)
             return
-        folder = ws.detector(method, sides, layer, out)
+        folder = make(ws, stage)
         say(as_json, {"detector": folder}, f"detector: {folder}")
         return
 
-    from sppnet_cli.stages.classify import ClassifierConfig
-    from sppnet_cli.stages.columns import choose_size
-    from sppnet_cli.stages.extract import ExtractConfig
-    from sppnet_cli.stages.transfer import choose_dataset, classifier
+    from sppnet_cli.cli.datasets import choose_dataset
+    from sppnet_cli.stages.workspace import Column
 
     ws, kind = choose_dataset(replace(ws, network_run=network), dataset)
     if kind is None:
@@ -119,16 +116,29 @@ def command(
     if side is None and dry_run:
         raise UsageError("--size val with --dry-run: the size is known afterwards; give a number")
     side = side or choose_size(ws, view, layer)
-    extract = ExtractConfig((layer,), view, side)
     drawn = replace(ws.profile.splits, count=splits or ws.profile.splits.count, seed=ws.seed)
-    config = ClassifierConfig(layer, drawn if kind == "Caltech101" else None)
+    images = ws.image_set(kind, "trainval")
+    stage = ws.image_svms(Column("spp6", view, side), layer, images, drawn).at(out)
     if dry_run:
-        from sppnet_cli.stages.plan import classifier_steps
-
-        show_plan(classifier_steps(ws, kind, extract, config, out), ws, as_json)
+        show(ws, [stage], as_json)
         return
-    folder = classifier(ws, kind, extract, config, out)
+    folder = make(ws, stage)
     say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}")
+
+
+def choose_size(ws: "Workspace", view: str, layer: str) -> int:
+    """The short side that is best on VOC's val half, trained on its train half (the first of equals).
+
+    The test list is not looked at.
+    """
+    from sppnet_cli.stages.workspace import SWEEP, Column
+
+    tried = {
+        size: ws.tested_svms(Column("spp6", view, size), layer, "VOC", train="train", test="val")
+        for size in SWEEP
+    }
+    make(ws, *(stage for each in tried.values() for stage in each))
+    return max(SWEEP, key=lambda size: tried[size].score().outcome.value())
 
 
 def parse_size(text: str) -> int | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, FiniteRange, option, say, shared, show_plan
+from sppnet_cli.cli.options import PATH, FiniteRange, option, say, shared
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -50,24 +51,20 @@ def detections(
     \b
       sppnet visualize detections --detections RUN --data VOCdevkit --truth 000001 000004
     """
-    from sppnet_cli.stages.plan import Step, detection_steps
-    from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures, picture_detections
+    from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures
 
-    made = ("spp", ws.protocol.scales, "ftfc7 bb")
     if detections is None and (ws.data is not None or split != "test"):
         raise DataError(
             "no detections of your own data: make them with `sppnet detect`, name them with --detections"
         )
-    folder = out or ws.runs / f"pictures-{(detections or ws.detections_folder(*made)).name}"
-    config = DetectionPictures(split, count, min_score, truth)
+    config = DetectionPictures(split, images, count, min_score, truth)
+    made = detections or ws.detections("spp", ws.protocol.scales, "ftfc7 bb")
+    stage = ws.picture_detections(config, made).at(out)
     if dry_run:
-        number = len(images) or count
-        files = {f"pictures ({number} files)": 150_000 * number, SHEET_FILE: 40_000 * number}
-        steps = detection_steps(ws, *made, "detect") if detections is None else []
-        show_plan([*steps, Step("visualize", folder, files, 0.1 * number)], ws, as_json)
+        show(ws, [stage], as_json)
         return
-    run = detections or ws.detections(*made)
-    pictures = picture_detections(config, run, ws.voc_data(), images, folder)
+    folder = make(ws, stage)
+    pictures = sorted(set(folder.glob("*.jpg")) - {folder / SHEET_FILE})
     say(
         as_json,
         {"out": folder, "contact_sheet": folder / SHEET_FILE, "pictures": pictures},
@@ -109,28 +106,24 @@ def conv5(
     \b
       sppnet visualize conv5 --network RUN --data VOCdevkit --limit 500
     """
-    from sppnet_cli.stages.transfer import choose_dataset, image_paths, set_name
-    from sppnet_cli.stages.visualize import ResponsePictures, picture_responses
+    from sppnet_cli.cli.datasets import choose_dataset
+    from sppnet_cli.data.images import find_images
+    from sppnet_cli.stages.visualize import ResponsePictures
 
     if images and ws.data is not None:
         raise UsageError("give IMAGES, or a data set with --data")
-    config = ResponsePictures(size, count, _numbers(filters) if filters else ())
     ws, kind = choose_dataset(replace(ws, network_run=network), None)
-    kind = None if images else kind
-    unlimited = replace(ws, limit=None)  # the images that a network is trained on first
-    folder = out or ws.runs / f"responses-{ws.network_folder('spp6', (224,)).name}-{set_name(kind, split)}"
+    if images or kind is None:
+        paths, chosen = find_images(images or [ws.data or Path()])[: ws.limit], None
+    else:
+        paths, chosen = [], ws.image_set(kind, split)
+    config = ResponsePictures(chosen, size, count, _numbers(filters) if filters else ())
+    stage = ws.picture_responses(config, paths).at(out)
     if dry_run:
-        from sppnet_cli.stages.extract import ExtractConfig
-        from sppnet_cli.stages.plan import Step, extract_steps, network_steps
-
-        # The time of all images through the network, from that of squares of 224 px.
-        squares = extract_steps(ws, ExtractConfig(("conv5",), "warp", 224), kind, split, images, None)[-1]
-        files = {f"pictures ({count} files)": 1_000_000 * count}
-        step = Step("visualize", folder, files, squares.seconds * (size / 224) ** 2 + 3.0 * count)
-        show_plan([*network_steps(unlimited, "spp6", (224,), None), step], ws, as_json)
+        show(ws, [stage], as_json)
         return
-    paths = image_paths(ws, kind, split, images)
-    pictures = picture_responses(config, unlimited.network(), paths, folder, device=ws.device)
+    folder = make(ws, stage)
+    pictures = sorted(folder.glob("*.png"), key=lambda path: int(path.name.split("-")[0]))
     say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}")
 
 

@@ -60,7 +60,9 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
     counted in `skipped.csv` and left out; the same call again tries it again, and only it.  `workers` threads read the
     next images meanwhile.
     """
-    names = sorted((name for name in inputs if name.startswith("detector")), key=lambda name: (len(name), name))
+    names = sorted(
+        (name for name in inputs if name.startswith("detector")), key=lambda name: (len(name), name)
+    )
     detectors = [inputs[name] for name in names]
     models = _load(config, detectors, how)
     pooled = [
@@ -106,14 +108,10 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
         for image_id in source.dataset.ids:
             if image_id not in left_out:
                 file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
-    rows = pd.read_csv(
-        folder / DETECTIONS_FILE, dtype={"image": str, "class": str}, keep_default_na=False
-    )
+    rows = pd.read_csv(folder / DETECTIONS_FILE, dtype={"image": str, "class": str}, keep_default_na=False)
     write_comp4(folder / "comp4", rows, config.split, source.dataset.class_names)
     seen = [
-        source.windows(index)
-        for index, image_id in enumerate(source.dataset.ids)
-        if image_id not in left_out
+        source.windows(index) for index, image_id in enumerate(source.dataset.ids) if image_id not in left_out
     ]
     recall = proposal_recall(
         [each.boxes for each in seen], [each.truth for each in seen], source.dataset.class_names

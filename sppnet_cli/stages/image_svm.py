@@ -1,6 +1,5 @@
 """Stage: SVMs on features of whole images (paper sections 3.2 and 3.3), and their scores."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +55,14 @@ def labelled_images(images: ImageSet, data: Path) -> LabelledImages:
     if images.dataset == "Caltech101":
         found = load_caltech101(data, images.limit)
         labels = np.where(found.labels[:, None] == np.arange(len(found.class_names)), 1, -1)
-        return LabelledImages(
-            "Caltech101", data, found.paths, labels.astype(np.int8), found.class_names
-        )
+        return LabelledImages("Caltech101", data, found.paths, labels.astype(np.int8), found.class_names)
     assert images.split is not None
     voc = load_voc(data, images.split, images.limit)
     of_classes = [image_labels(voc, name)[1] for name in voc.class_names]
     paths = tuple(voc.image_path(image_id) for image_id in voc.ids)
-    return LabelledImages("VOC", voc.root, paths, np.stack(of_classes, axis=1).astype(np.int8), voc.class_names)
+    return LabelledImages(
+        "VOC", voc.root, paths, np.stack(of_classes, axis=1).astype(np.int8), voc.class_names
+    )
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,11 @@ def score_images(svms_run: Path, features: Path, images: LabelledImages) -> MapS
     require_classes(svms_run, svms, images)
     config = read_manifest(features)["config"]
     found = {"layer": svms.features.layer, "view": config["view"], "size": config["size"]}
-    differences = [f"{n} {v}, not {getattr(svms.features, n)}" for n, v in found.items() if v != getattr(svms.features, n)]
+    differences = [
+        f"{n} {v}, not {getattr(svms.features, n)}"
+        for n, v in found.items()
+        if v != getattr(svms.features, n)
+    ]
     if differences:
         raise DataError(f"{features}: features that {svms_run} was not trained on: {', '.join(differences)}")
     rows = _rows(features, svms.features.layer, images)

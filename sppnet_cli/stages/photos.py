@@ -39,7 +39,9 @@ class PhotoConfig:
     seed: int
     max_windows: int | None  # of a photograph; None: all
     proposal_side: int  # pixels: larger photographs are shrunk for the search
-    min_score: float | None  # of what is drawn; None: above 0, and where nothing is, the best; the CSV has all
+    min_score: (
+        float | None
+    )  # of what is drawn; None: above 0, and where nothing is, the best; the CSV has all
 
 
 def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resources) -> None:

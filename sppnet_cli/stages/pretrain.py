@@ -110,4 +110,6 @@ def make_backbone(config: BackboneConfig, inputs: Inputs, folder: Path, _how: Re
 
 def backbone_cost(config: BackboneConfig) -> Cost:
     """Seconds, a download apart."""
-    return Cost(5.0, {SPEC_FILE: 150, WEIGHTS_FILE: sizes_of(NetworkSpec(config.arch, levels=config.levels))[1]})
+    return Cost(
+        5.0, {SPEC_FILE: 150, WEIGHTS_FILE: sizes_of(NetworkSpec(config.arch, levels=config.levels))[1]}
+    )

@@ -119,7 +119,7 @@ PROFILES = {
             timing_images=10,
             timing_windows=2000,
             rcnn_map=False,
-            threads=1,
+            threads=2,
         ),
         Profile(
             name="paper",

@@ -47,7 +47,13 @@ def propose_windows(config: ProposeConfig, inputs: Inputs, folder: Path, how: Re
     boxes.mkdir(exist_ok=True)
     here = world()
     jobs = [
-        (dataset.image_path(i), boxes / f"{i}.npy", config.method, image_seed(config.seed, i), config.max_side)
+        (
+            dataset.image_path(i),
+            boxes / f"{i}.npy",
+            config.method,
+            image_seed(config.seed, i),
+            config.max_side,
+        )
         for i in dataset.ids[here.rank :: here.size]
         if not (boxes / f"{i}.npy").is_file()
     ]

@@ -16,7 +16,6 @@ from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.timing import FeatureTime, time_extractors
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.protocols import MappingRules
-
 from sppnet_cli.stages.propose import BOXES
 
 TIMES_FILE = "times.json"

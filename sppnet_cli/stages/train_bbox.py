@@ -42,7 +42,9 @@ def add_regressors(config: BboxConfig, inputs: Inputs, folder: Path, how: Resour
     detector.save(folder)
 
 
-def bbox_cost(spec: NetworkSpec, classes: int, walk: cost.Walk, detector: dict[str, int], device: str) -> Cost:
+def bbox_cost(
+    spec: NetworkSpec, classes: int, walk: cost.Walk, detector: dict[str, int], device: str
+) -> Cost:
     """Of the pooled windows near objects and of a ridge system per class."""
     pooled, _ = cost.sizes_of(spec)
     seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, 0, "pool5", walk, device)

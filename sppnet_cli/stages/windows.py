@@ -55,9 +55,7 @@ def window_source(
     folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     # R-CNN's vectors take so long that reading them back is always quicker.
     cache = FeatureCache(how.cache / folder, how.cache_gb, weighed=config.method == "spp")
-    return WindowSource(
-        dataset, inputs["proposals"], extractor, cache, config.max_windows, with_truth=truth
-    )
+    return WindowSource(dataset, inputs["proposals"], extractor, cache, config.max_windows, with_truth=truth)
 
 
 def fill_cache(source: WindowSource) -> None:

@@ -34,16 +34,16 @@ from sppnet_cli.protocols import (
     take,
 )
 from sppnet_cli.provenance import processor
-from sppnet_cli.stages import cost
+from sppnet_cli.stages import cost, train_bbox, train_svm
 from sppnet_cli.stages import detect as detecting
 from sppnet_cli.stages import evaluate_network as evaluating
 from sppnet_cli.stages import extract_features as extracting
 from sppnet_cli.stages import finetune as finetuning
 from sppnet_cli.stages import image_svm as image_svms
+from sppnet_cli.stages import import_weights as importing
 from sppnet_cli.stages import photos as photographs
 from sppnet_cli.stages import pretrain as pretraining
 from sppnet_cli.stages import propose as proposing
-from sppnet_cli.stages import train_bbox, train_svm
 from sppnet_cli.stages import visualize as pictures
 from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
 from sppnet_cli.stages.extract_features import Dataset, ImageSet
@@ -85,7 +85,9 @@ class TestedSvms(NamedTuple):
 
     def score(self) -> image_svms.MapScore | image_svms.AccuracyScore:
         """Of the stages once they are made."""
-        images = image_svms.labelled_images(self.features.config.images, path_of(self.features.inputs["data"]))
+        images = image_svms.labelled_images(
+            self.features.config.images, path_of(self.features.inputs["data"])
+        )
         return image_svms.score_images(self.svms.folder, self.features.folder, images)
 
 
@@ -104,7 +106,9 @@ class Workspace:
     imagenet: Path | None = None  # the user's ImageNet-layout folder; None: the embedded data
     caltech: Path | None = None  # the user's Caltech101; None: the embedded data
     weights: str | None = None  # of a torchvision arch
-    proposals_method: str | None = None  # a method, several with a plus between, or a run; None: the profile's
+    proposals_method: str | None = (
+        None  # a method, several with a plus between, or a run; None: the profile's
+    )
     proposals_seed: int = 0
     limit: int | None = None  # images of either split
     how: Resources = field(default_factory=Resources)
@@ -146,11 +150,17 @@ class Workspace:
 
     # Data.
 
-    def embedded(self) -> Stage:
-        """The embedded data set."""
-        size = self._embedded_size()
-        config = EmbeddedConfig(size)
-        return self._stage("data", ["data"], config, {}, make_embedded, partial(embedded_cost, config))
+    def embedded(self, seed: int = 0) -> Stage:
+        """The embedded data set; the experiments take that of seed 0, whatever the network's seed."""
+        config = EmbeddedConfig(self._embedded_size(), seed)
+        return self._stage(
+            "data",
+            ["data", f"seed{seed}" if seed else ""],
+            config,
+            {},
+            make_embedded,
+            partial(embedded_cost, config),
+        )
 
     def _embedded_size(self) -> MiniSize:
         assert self.profile.data is not None
@@ -252,9 +262,7 @@ class Workspace:
         else:
             folder = load_image_folder(training_folder(self.imagenet))
             images, classes = len(folder), len(folder.class_names)
-        return pretraining.pretrain_cost(
-            config, min(images, self.limit or images), classes, self.how.device
-        )
+        return pretraining.pretrain_cost(config, min(images, self.limit or images), classes, self.how.device)
 
     def network_spec(self, pyramid: str = "spp6") -> NetworkSpec:
         """About the network: what it costs follows from it."""
@@ -275,9 +283,7 @@ class Workspace:
         inputs = {"network": self.network(pyramid, sizes), "data": self.imagenet_data()}
         stem = ["errors", pyramid, _joined(sizes), views.replace(":", "-"), self._seed()]
         cost_of = partial(self._errors_cost, config, pyramid)
-        return self._stage(
-            "evaluate", stem, config, inputs, evaluating.evaluate, cost_of, together=True
-        )
+        return self._stage("evaluate", stem, config, inputs, evaluating.evaluate, cost_of, together=True)
 
     def _errors_cost(self, config: evaluating.EvaluateConfig, pyramid: str) -> Cost:
         if self.imagenet is None:
@@ -299,7 +305,9 @@ class Workspace:
         inputs = {"data": self.voc()}
         inputs |= {f"proposals {k}": self._proposals_of(part, split) for k, part in enumerate(parts, 1)}
         cost_of = partial(proposing.import_cost, self.voc_images(split, config.limit))
-        return self._stage("propose", ["proposals", split, "joined"], config, inputs, proposing.join_windows, cost_of)
+        return self._stage(
+            "propose", ["proposals", split, "joined"], config, inputs, proposing.join_windows, cost_of
+        )
 
     def _proposals_of(self, method: str, split: str) -> Source:
         limit = self.detection_limit(split)
@@ -307,9 +315,7 @@ class Workspace:
         if method in PROPOSAL_METHODS:
             config = proposing.ProposeConfig(split, method, self.proposals_seed, limit)
             images = self.voc_images(split, limit)
-            cost_of = partial(
-                proposing.propose_cost, config, images, self._image_size(), self.how.workers
-            )
+            cost_of = partial(proposing.propose_cost, config, images, self._image_size(), self.how.workers)
             stem = ["proposals", split, method]
             return self._stage(
                 "propose", stem, config, {"data": data}, proposing.propose_windows, cost_of, together=True
@@ -383,9 +389,7 @@ class Workspace:
         spec, device = self.network_spec(), self.how.device
         if METHODS[method].per_window and self.profile.rcnn_finetune == "all":
             cost_of = partial(finetuning.finetune_all_cost, config, spec, device)
-            return self._stage(
-                "finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of
-            )
+            return self._stage("finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of)
         walk = self._walk("trainval", method, scales)
         cost_of = partial(finetuning.finetune_fc_cost, config, spec, walk, device)
         return self._stage(
@@ -467,7 +471,9 @@ class Workspace:
 
     def detections(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """Detections of the test split by that detector."""
-        return self.detect([self.detector(method, scales, row)], [method, _joined(scales), row.replace(" ", "-")])
+        return self.detect(
+            [self.detector(method, scales, row)], [method, _joined(scales), row.replace(" ", "-")]
+        )
 
     def detect(
         self,
@@ -664,6 +670,15 @@ class Workspace:
         """SVMs of VOC trained on one list and tested on another, of Caltech101 on its splits."""
         svms = self.image_svms(column, layer, self.image_set(dataset, train))
         return TestedSvms(svms, self.layer_features(column, layer, self.image_set(dataset, test)))
+
+    def imported(self, weights: Path, kind: str | None, dropout_scaling: str) -> Stage:
+        """A network from a Caffe model."""
+        config = importing.ImportConfig(kind, dropout_scaling)
+        inputs: dict[str, Source] = {"weights": weights}
+        cost_of = partial(importing.import_cost, weights)
+        return self._stage(
+            "import-weights", [weights.stem], config, inputs, importing.import_network, cost_of
+        )
 
     # Pictures.
 

@@ -7,12 +7,6 @@ import numpy as np
 import pytest
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC, LinearSVC
-
-from sppnet_cli.data.splits import caltech_splits
-from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.outcomes import AccuracyOutcome, MapOutcome
-from sppnet_cli.learning.image_svm import ImageSvms
-from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.classify import (
     AccuracyScore,
     ClassifierConfig,
@@ -24,6 +18,12 @@ from sppnet_cli.stages.classify import (
     voc_images,
 )
 from sppnet_cli.stages.extract import ExtractConfig, images_fingerprint
+
+from sppnet_cli.data.splits import caltech_splits
+from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.evaluation.outcomes import AccuracyOutcome, MapOutcome
+from sppnet_cli.learning.image_svm import ImageSvms
+from sppnet_cli.runs import fingerprint, run_stage
 
 SPLITS = RandomSplits(count=3, train=2, test=1)
 

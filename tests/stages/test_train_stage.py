@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.fast import FastOptions
@@ -13,7 +14,6 @@ from sppnet_cli.errors import SppnetError
 from sppnet_cli.learning import svm
 from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.runs import CHECKPOINT
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
 WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 8)

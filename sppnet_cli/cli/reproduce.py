@@ -1,0 +1,122 @@
+"""`sppnet reproduce`."""
+
+import importlib
+import importlib.util
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sppnet_cli import console
+from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.plan import show
+from sppnet_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from sppnet_cli.stages.workspace import Workspace
+
+NAMES = (
+    *(f"table{number}" for number in range(1, 10)),
+    "claims",
+    "architectures",
+    "complexity",
+    "convergence",
+    "corners",
+    "fc_size",
+    "scale",
+    "scale_pooling",
+)
+DATA_OPTIONS = {
+    "ImageNet": ("--imagenet", "IMAGENET"),
+    "VOC 2007": ("--data", "VOC"),
+    "Caltech101": ("--caltech", "CALTECH"),
+}
+
+
+@click.command("reproduce", short_help="Make tables of the paper, ablations and the claims.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=click.Choice(NAMES))
+@option("--results", type=PATH, default=Path("results"), help="Where tables go.")
+@option("--imagenet", type=PATH, help="ImageNet, for a profile that trains on it.")
+@option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
+@option("--seeds", metavar="0,1,2", help="Measure with each and take the mean.  [default: --seed]")
+@option(
+    "--rcnn",
+    type=click.Choice(["timing", "full"]),
+    help="Whether R-CNN's mAP is measured too, or its time alone.  [default: the profile's]",
+)
+@shared
+def command(
+    ws: "Workspace",
+    *,
+    names: tuple[str, ...],
+    results: Path,
+    imagenet: Path | None,
+    caltech: Path | None,
+    seeds: str | None,
+    rcnn: str | None,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make tables of the paper (table1 to table9), its claims, ablations and the journal edition's comparison.
+
+    What they share is made once.  Tables go to a folder of --results that is named after the profile.
+
+    \b
+      sppnet reproduce table6
+      sppnet reproduce table1 table2 claims --seeds 0,1,2
+      sppnet reproduce table6 --profile pretrained --data VOCdevkit --arch squeezenet1_1 --weights DEFAULT
+    """
+    from sppnet_cli.stages.workspace import NeedsData
+
+    runner = experiment_module("runner")
+    ws = replace(ws, imagenet=imagenet, caltech=caltech, rcnn_map=None if rcnn is None else rcnn == "full")
+    folder = tables_folder(ws, results, out)
+    workspaces = runner.of_seeds(ws, runner.parse_seeds(seeds, ws.seed))
+    experiments = [experiment_module(name).EXPERIMENT for name in names if name != "claims"]
+    try:
+        if dry_run:
+            stages = [stage for each in experiments for stage in each.stages(workspaces)]
+            show(ws, stages, as_json, writes=[folder / file for each in experiments for file in each.files])
+            return
+        written: list[dict[str, Any]] = []
+        for each in experiments:
+            start = time.perf_counter()
+            made = each.run(workspaces, folder)
+            console.status(str(made))
+            written.append(made.as_dict() | {"seconds": round(time.perf_counter() - start, 2)})
+    except NeedsData as error:
+        name, variable = DATA_OPTIONS[error.what]
+        raise DataError(
+            f"profile {ws.profile.name} needs {error.what}: give {name} DIR (make: {variable}=DIR)"
+        ) from None
+    if "claims" in names:
+        written.append(experiment_module("claims").write(folder, ws.profile.name))
+    say(as_json, written[0] if len(written) == 1 else {"experiments": written})
+
+
+def tables_folder(ws: "Workspace", results: Path, out: Path | None) -> Path:
+    """Where an experiment's files go.  Raises `UsageError` for an `out` that is or looks like a file."""
+    if out is not None and (out.is_file() or out.suffix[1:] in ("csv", "md", "tex", "json", "png")):
+        raise UsageError(f"--out {out}: several files are written; give the folder that they go to")
+    return out or results / ws.profile.name
+
+
+def experiment_module(name: str) -> ModuleType:
+    """A file of `experiments/`: a part of the package where it is installed, beside it in the source tree."""
+    package = "sppnet_cli.experiments"
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        folder = Path(__file__).parents[2] / "experiments"
+        spec = importlib.util.spec_from_file_location(
+            package, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        if spec is None or spec.loader is None or not folder.is_dir():
+            raise DataError(f"{folder}: the experiments are missing; install sppnet anew")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[package] = module
+        spec.loader.exec_module(module)
+    return importlib.import_module(f"{package}.{name}")
