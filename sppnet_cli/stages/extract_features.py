@@ -14,6 +14,7 @@ from sppnet_cli.data.voc import load_voc
 from sppnet_cli.distributed import world
 from sppnet_cli.features.extract import ImageFeatures, extract_features, require_possible, whole_image
 from sppnet_cli.features.store import layer_file
+from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.cost import forward_seconds, memory
@@ -85,5 +86,6 @@ def extract_cost(
     features = ImageFeatures(SPPNet(spec), config.layers, config.view, config.size)
     view = whole_image(np.zeros((*size, 3), np.uint8), config.size, config.view)
     files = {layer_file(layer): 4 * images * length for layer, length in features.dimensions().items()}
-    seconds = forward_seconds(spec, images, *view.shape[:2], device)
+    height, width = view.shape[:2]
+    seconds = forward_seconds(spec, images, height, width, device)
     return Cost(seconds, {**files, INDEX_FILE: 60 * images}, memory(0.5))
