@@ -23,6 +23,7 @@ from sppnet_cli.distributed import gather, told, world
 from sppnet_cli.errors import SppnetError, UsageError
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.crops import Centres, Crops, Epoch
+from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.runs import CHECKPOINT
 
@@ -320,16 +321,9 @@ def _summary(record: dict[str, Any], epochs: int) -> str:
 
 
 def _optimizer(network: SPPNet, recipe: Recipe) -> torch.optim.Optimizer:
-    # Biases learn twice as fast and do not decay, as in the authors' prototxt.
-    groups = [
-        {
-            "params": [p for name, p in network.named_parameters() if name.endswith(ending)],
-            "factor": factor,
-            "lr": recipe.rate * factor,
-            "weight_decay": decay,
-        }
-        for ending, factor, decay in (("weight", 1.0, recipe.weight_decay), ("bias", 2.0, 0.0))
-    ]
+    groups = parameter_groups(network, recipe.weight_decay)
+    for group in groups:
+        group["lr"] = recipe.rate * group["factor"]
     if recipe.optimizer == "adam":
         return torch.optim.AdamW(groups, fused=True)
     return torch.optim.SGD(groups, momentum=recipe.momentum, fused=True)

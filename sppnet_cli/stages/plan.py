@@ -17,6 +17,7 @@ from sppnet_cli.detection.detector import read_description
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image
+from sppnet_cli.features.rules import RULES
 from sppnet_cli.features.store import layer_file
 from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.learning.pretrain import METRICS
@@ -189,7 +190,7 @@ def detection_steps(
             cascade = 4 * 20 * walk.pooled_size if method == "spp" else 0
             files |= {"shortcuts.safetensors": axes + cascade}
     if layer.startswith("ft") and not detectors:
-        batches = profile.schedule(ws.protocol).batches
+        batches = profile.schedule(RULES[method](ws.protocol)).batches
         head_bytes = 4 * profile.fc * (walk.pooled_size + profile.fc + 21)
         tuned = {"head.safetensors": head_bytes}
         if method == "rcnn" and profile.rcnn_finetune == "all":

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from sppnet_cli.data.mini import MINI, TINY, MiniSize
 from sppnet_cli.errors import UsageError
+from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.learning.pretrain import Recipe
-from sppnet_cli.protocols import Protocol
 from sppnet_cli.stages.classify import RandomSplits
 
 
@@ -21,7 +21,7 @@ class Profile:
     width: float  # factor of the filter numbers
     fc: int  # outputs of fc6 and fc7
     recipe: Recipe
-    finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the protocol's
+    finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the method's own
     flip: bool  # fine-tune on mirrored images too
     train_windows: int  # proposals per training image
     test_windows: int
@@ -32,9 +32,11 @@ class Profile:
     rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
     rcnn_finetune: str = "fc"  # layers that R-CNN fine-tunes: the fc layers, on pooled features, or "all"
 
-    def schedule(self, protocol: Protocol) -> Schedule:
-        """The fine-tuning schedule."""
-        return Schedule(self.finetune or protocol.finetune_schedule)
+    def schedule(self, rules: MethodRules) -> Schedule:
+        """The fine-tuning schedule: the profile's, or the one that the method prescribes."""
+        if self.finetune is not None:
+            return Schedule(self.finetune)
+        return Schedule(rules.finetune_schedule, rules.fc8_rate)
 
 
 _MINI_RECIPE = Recipe(

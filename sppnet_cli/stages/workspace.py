@@ -13,6 +13,7 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError
+from sppnet_cli.features.rules import RULES
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
@@ -272,7 +273,7 @@ class Workspace:
             return folder
         config = FinetuneConfig(
             self.windows("trainval", method, scales),
-            self.profile.schedule(self.protocol),
+            self.profile.schedule(RULES[method](self.protocol)),
             self.profile.fc,
             self.profile.flip,
             self.seed if self.tuning is None else self.tuning,
