@@ -265,5 +265,5 @@ def test_mixed_precision_learns_too(toy, tmp_path):
 
 def test_a_batch_that_does_not_divide(toy, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UsageError, match="a batch of 4 does not divide by 3 processes"):
+    with pytest.raises(UsageError, match="a batch of 4 cannot be divided by 3 processes; change --batch"):
         train(toy, tmp_path, RECIPE)

@@ -5,7 +5,6 @@ import pytest
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.rules import rcnn_rules, spp_rules
 from sppnet_cli.learning.finetune import Schedule
-from sppnet_cli.learning.pretrain import learning_rate
 from sppnet_cli.protocols import PAPER, RELEASED
 from sppnet_cli.stages.classify import RandomSplits
 from sppnet_cli.stages.profiles import PROFILES, find_profile
@@ -52,14 +51,6 @@ def test_the_other_profiles_fine_tune_both_methods_by_their_own_schedule(name):
     profile = PROFILES[name]
     for rules in (spp_rules, rcnn_rules):
         assert profile.schedule(rules(PAPER)) == Schedule(profile.finetune)
-
-
-def test_the_stepwise_rates_of_70_epochs():
-    """A tenth from epoch 40 on and a hundredth from epoch 58 on, of two batches each."""
-    recipe = PUBLISHED.recipe
-    steps = type(recipe)(**{**vars(recipe), "schedule": "steps"})
-    rates = [learning_rate(steps, batch, 2) for batch in (0, 79, 80, 115, 116, 139)]
-    assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4])
 
 
 def test_an_unknown_profile():
