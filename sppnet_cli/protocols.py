@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from sppnet_cli.errors import UsageError
 
 ImageLoss = Literal["hinge", "squared-hinge"]
+Lighting = Literal["variance", "deviation"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Protocol:
     # SVMs on whole images, C = 1, one against the rest.  P cites LIBSVM: hinge loss, the bias not regularised.  R has
     # no code for them; its detectors' liblinear has the squared hinge and a regularised bias as its default.
     whole_image_loss: ImageLoss
+    # Colour altering while pre-training: N(0, .1) times this strength of each principal component of pixels in [0, 1].
+    # P cites AlexNet, whose text says eigenvalues, which are variances: a deviation of 5.2 grey levels along
+    # ImageNet's first component.  AlexNet's later code, cuda-convnet2, takes their roots: 11.5 grey levels.
+    lighting: Lighting
 
     # Shared by P and R.
     negative_iou: float = 0.3
@@ -91,6 +96,7 @@ PAPER = Protocol(
     bbox_iou_inclusive=True,
     bbox_lambda=1000.0,
     whole_image_loss="hinge",
+    lighting="variance",
 )
 
 RELEASED = Protocol(
@@ -106,6 +112,7 @@ RELEASED = Protocol(
     bbox_iou_inclusive=False,
     bbox_lambda=4000.0,
     whole_image_loss="squared-hinge",
+    lighting="deviation",
 )
 
 ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")

@@ -29,7 +29,14 @@ def test_pooling_over_all_scales_is_the_papers_protocol_but_for_that():
         ("bbox_iou_inclusive", True, False),
         ("bbox_lambda", 1000, 4000),
         ("cell_slack", 0, 1.5 / 16),
-        # Sections 5.3 to 5.7, the same in both.
+        ("whole_image_loss", "hinge", "squared-hinge"),
+        ("lighting", "variance", "deviation"),
+        # Sections 4 to 6, the same in both.
+        ("whole_image_c", 1, 1),
+        ("rcnn_background_iou", 0, 0),
+        ("rcnn_bbox_iou", 0.6, 0.6),
+        ("rcnn_bbox_lambda", 1000, 1000),
+        ("rcnn_fc8_rate", 10, 10),
         ("feature_norm", 20, 20),
         ("negative_iou", 0.3, 0.3),
         ("duplicate_iou", 0.7, 0.7),

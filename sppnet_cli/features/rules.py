@@ -47,3 +47,6 @@ def rcnn_rules(protocol: Protocol) -> MethodRules:
         duplicates="iou" if protocol.duplicate_rule == "iou" else "none",
         cascade=False,  # warping and the conv layers take nearly all of R-CNN's time
     )
+
+
+RULES = {"spp": spp_rules, "rcnn": rcnn_rules}

@@ -1,4 +1,4 @@
-"""Training images: crops of the entire image, flipped, their colours altered (paper section 3.1)."""
+"""Training images: flipped crops of the entire image with altered colours (paper section 3.1)."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,13 @@ from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import from_first, world
 from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.protocols import PAPER, Lighting
 
 SHORT_SIDE = 256
 CROP = 224
-_IN_MEMORY_PIXELS = 600_000_000  # training sets up to this size (1.8 GB) are decoded once
-_COLOUR_IMAGES = 10_000  # at most, evenly over the set, for its principal components
-_COLOUR_DEVIATION = 0.1  # of the multiples of the components (AlexNet)
+_IN_MEMORY_PIXELS = 600_000_000  # a training set up to this size (1.8 GB) is decoded once and kept
+_COLOUR_IMAGES = 10_000  # at most, spread evenly over the set, for the principal components
+_COLOUR_DEVIATION = 0.1  # of the random factors (AlexNet)
 
 
 class Colours(NamedTuple):
@@ -53,17 +54,21 @@ def principal_components(images: Iterator[NDArray[np.uint8]]) -> Colours:
 
 
 class Crops(Dataset[tuple[Tensor, Tensor, int]]):
-    """224x224 crops from the centre or a corner of the entire image, flipped half of the time, and their colours.
+    """224x224 crops from the centre or a corner of the entire image, half of them flipped, and their colour shifts.
 
-    Item (epoch, index) is a crop (3, 224, 224) uint8, what to add to its red, green and blue (3,) float32 in
-    0..255, and its label; drawn from (seed, epoch, index) alone: the same whoever loads it and in which order.
-    The colours change as AlexNet's: by the principal components of the training set's pixels times their
-    variances (of values in [0, 1]) times N(0, .1).
+    Item (epoch, index) is a crop (3, 224, 224) uint8, a shift (3,) float32 to add to its red, green and blue in
+    0..255, and its label.  It depends only on (seed, epoch, index), not on the process that loads it or on the order.
+
+    The shift is AlexNet's PCA lighting: the principal components of the training set's pixels in [0, 1], each times
+    N(0, .1) and its strength.  With `lighting="variance"` the strength is the component's variance, which is how the
+    text of AlexNet reads (its eigenvalue); on ImageNet the shift along the first component then has a deviation of
+    5.2 grey levels.  With `"deviation"` it is the root of the variance, as in cuda-convnet2: 11.5 grey levels.
     """
 
-    def __init__(self, folder: ImageFolder, seed: int) -> None:
+    def __init__(self, folder: ImageFolder, seed: int, lighting: Lighting = PAPER.lighting) -> None:
         self.folder = folder
         self.seed = seed
+        self.lighting = lighting
         self._decoded: list[NDArray[np.uint8]] | None = None
         if len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS:
             self._decoded = list(track(_decode(folder.paths), "decoding", len(folder)))
@@ -71,7 +76,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether all images are decoded already."""
+        """Whether all images are kept decoded."""
         return self._decoded is not None
 
     def __len__(self) -> int:
@@ -87,8 +92,10 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
         crop = image[top : top + CROP, left : left + CROP]
         if rng.integers(2):
             crop = crop[:, ::-1]
-        multiples = rng.normal(0, _COLOUR_DEVIATION, 3)
-        shift = 255 * self.colours.components @ (multiples * self.colours.variances)
+        factors = rng.normal(0, _COLOUR_DEVIATION, 3)
+        variances = self.colours.variances
+        strengths = variances if self.lighting == "variance" else np.sqrt(variances)
+        shift = 255 * self.colours.components @ (factors * strengths)
         pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)
         return pixels, torch.from_numpy(shift.astype(np.float32)), int(self.folder.labels[index])
 
@@ -102,7 +109,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 class Centres(Dataset[tuple[Tensor, int]]):
-    """224x224 centre crops (3, 224, 224) uint8 and labels: the quick look at a validation set."""
+    """224x224 centre crops (3, 224, 224) uint8 and labels, for a quick test on a validation set."""
 
     def __init__(self, folder: ImageFolder) -> None:
         self.folder = folder
@@ -118,9 +125,10 @@ class Centres(Dataset[tuple[Tensor, int]]):
 
 
 class Epoch(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) for this process: a share of each batch of the epoch's one random order.
+    """This process's share of every batch of an epoch, as (epoch, index).
 
-    The order and the batches are the same however many processes share them; an incomplete batch is left out.
+    The batches cut one random order of all images and are the same for any number of processes; an incomplete batch
+    is left out.
     """
 
     def __init__(self, images: int, batch: int, seed: int, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning of the fully connected layers on pooled windows; the trunk is frozen (paper section 4.1)."""
+"""Fine-tuning of the fully connected layers on pooled windows, with the trunk frozen (paper section 4.1)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,25 +15,27 @@ from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
+from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import CHECKPOINT
 
 _INIT_STD = 0.01
-_INPUT_NORM = 1 / _INIT_STD  # mean norm of a new head's inputs that gives fc6 unit variance
+_INPUT_NORM = 1 / _INIT_STD  # with inputs of this mean norm, the outputs of a new fc6 have unit variance
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """(learning rate, batches) one after the other, with SGD's momentum and weight decay."""
+    """How fine-tuning learns: SGD with momentum and weight decay, at one learning rate after the other."""
 
-    steps: tuple[tuple[float, int], ...]
+    steps: tuple[tuple[float, int], ...]  # (learning rate, batches)
+    fc8_rate: float = 1.0  # factor of fc8's learning rate
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
     @property
     def batches(self) -> int:
-        """Batches in all."""
+        """The number of batches."""
         return sum(count for _, count in self.steps)
 
     def rate(self, batch: int) -> float:
@@ -47,11 +49,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows to draw from, over all images: each a row of an image, mirrored or not, and its label."""
+    """Windows of all images to draw batches from."""
 
     image: NDArray[np.int64]
-    row: NDArray[np.int64]
-    flip: NDArray[np.bool_]
+    row: NDArray[np.int64]  # among the windows of the image
+    flip: NDArray[np.bool_]  # the image and the window are mirrored
     label: NDArray[np.int64]  # 0: background, k + 1: class k
 
     def __len__(self) -> int:
@@ -61,10 +63,11 @@ class Windows:
 def head_for_detection(
     pretrained: Head | None, inputs: int, hidden: int, classes: int, mean_norm: float
 ) -> Head:
-    """fc6 and fc7 of the pre-trained head, and a new fc8 of `classes` + 1 outputs, N(0, .01).
+    """fc6 and fc7 of the pre-trained head, and a new fc8 of `classes` + 1 outputs.
 
-    Without a pre-trained head all three are new, N(0, .01) with zero biases, and inputs are scaled from their
-    `mean_norm` so that fc6 starts with unit variance.
+    Without a pre-trained head all three layers are new, fc6 and fc7 with `hidden` outputs, and inputs of the mean norm
+    `mean_norm` are scaled so that the outputs of fc6 start with unit variance.  New weights are drawn from N(0, .01);
+    new biases are zero.
     """
     if pretrained is not None:
         head = Head(inputs, pretrained.fc6.out_features, classes + 1, float(pretrained.input_scale))
@@ -81,10 +84,10 @@ def head_for_detection(
 
 
 def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Windows, Windows]:
-    """(positives, negatives) by IoU with the best box: [.5, 1] and [.1, .5); R-CNN's negatives: [0, .5).
+    """(positives, negatives) by IoU with the best ground-truth box: SPP-net's are [.5, 1] and [.1, .5).
 
-    Difficult boxes count as any other: P is silent, and R's `roidb_from_voc` leaves them out only where
-    `with_hard_samples` is set, which its fine-tuning and its experiments do not.
+    R-CNN's negatives are [0, .5).  Difficult boxes count like all others: the paper says nothing about them, and the
+    released `roidb_from_voc` leaves them out only if `with_hard_samples` is set, which its experiments never do.
     """
     parts: tuple[list[tuple[NDArray[np.int64], ...]], ...] = ([], [])
     for index in range(len(source)):
@@ -97,7 +100,7 @@ def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Wi
 
 
 def keep_features(source: WindowSource, protocol: Protocol, *, flip: bool) -> None:
-    """Put what `finetune` draws from into the cache of `source`: this process's share, as long as there is room."""
+    """Cache the features that `finetune` will draw from: this process's share of the images, while there is room."""
     here = world()
     share = range(here.rank, len(source), here.size)
     for index in track(share, "features to fine-tune on"):
@@ -119,10 +122,11 @@ def finetune(
     max_gib: float,
     folder: Path,
 ) -> Head:
-    """Train `head` and return it; batches are drawn uniformly over windows, a quarter of them positive.
+    """Train `head` and return it.  A quarter of each batch is positive; both parts are drawn uniformly over windows.
 
-    Batches are drawn many at a time (as many as `max_gib` holds) so that each image is visited once for all of
-    them; after each such chunk the state is saved in `folder`, as `CHECKPOINT`, and a later call goes on from it.
+    As many batches as `max_gib` holds are drawn at once, so that each image is visited once for all of them.  After
+    each such chunk the state is saved in `folder`, and a later call continues from it.  Raises `DataError` if there
+    are no positives or no negatives, `SppnetError` if the loss is not finite.
     """
     positives, negatives = candidates(source, protocol, flip)
     if not len(positives) or not len(negatives):
@@ -131,20 +135,8 @@ def finetune(
         )
     device = source.extractor.device
     head = head.to(device).train()
-    optimizer = torch.optim.SGD(
-        [
-            {"params": [p for n, p in head.named_parameters() if n.endswith("weight")], "factor": 1.0},
-            {
-                "params": [p for n, p in head.named_parameters() if n.endswith("bias")],
-                "factor": 2.0,
-                "weight_decay": 0.0,
-            },
-        ],
-        lr=1.0,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-        fused=True,
-    )
+    groups = parameter_groups(head, schedule.weight_decay, schedule.fc8_rate)
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
     dimension = source.extractor.network.pooled_size
     chunk = max(1, int(max_gib * 2**30 / (2 * dimension * protocol.finetune_batch)))
     done = _resume(folder, head, optimizer)
@@ -170,7 +162,7 @@ def finetune(
 def _choice(
     source: WindowSource, index: int, protocol: Protocol
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
-    """Which windows `(N,)` of an image are positives, which negatives; labels of the boxes that they overlap most."""
+    """Masks `(N,)` of an image's positives and negatives, and each window's label: that of the box it overlaps most."""
     windows = source.windows(index)
     if not len(windows.truth.boxes):
         overlap, labels = np.zeros(len(windows.boxes)), np.zeros(len(windows.boxes), np.int64)
@@ -204,9 +196,9 @@ def _draw(
     seed: int,
     batches: range,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pooled vectors `(U, D)` float16 of the distinct windows drawn, rows `(batches, B)` into them, labels.
+    """Pooled vectors `(U, D)` float16 of the distinct windows drawn, then rows `(batches, B)` into them, and labels.
 
-    A batch's windows (and scales, where the protocol draws them) depend on the seed and its number alone.
+    The windows of a batch, and their scales if the protocol draws them, depend only on the seed and its number.
     """
     n_positive = round(protocol.finetune_batch * protocol.finetune_positive_fraction)
     sizes = ((positives, n_positive), (negatives, protocol.finetune_batch - n_positive))

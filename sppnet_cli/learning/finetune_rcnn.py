@@ -12,23 +12,24 @@ from torch.utils.data import DataLoader, Dataset
 
 from sppnet_cli.console import status, track
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.features.rcnn import CROP, RcnnWindows, warp_window
+from sppnet_cli.features.rcnn import CROP, warp_window
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
+from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import CHECKPOINT
 
 _SAVED_EVERY = 300.0  # seconds, about
-_CHECKED_EVERY = 20  # batches between looks at the loss, each of which waits for the device
+_CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
 
 
 class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Item k is the k-th batch: crops `(B, 3, 224, 224)` float16 as the trunk takes them, and labels `(B,)`.
+    """Item k is the k-th batch: preprocessed crops `(B, 3, 224, 224)` float16, and labels `(B,)`.
 
-    It follows from (seed, k) alone, the same whoever loads it and in which order.  The images are decoded once,
-    for all workers, where they fit in `max_gib` (VOC 2007 needs 2.6).
+    A batch depends only on (seed, k), not on the process that loads it or on the order.  If the images fit into
+    `max_gib` (VOC 2007 needs 2.6) they are decoded once, for all workers.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
         seed: int,
         max_gib: float,
     ) -> None:
-        self.extractor = _rcnn(source)
+        self.preprocessing = source.extractor.network.preprocessing
         self.dataset = source.dataset
         self.pools = (positives, negatives)
         self.protocol = protocol
@@ -59,7 +60,7 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
             self._decoded = [self._read(index) for index in track(range(len(source)), "decoding")]
 
     def draw(self, batch: int) -> Windows:
-        """Windows drawn uniformly, a quarter of them positive, half of them mirrored where `flip` says so."""
+        """The windows of a batch, drawn uniformly: a quarter are positive and, with `flip`, half are mirrored."""
         rng = np.random.default_rng([self.seed, batch])
         size = self.protocol.finetune_batch
         n_positive = round(size * self.protocol.finetune_positive_fraction)
@@ -89,7 +90,8 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
         return self.dataset.image(self.dataset.ids[index])
 
     def _preprocess(self, region: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.extractor.prepare(region).pixels
+        pixels = self.preprocessing(torch.from_numpy(region).permute(2, 0, 1)[None])
+        return pixels[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def finetune_all(
@@ -106,28 +108,28 @@ def finetune_all(
 ) -> Head:
     """Train the trunk of the source's network, in place, together with `head`, which is returned.
 
-    Positives overlap a box by IoU [.5, 1], negatives by [0, .5) (R-CNN).  The trunk runs as it does afterwards:
-    where it has batch normalisation, with its own statistics.  The state is saved in `folder` from time to time,
-    and a later call goes on from it: on the CPU to the same bits as if it had not been cut off.
+    Positives overlap a box by IoU [.5, 1], negatives by [0, .5) (R-CNN).  Batch normalisation in the trunk keeps its
+    statistics, as in a test.  The state is saved in `folder` about every five minutes, and a later call continues from
+    it; on the CPU the result then has the same bits as that of an uninterrupted call.
 
-    Raises `DataError` where there is nothing to train on, `SppnetError` when the loss is not finite.
+    Raises `DataError` if there is nothing to train on, `SppnetError` if the loss is not finite.
     """
-    extractor = _rcnn(source)
-    network, device = extractor.network, extractor.device
+    network, device = source.extractor.network, source.extractor.device
     positives, negatives = candidates(source, protocol, flip=False)
     if not len(positives) or not len(negatives):
         raise DataError(
             f"{source.dataset.root}: no window overlaps an object enough to fine-tune on; check --proposals"
         )
     model = nn.Sequential(network.trunk.eval(), network.pool, head.to(device).train())
-    optimizer = _optimizer(model, schedule)
+    groups = parameter_groups(model, schedule.weight_decay, schedule.fc8_rate)
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
     done = 0
     checkpoint = load_checkpoint(folder / CHECKPOINT)
     if checkpoint is not None:
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         done = int(checkpoint["batches"])
-        status(f"going on after batch {done} of {schedule.batches}")
+        status(f"continuing after batch {done} of {schedule.batches}")
     batches = DataLoader(
         WarpedBatches(source, positives, negatives, protocol, flip=flip, seed=seed, max_gib=max_gib),
         batch_size=None,
@@ -171,21 +173,3 @@ def _step(
     loss.backward()
     optimizer.step()
     return loss.detach()
-
-
-def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    named = list(model.named_parameters())
-    biases = [parameter for name, parameter in named if name.endswith("bias")]
-    weights = [parameter for name, parameter in named if not name.endswith("bias")]
-    return torch.optim.SGD(
-        [{"params": weights, "factor": 1.0}, {"params": biases, "factor": 2.0, "weight_decay": 0.0}],
-        lr=1.0,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-        fused=True,
-    )
-
-
-def _rcnn(source: WindowSource) -> RcnnWindows:
-    assert isinstance(source.extractor, RcnnWindows)
-    return source.extractor

@@ -23,14 +23,16 @@ from sppnet_cli.distributed import gather, told, world
 from sppnet_cli.errors import SppnetError, UsageError
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.crops import Centres, Crops, Epoch
+from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.protocols import PAPER, Lighting
 from sppnet_cli.runs import CHECKPOINT
 
 METRICS = "metrics.jsonl"
 SCHEDULES = ("plateau", "steps", "one-cycle")
-_DROPS = (4 / 7, 29 / 35)  # parts of the epochs of `steps`: 40 and 58 of 70
-_CHECKED_EVERY = 20  # batches between looks at the loss, each of which waits for the device
-# The rate falls when the training error of a round of all sizes has not fallen by a 500th for this many rounds.
+_DROPS = (4 / 7, 29 / 35)  # when `steps` divides the rate, as a fraction of the epochs: 40 and 58 of 70
+_CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
+# The rate drops when the training error, per round of all sizes, has not fallen by a 500th for this many rounds.
 _PATIENCE = 4
 _THRESHOLD = 2e-3
 
@@ -39,19 +41,18 @@ _THRESHOLD = 2e-3
 class Recipe:
     """How a network is trained."""
 
-    sizes: tuple[int, ...]  # input sizes in pixels, an epoch each in turn
+    sizes: tuple[int, ...]  # input sizes in pixels, one epoch at each in turn
     epochs: int
-    batch: int  # of all processes together
-    rate: float  # learning rate: the first of `plateau` and `steps`, the peak of `one-cycle`
-    schedule: str  # "plateau", "steps" (both divide by 10, twice) or "one-cycle"
+    batch: int  # images, over all processes
+    rate: float  # learning rate: the first one of `plateau` and `steps`, the highest of `one-cycle`
+    schedule: str  # "plateau", "steps" (both divide the rate by 10, twice) or "one-cycle"
     init: str  # "paper" or "he"
-    clip: float | None  # gradient norm
-    optimizer: str = "sgd"  # with momentum, or "adam"
+    clip: float | None  # largest norm of the gradient
+    optimizer: str = "sgd"  # "sgd" with momentum, or "adam"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    draw_size: bool = (
-        False  # `sizes` are the ends of a range, one of which is drawn per epoch (journal edition)
-    )
+    draw_size: bool = False  # draw each epoch's size from the range that `sizes` spans (journal edition)
+    lighting: Lighting = PAPER.lighting  # how strongly colours are altered
     amp: bool = False  # bfloat16 where torch's autocast has it
 
 
@@ -73,7 +74,7 @@ def epoch_size(recipe: Recipe, seed: int, epoch: int) -> int:
 
 
 def learning_rate(recipe: Recipe, batch: int, batches_per_epoch: int) -> float:
-    """Learning rate of the `batch`-th batch since the start, of the schedules that know it beforehand."""
+    """Learning rate of the `batch`-th batch since the start, for the schedules `steps` and `one-cycle`."""
     if recipe.schedule == "steps":
         return recipe.rate * 0.1 ** sum(
             batch // batches_per_epoch >= round(part * recipe.epochs) for part in _DROPS
@@ -86,10 +87,9 @@ def learning_rate(recipe: Recipe, batch: int, batches_per_epoch: int) -> float:
 
 
 class Trainer:
-    """A network, its optimizer and its schedule: what a checkpoint holds.
+    """A network with its optimizer and schedule, whose state a checkpoint holds.
 
-    Everything random is drawn from (seed, epoch, process), so that an epoch follows from the state at its
-    beginning alone.
+    Everything random is drawn from (seed, epoch, process), so an epoch depends only on the state at its beginning.
     """
 
     def __init__(self, network: SPPNet, recipe: Recipe, seed: int, device: str) -> None:
@@ -112,7 +112,7 @@ class Trainer:
                 self.model = nn.parallel.DistributedDataParallel(network)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The state, for a checkpoint."""
         plateau = self.plateau.state_dict() if self.plateau else None
         return {
             "network": self.network.state_dict(),
@@ -121,7 +121,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint's state."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.plateau is not None:
@@ -129,11 +129,11 @@ class Trainer:
 
     @property
     def rate(self) -> float:
-        """Learning rate of the weights; that of the biases is twice this."""
+        """Learning rate of the weights; biases learn twice as fast."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def epoch(self, crops: Crops, epoch: int, workers: int) -> tuple[float, float]:
-        """Train on every image once; returns the mean loss and the error while training, over all processes."""
+        """Train on every image once; returns the mean loss and error of the training batches, over all processes."""
         size = epoch_size(self.recipe, self.seed, epoch)
         order = Epoch(len(crops), self.recipe.batch, self.seed, epoch)
         batches = DataLoader(
@@ -183,19 +183,20 @@ def pretrain(
     validation: ImageFolder | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    """Train `network` in place; a line per epoch goes to `out/metrics.jsonl`.
+    """Train `network` in place; one line per epoch is added to `out/metrics.jsonl` and passed to `log`.
 
-    In multi-size training a full epoch runs at each size in turn, on the same 224 crops resized.  After each
-    epoch the state is saved in `out`, and a later call goes on from it: on the CPU to the same bits as if it
-    had not been cut off.  The error on the centre crops of `validation` is noted and decides nothing.
-    `log` is told the numbers of each epoch.
+    Multi-size training runs one full epoch at each size in turn, on the same 224x224 crops, resized.  After each epoch
+    the state is saved in `out`, and a later call continues from it; on the CPU the result then has the same bits as
+    that of an uninterrupted call.  The error on the centre crops of `validation` is recorded but never used.
 
-    Raises `SppnetError` when the loss is not finite, `UsageError` where the batch does not divide by the number
-    of processes or is larger than the set.
+    Raises `SppnetError` if the loss is not finite, `UsageError` if the batch cannot be divided by the number of
+    processes or is larger than the set.
     """
     here = world()
     if recipe.batch % here.size:
-        raise UsageError(f"a batch of {recipe.batch} does not divide by {here.size} processes")
+        raise UsageError(
+            f"a batch of {recipe.batch} cannot be divided by {here.size} processes; change --batch"
+        )
     if len(folder) < recipe.batch:
         raise UsageError(
             f"{len(folder)} training images are less than a batch of {recipe.batch}; take more (--limit) or a smaller "
@@ -207,8 +208,8 @@ def pretrain(
     if checkpoint is not None:
         trainer.restore(checkpoint)
         lines = (out / METRICS).read_text().splitlines()[: checkpoint["epoch"]]
-        status(f"going on after epoch {len(lines)} of {recipe.epochs}")
-    crops = Crops(folder, seed)
+        status(f"continuing after epoch {len(lines)} of {recipe.epochs}")
+    crops = Crops(folder, seed, recipe.lighting)
     errors = [float(json.loads(line)["train_top1_error"]) for line in lines]
     for epoch in range(len(lines), recipe.epochs):
         start = time.perf_counter()
@@ -251,7 +252,7 @@ def training_step(
     amp: bool,
     tally: Tally,
 ) -> None:
-    """One step on images `(B, 3, H, W)` in 0..255; adds its loss and errors to `tally`."""
+    """Train on one batch of images `(B, 3, H, W)` in 0..255, and add its loss and errors to `tally`."""
     with autocast(pixels.device.type, amp):
         scores = model(pixels)
     loss = F.cross_entropy(scores.float(), labels)
@@ -276,7 +277,7 @@ def at_size(pixels: Tensor, size: int) -> Tensor:
 
 
 def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[Any]:
-    """Mixed precision in bfloat16, which needs no loss scaling; raises `UsageError` where the GPU lacks it."""
+    """Mixed precision in bfloat16, which needs no loss scaling; raises `UsageError` if the GPU does not have it."""
     if not amp:
         return contextlib.nullcontext()
     if device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -286,7 +287,7 @@ def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[A
 
 @torch.inference_mode()
 def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int) -> float:
-    """Top-1 error on the centre crops, shared by all processes."""
+    """Top-1 error on centre crops; the processes share the images."""
     here = world()
     mine = range(here.rank, len(images), here.size)
     loader = DataLoader(
@@ -320,16 +321,9 @@ def _summary(record: dict[str, Any], epochs: int) -> str:
 
 
 def _optimizer(network: SPPNet, recipe: Recipe) -> torch.optim.Optimizer:
-    # Biases learn twice as fast and do not decay, as in the authors' prototxt.
-    groups = [
-        {
-            "params": [p for name, p in network.named_parameters() if name.endswith(ending)],
-            "factor": factor,
-            "lr": recipe.rate * factor,
-            "weight_decay": decay,
-        }
-        for ending, factor, decay in (("weight", 1.0, recipe.weight_decay), ("bias", 2.0, 0.0))
-    ]
+    groups = parameter_groups(network, recipe.weight_decay)
+    for group in groups:
+        group["lr"] = recipe.rate * group["factor"]
     if recipe.optimizer == "adam":
         return torch.optim.AdamW(groups, fused=True)
     return torch.optim.SGD(groups, momentum=recipe.momentum, fused=True)

@@ -110,16 +110,26 @@ def test_the_principal_components_are_those_of_all_pixels():
     assert (np.diff(found.variances) > 0).all()
 
 
-def test_the_colours_shift_along_the_components(wide):
-    crops = Crops(wide, seed=0)
+@pytest.mark.parametrize(
+    ("lighting", "deviations"),
+    # 255 * .1 times ImageNet's variance, or its root, .4517; and .04, or .2; and nothing.
+    [("variance", [5.2, 1.02, 0]), ("deviation", [11.5, 5.1, 0])],
+)
+def test_the_colours_shift_along_the_components(wide, lighting, deviations):
+    crops = Crops(wide, seed=0, lighting=lighting)
     components = np.array([[0.6, 0.8, 0], [0.8, -0.6, 0], [0, 0, 1.0]])
-    crops.colours = Colours(components, np.array([0.02, 0.04, 0.0]))
-    shifts = np.stack([crops[epoch, 0][1].numpy() for epoch in range(400)])
+    crops.colours = Colours(components, np.array([0.204, 0.04, 0.0]))
+    shifts = np.stack([crops[epoch, 0][1].numpy() for epoch in range(1000)])
     along = shifts @ components
-    # N(0, .1) times the variances, in 0..255: deviations 255 * .1 * .02 and .04, and none.
-    np.testing.assert_allclose(along.std(axis=0), [0.51, 1.02, 0], rtol=0.15, atol=1e-6)
-    np.testing.assert_allclose(along.mean(axis=0), 0, atol=0.15)
-    assert abs(np.corrcoef(along[:, 0], along[:, 1])[0, 1]) < 0.15
+    np.testing.assert_allclose(along.std(axis=0), deviations, rtol=0.08, atol=1e-5)
+    np.testing.assert_allclose(along.mean(axis=0), 0, atol=0.1 * deviations[0])
+    assert abs(np.corrcoef(along[:, 0], along[:, 1])[0, 1]) < 0.1
+
+
+def test_the_papers_lighting_is_the_default(wide):
+    shift = Crops(wide, seed=0)[0, 0][1]
+    assert torch.equal(shift, Crops(wide, seed=0, lighting="variance")[0, 0][1])
+    assert not torch.equal(shift, Crops(wide, seed=0, lighting="deviation")[0, 0][1])
 
 
 def test_a_grey_set_keeps_its_grey(tmp_path):

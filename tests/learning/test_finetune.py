@@ -174,21 +174,23 @@ def test_scales_are_drawn_by_the_released_protocol_only(source, tmp_path):
     assert set(drawn) == set(range(len(source.extractor.scales)))
 
 
-def test_one_step_by_hand(source, tmp_path, labels):
-    """v = g + .1 w and w -= .01 v; biases: no decay, twice the rate."""
+@pytest.mark.parametrize("fc8_rate", [1, 10])
+def test_one_step_by_hand(source, tmp_path, labels, fc8_rate):
+    """v = g + .1 w and w -= .01 v; biases: twice the rate; fc8: `fc8_rate` times the rate, no decay of its bias."""
     head, batches = new_head(), []
     head.dropout = nn.Dropout(0.0)
     for layer in (head.fc6, head.fc7, head.fc8):
         nn.init.ones_(layer.bias)
     expected = copy.deepcopy(head)
     head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
-    schedule = Schedule(((0.01, 1),), weight_decay=0.1)
+    schedule = Schedule(((0.01, 1),), fc8_rate, weight_decay=0.1)
     trained = finetune(head, source, PAPER, schedule, flip=False, seed=0, max_gib=0.1, folder=tmp_path)
     x = F.relu(expected.fc6(batches[0] * expected.input_scale))
     loss = -expected.fc8(F.relu(expected.fc7(x))).log_softmax(1)[range(128), labels[0]].mean()
     loss.backward()
+    rules = {"fc8.weight": (0.01 * fc8_rate, 0.1), "fc8.bias": (0.02 * fc8_rate, 0.0)}
     for name, before in expected.named_parameters():
-        rate, decay = (0.01, 0.1) if name.endswith("weight") else (0.02, 0.0)
+        rate, decay = rules.get(name, (0.01 if name.endswith("weight") else 0.02, 0.1))
         after = before - rate * (before.grad + decay * before)
         torch.testing.assert_close(trained.get_parameter(name), after, rtol=2e-6, atol=2e-7)
 
