@@ -1,18 +1,18 @@
 """Seconds that networks take on this machine, measured untrained, on a black or random image."""
 
-import time
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sppnet_cli.detection.detector import make_extractor
+from sppnet_cli.clock import Clock
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
-from sppnet_cli.evaluation.views import CROP
 from sppnet_cli.features.extract import ImageFeatures
 from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.learning.pretrain import Tally, training_step
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.protocols import Protocol
 
@@ -24,16 +24,16 @@ def view_seconds(spec: NetworkSpec, device: str) -> float:
     crop = torch.zeros(1, 3, CROP, CROP, dtype=torch.uint8, device=device)
     with torch.inference_mode():
         network(crop)
-        start = time.perf_counter()
+        clock = Clock(device)
         network(crop)
-    return time.perf_counter() - start
+    return clock.lap()
 
 
 def image_seconds(features: ImageFeatures, image: NDArray[np.uint8]) -> float:
     """Of the features of a whole image `(H, W, 3)`."""
-    start = time.perf_counter()
+    clock = Clock(features.device)
     features(image)
-    return time.perf_counter() - start
+    return clock.lap()
 
 
 @cache
@@ -70,6 +70,6 @@ def batch_seconds(spec: NetworkSpec, size: int, batch: int, device: str, amp: bo
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     tally = Tally(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
     training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
-    start = time.perf_counter()
+    clock = Clock(device)
     training_step(network, optimizer, pixels, labels, clip=None, amp=amp, tally=tally)
-    return time.perf_counter() - start
+    return clock.lap()
