@@ -21,10 +21,9 @@ import pandas as pd
 from experiments.runner import Cell, Measured, run_small_table, tables_folder
 from sppnet_cli.cli import run
 from sppnet_cli.cli.options import PATH, option, shared, show_plan
-from sppnet_cli.features.rcnn import CROP
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP, resized_size
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claimed import read_table

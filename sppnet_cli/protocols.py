@@ -8,6 +8,8 @@ from typing import Literal
 
 from sppnet_cli.errors import UsageError
 
+NmsTies = Literal["first", "last"]
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -37,6 +39,9 @@ class Protocol:
     # Box regression.  P: IoU >= .5, lambda of R-CNN (P is silent).  R: IoU > .5, lambda 4000.
     bbox_iou_inclusive: bool
     bbox_lambda: float
+    # Which of two windows of equal score NMS keeps.  P is silent: the first in the proposals' order.  R: the last, since
+    # `nms_mex.cpp` puts the scores into a multimap, whose equal keys stay in their order, and reads it from its end.
+    nms_ties: NmsTies
 
     # Shared by P and R.
     negative_iou: float = 0.3
@@ -83,6 +88,7 @@ PAPER = Protocol(
     negative_iou_inclusive=True,
     bbox_iou_inclusive=True,
     bbox_lambda=1000.0,
+    nms_ties="first",
 )
 
 RELEASED = Protocol(
@@ -97,6 +103,7 @@ RELEASED = Protocol(
     negative_iou_inclusive=False,
     bbox_iou_inclusive=False,
     bbox_lambda=4000.0,
+    nms_ties="last",
 )
 
 ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")

@@ -28,6 +28,7 @@ def test_pooling_over_all_scales_is_the_papers_protocol_but_for_that():
         ("negative_iou_inclusive", True, False),
         ("bbox_iou_inclusive", True, False),
         ("bbox_lambda", 1000, 4000),
+        ("nms_ties", "first", "last"),
         ("cell_slack", 0, 1.5 / 16),
         # Sections 5.3 to 5.7, the same in both.
         ("feature_norm", 20, 20),

@@ -20,7 +20,7 @@ def command(
     """Add bounding-box regressors on pooled features; the result is a detector once more."""
     method, scales, row = "spp", ws.protocol.scales, "ftfc7"
     if detector is not None:
-        from sppnet_cli.detection.detector import read_description
+        from sppnet_cli.detection.detector_files import read_description
 
         about = read_description(detector)
         method, scales, row = about.method, about.scales, about.row

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from sppnet_cli.console import status, track
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.features.rcnn import CROP, RcnnWindows, warp_window
+from sppnet_cli.features.rcnn import RcnnWindows, warp_window
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.runs import CHECKPOINT

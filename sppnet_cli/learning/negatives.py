@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet_cli.data.boxes import iou
+from sppnet_cli.features.method import Extractor
 from sppnet_cli.features.rcnn import RcnnWindows
-from sppnet_cli.features.spp import SppWindows
-from sppnet_cli.features.windows import Extractor, ImageWindows
+from sppnet_cli.features.windows import ImageWindows
 from sppnet_cli.network.geometry import choose_scales, response_cells
 
 
@@ -53,7 +53,7 @@ def _first_of_near(near: NDArray[np.bool_], candidates: NDArray[np.bool_]) -> ND
     return alive
 
 
-def _cell_identity(windows: ImageWindows, extractor: SppWindows) -> NDArray[np.int64]:
+def _cell_identity(windows: ImageWindows, extractor: Extractor) -> NDArray[np.int64]:
     """Rows `(N, 5)`: the window's scale and its cells on an endless map (R's `response boxes`)."""
     geometry, protocol = extractor.network.geometry, extractor.protocol
     choice = choose_scales(windows.boxes, windows.size, extractor.scales, protocol)

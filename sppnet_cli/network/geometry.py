@@ -8,6 +8,8 @@ from sppnet_cli.protocols import Protocol
 
 Boxes = NDArray[np.floating]
 
+CROP = 224  # side, in pixels, of the crops that networks are trained on
+
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
     """(height, width) after the short side becomes exactly `short_side`: the long one is rounded up, uncapped."""

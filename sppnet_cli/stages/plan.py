@@ -13,7 +13,7 @@ import torch
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import read_description
+from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.features.extract import ImageFeatures, whole_image

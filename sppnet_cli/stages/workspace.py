@@ -8,12 +8,13 @@ from sppnet_cli.console import status
 from sppnet_cli.data.mini import is_mini, make_mini
 from sppnet_cli.data.proposals import METHODS, require_boxes
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import make_extractor, read_description
+from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.classification import ClassificationError
-from sppnet_cli.features.windows import Extractor
+from sppnet_cli.features.method import Extractor
+from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
 from sppnet_cli.network.precision import Precision
