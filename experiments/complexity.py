@@ -13,10 +13,9 @@ import math
 
 import pandas as pd
 
-from sppnet_cli.features.rcnn import CROP
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP, resized_size
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.stages.time_features import read_times
 from sppnet_cli.stages.workspace import Workspace

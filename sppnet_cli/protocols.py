@@ -10,6 +10,7 @@ from sppnet_cli.errors import UsageError
 
 ImageLoss = Literal["hinge", "squared-hinge"]
 Lighting = Literal["variance", "deviation"]
+NmsTies = Literal["first", "last"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Protocol:
     # (learning rate, batches).  P section 4.1.  R's solver.
     finetune_schedule: tuple[tuple[float, int], ...]
     # Near-duplicate negatives of the SVM.  P: IoU > .7 to a kept negative.  R: same conv5 cell box and scale.
-    duplicate_rule: Literal["iou", "cells"]
+    duplicate_rule: Literal["iou", "cells", "none"]
     # A negative may overlap a box of the class by IoU at most (P "at most 30%") or strictly less (R).
     negative_iou_inclusive: bool
     # Box regression.  P: IoU >= .5, lambda of R-CNN (P is silent).  R: IoU > .5, lambda 4000.
@@ -47,6 +48,9 @@ class Protocol:
     # P cites AlexNet, whose text says eigenvalues, which are variances: a deviation of 5.2 grey levels along
     # ImageNet's first component.  AlexNet's later code, cuda-convnet2, takes their roots: 11.5 grey levels.
     lighting: Lighting
+    # Which of two windows of equal score NMS keeps.  P is silent: the first in the proposals' order.  R: the last, since
+    # `nms_mex.cpp` puts the scores into a multimap, whose equal keys stay in their order, and reads it from its end.
+    nms_ties: NmsTies
 
     # Shared by P and R.
     negative_iou: float = 0.3
@@ -54,6 +58,7 @@ class Protocol:
     finetune_positive_iou: float = 0.5  # positives [.5, 1]
     finetune_negative_iou: float = 0.1  # negatives [.1, .5)
     finetune_batch: int = 128
+    finetune_fc8_rate: float = 1.0  # times the rate of the other layers
     finetune_positive_fraction: float = 0.25
     bbox_iou: float = 0.5
     whole_image_c: float = 1.0
@@ -97,6 +102,7 @@ PAPER = Protocol(
     bbox_lambda=1000.0,
     whole_image_loss="hinge",
     lighting="variance",
+    nms_ties="first",
 )
 
 RELEASED = Protocol(
@@ -113,6 +119,7 @@ RELEASED = Protocol(
     bbox_lambda=4000.0,
     whole_image_loss="squared-hinge",
     lighting="deviation",
+    nms_ties="last",
 )
 
 ALL_SCALES = replace(PAPER, name="all-scales", scale_rule="all")
@@ -168,7 +175,7 @@ class SvmRules:
 
     negative_iou: float
     negative_iou_inclusive: bool
-    duplicate_rule: Literal["iou", "cells"]
+    duplicate_rule: Literal["iou", "cells", "none"]
     duplicate_iou: float
     feature_norm: float
     svm_c: float
@@ -196,6 +203,7 @@ class DetectRules:
 
     score_threshold: float
     nms_iou: float
+    nms_ties: NmsTies
     max_per_image: int
 
 

@@ -28,6 +28,7 @@ def test_pooling_over_all_scales_is_the_papers_protocol_but_for_that():
         ("negative_iou_inclusive", True, False),
         ("bbox_iou_inclusive", True, False),
         ("bbox_lambda", 1000, 4000),
+        ("nms_ties", "first", "last"),
         ("cell_slack", 0, 1.5 / 16),
         ("whole_image_loss", "hinge", "squared-hinge"),
         ("lighting", "variance", "deviation"),

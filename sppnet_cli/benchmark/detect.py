@@ -21,15 +21,13 @@ from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.detection.nms import nms, select_per_class
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine, write_bandwidth
 from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_image
-from sppnet_cli.features.distinct import pool_distinct
-from sppnet_cli.features.rcnn import CROP, RcnnWindows
+from sppnet_cli.features.method import Extractor
+from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
-from sppnet_cli.features.windows import Extractor
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.network.low_rank import Axes
 from sppnet_cli.network.precision import DTYPES, Precision
 from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
@@ -80,7 +78,7 @@ def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -
     windows: dict[str, Extractor] = {
         "spp_1scale": SppWindows(network, PAPER, (PAPER.single_scale,), device, config.precision),
         "spp_5scale": SppWindows(network, PAPER, PAPER.scales, device, config.precision),
-        RCNN: RcnnWindows(network, PAPER, device, config.precision),
+        RCNN: RcnnWindows(network, PAPER, (), device, config.precision),
     }
     generator = np.random.default_rng(config.seed)
 
@@ -102,7 +100,7 @@ def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -
         for name, extractor in windows.items()
     }
     for name, extractor in windows.items():
-        options = FastOptions(fast.fc_rank) if name == RCNN else fast
+        options = fast if extractor.cascade else FastOptions(fast.fc_rank)
         quick = Detector(extractor, "fc7", names, scores, head=head, shortcuts=shortcuts, fast=options)
         sides[name + FAST] = Side(extractor, quick)
     order = ["spp_1scale", "spp_5scale", f"spp_1scale{FAST}", f"spp_5scale{FAST}", RCNN, RCNN + FAST]
@@ -142,7 +140,9 @@ def benchmark_detect(
     columns: dict[str, dict[str, Any]] = {}
     for name, side in sides.items():
         conv, pool, fc, preparation = times[name]
-        work = float(np.mean([conv_flops(side.extractor, image, config.windows) for image in images]))
+        work = float(
+            np.mean([side.extractor.conv_flops(image.shape[:2], config.windows) for image in images])
+        )
         distinct, passed, fc_work = np.mean(
             [_fc_work(side, image, of_image) for image, of_image in zip(images, boxes, strict=True)], axis=0
         ).tolist()
@@ -153,7 +153,7 @@ def benchmark_detect(
             "total_seconds": conv + pool + fc,
             "preparation_seconds": preparation,
             "windows": config.windows,
-            "measured_windows": measured if _is_rcnn(name) else config.windows,
+            "measured_windows": measured if side.extractor.per_window else config.windows,
             "distinct_windows": distinct,
             "fc_windows": passed,
             "conv_flops": work,
@@ -164,8 +164,8 @@ def benchmark_detect(
             "fc_share_of_gemm": fc_work / fc / 1e9 / gemm,
         }
     for name, ours in columns.items():
-        if not _is_rcnn(name):
-            theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
+        theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
+        if ours is not theirs:
             ours |= {
                 "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
                 "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
@@ -204,20 +204,8 @@ def benchmark_detect(
     return Benchmark("detect", record, table, note, _bars(columns))
 
 
-def conv_flops(extractor: Extractor, image: Image, windows: int) -> int:
-    """Operations of the convolutional layers for one image `(H, W, 3)`."""
-    trunk = extractor.network.trunk
-    if isinstance(extractor, RcnnWindows):
-        return windows * flops(trunk, (1, 3, CROP, CROP))
-    return sum(flops(trunk, (1, 3, *resized_size(image.shape[:2], scale))) for scale in extractor.scales)
-
-
 def _orthonormal(generator: np.random.Generator, length: int, count: int) -> NDArray[np.float32]:
     return np.linalg.qr(generator.normal(size=(length, count)).astype(np.float32))[0]
-
-
-def _is_rcnn(name: str) -> bool:
-    return name.startswith(RCNN)
 
 
 @torch.inference_mode()
@@ -225,11 +213,8 @@ def _fc_work(side: Side, image: Image, boxes: Boxes) -> tuple[int, int, int]:
     """Vectors of an image's windows that differ, those that go through the fc layers, and the operations there."""
     extractor, head = side.extractor, side.detector.layer.head
     assert head is not None
-    if isinstance(extractor, RcnnWindows):
-        distinct = passed = len(boxes)
-    else:
-        pooled = pool_distinct(extractor, extractor.prepare(image), boxes).vectors
-        distinct, passed = len(pooled), len(side.layers(pooled))
+    distinct = len(extractor.distinct(extractor.prepare(image), boxes).first)
+    passed = side.detector.passing(distinct)
     work = flops(nn.Sequential(head.fc6, head.fc7), (passed, extractor.network.pooled_size))
     return distinct, passed, work
 
@@ -248,9 +233,8 @@ def _time(
     """
 
     def time_side(name: str, index: int) -> FeatureTime:
-        part = sample if _is_rcnn(name) else None
         side = sides[name]
-        return time_image(side.extractor, side.layers, images[index], boxes[index], part)
+        return time_image(side.extractor, side.layers, images[index], boxes[index], sample)
 
     laps: dict[str, list[list[FeatureTime]]] = {name: [[] for _ in images] for name in sides}
     turns = [(k, name) for k in range(len(images)) for _ in range(repeats) for name in sides]
@@ -259,9 +243,9 @@ def _time(
         laps[name][k].append(time_side(name, k))
     return {
         name: np.mean(
-            [np.median([astuple(lap) for lap in of_image], axis=0) for of_image in own], axis=0
+            [np.median([astuple(lap) for lap in of_image], axis=0) for of_image in of_side], axis=0
         ).tolist()
-        for name, own in laps.items()
+        for name, of_side in laps.items()
     }
 
 
@@ -289,11 +273,13 @@ def _head_seconds(
             scores,
             score_threshold=PAPER.score_threshold,
             iou=PAPER.nms_iou,
+            ties=PAPER.nms_ties,
             max_per_image=PAPER.max_per_image,
         )
         for label, rows in enumerate(selected):
             vectors = pooled[torch.from_numpy(rows)].cpu().numpy()
-            nms(regressors(vectors, boxes[rows], label, size), scores[rows, label], PAPER.nms_iou)
+            moved = regressors(vectors, boxes[rows], label, size)
+            nms(moved, scores[rows, label], PAPER.nms_iou, PAPER.nms_ties)
 
     return take_turns({"heads": detections}, config.repeats, device)["heads"]
 
@@ -310,7 +296,7 @@ def _bars(columns: dict[str, dict[str, Any]]) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    alone = [name for name in columns if not _is_rcnn(name)]
+    alone = [name for name in columns if not name.startswith(RCNN)]
     for axes, names in zip(figure.subplots(1, 2), (list(columns), alone), strict=True):
         left = np.zeros(len(names))
         for part in PARTS:

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sppnet_cli.benchmark.detect import RCNN, conv_flops
+from sppnet_cli.benchmark.detect import RCNN
 from sppnet_cli.benchmark.images import benchmark_network, benchmark_windows, drawn_image
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import track
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
 from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.method import Extractor
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
-from sppnet_cli.features.windows import Extractor
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import PAPER
 
@@ -77,14 +77,13 @@ def benchmark_scaling(
         turns = [k for _ in range(config.repeats + 1) for k in range(len(points))]
         for k in track(turns, "timing"):
             point = points[k]
-            part = sample if point.side == RCNN else None
             with _threads(point.threads):
-                laps[k].append(time_image(point.extractor, layer, image, boxes[: point.windows], part))
+                laps[k].append(time_image(point.extractor, layer, image, boxes[: point.windows], sample))
     rows = []
     for point, own in zip(points, laps, strict=True):
         times = np.median([astuple(lap) for lap in own[1:]], axis=0)  # the first warms up
         conv, pool, fc, _ = times.tolist()
-        speed = conv_flops(point.extractor, image, point.windows) / conv / 1e9
+        speed = point.extractor.conv_flops(image.shape[:2], point.windows) / conv / 1e9
         rows.append(
             {
                 "axis": point.axis,
@@ -126,7 +125,10 @@ def _points(config: ScalingConfig, network: SPPNet, device: str) -> list[Point]:
     def spp(*scales: int) -> SppWindows:
         return SppWindows(network, PAPER, scales, device)
 
-    sides: dict[str, Extractor] = {SPP: spp(_middle(config)), RCNN: RcnnWindows(network, PAPER, device)}
+    sides: dict[str, Extractor] = {
+        SPP: spp(_middle(config)),
+        RCNN: RcnnWindows(network, PAPER, device=device),
+    }
     n, most = config.windows, torch.get_num_threads()
     counts = sorted({max(1, n // part) for part in (8, 4, 2, 1)})
     threads = sorted({most, *(2**k for k in range(most.bit_length()) if 2**k < most)})

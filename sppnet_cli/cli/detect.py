@@ -109,7 +109,7 @@ def command(
     if images and len(detectors) > 1:
         raise UsageError("detectors are combined on a data set; give one --detector for image files")
     if detectors:
-        from sppnet_cli.detection.detector import read_description
+        from sppnet_cli.detection.detector_files import read_description
         from sppnet_cli.protocols import find_protocol
 
         about = read_description(detectors[0])
@@ -144,7 +144,7 @@ class _Speed:
 
     def of(self, detector: Path) -> "FastOptions | None":
         """The options for that detector; None where nothing was asked for.  Raises `UsageError` for one on pool5."""
-        from sppnet_cli.detection.detector import fastest
+        from sppnet_cli.detection.detector_files import fastest
         from sppnet_cli.detection.fast import FastOptions
 
         options = fastest(detector) if self.fast else FastOptions()

@@ -22,7 +22,7 @@ def command(
     if detector is None:
         stage = ws.detector("spp", ws.protocol.scales, "ftfc7 bb")
     else:
-        from sppnet_cli.detection.detector import read_description
+        from sppnet_cli.detection.detector_files import read_description
 
         about = read_description(detector)
         stage = ws.with_bbox(detector, about.method, about.scales, f"{about.row} bb")

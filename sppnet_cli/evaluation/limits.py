@@ -2,7 +2,6 @@
 
 import ctypes
 import platform
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch.backends import cudnn
 
+from sppnet_cli.clock import Clock
 from sppnet_cli.runs import environment
 
 _GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -66,20 +66,13 @@ def float32_everywhere() -> Iterator[None]:
 def best_seconds(call: Callable[[], object], repeats: int, device: str = "cpu") -> float:
     """The shortest of `repeats` calls, after one to warm up."""
     call()
+    clock = Clock(device)
     seconds = []
     for _ in range(repeats):
-        wait_for(device)
-        start = time.perf_counter()
+        clock.lap()
         call()
-        wait_for(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock.lap())
     return min(seconds)
-
-
-def wait_for(device: str) -> None:
-    """Wait until the device has done all that it was told; the CPU has."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -19,13 +19,13 @@ from sppnet_cli.distributed import world
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.store import FeatureStore
 from sppnet_cli.network.backbones import conv4_part
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP
+from sppnet_cli.network.preprocessing import resize_short
 from sppnet_cli.network.sppnet import FC_LAYERS, MAP_LAYERS, SPPNet
 
-LAYERS = (*MAP_LAYERS, "pool5", "SPP pool5", *FC_LAYERS)
-VIEWS = ("full", "crop", "warp")
-CROP = 224
-_AHEAD = 4  # images per thread that wait for the network
+IMAGE_LAYERS = (*MAP_LAYERS, "pool5", "SPP pool5", *FC_LAYERS)
+IMAGE_VIEWS = ("full", "crop", "warp")
+_AHEAD = 4  # images per thread that are read before the network is ready for them
 
 
 def whole_image(image: NDArray[np.uint8], size: int, view: str) -> NDArray[np.uint8]:
@@ -34,10 +34,12 @@ def whole_image(image: NDArray[np.uint8], size: int, view: str) -> NDArray[np.ui
     `full`: all of it, its short side `size`; `crop`: the 224x224 centre of that; `warp`: all of it as
     `size` x `size`, whatever its shape was (journal edition).
     """
-    height, width = (size, size) if view == "warp" else resized_size(image.shape[:2], size)
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    if view != "crop":
+    if view == "warp":
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    resized = resize_short(image, size)
+    if view == "full":
         return resized
+    height, width = resized.shape[:2]
     top, left = (height - CROP) // 2, (width - CROP) // 2
     return np.ascontiguousarray(resized[top : top + CROP, left : left + CROP])
 
@@ -45,16 +47,16 @@ def whole_image(image: NDArray[np.uint8], size: int, view: str) -> NDArray[np.ui
 class ImageFeatures:
     """Layers of one view of whole images.
 
-    Layers are conv4 and conv5 (the maps, as c, row, column), pool5 (the finest level of the pyramid: 6x6; the
-    plain net's whole pool5), SPP pool5 (all levels), fc6 and fc7; all after ReLU.  Raises `UsageError` for what
-    the network cannot give.
+    Layers are conv4 and conv5 (the maps, as c, row, column), pool5 (the finest level of the pyramid: 6x6; the whole
+    pool5 of the plain net), SPP pool5 (all levels), fc6 and fc7; all after ReLU.  Raises `UsageError` for layers, views
+    and sizes that the network does not have.
     """
 
     def __init__(
         self, network: SPPNet, layers: Sequence[str], view: str, size: int, device: str = "cpu"
     ) -> None:
         require_possible(layers, view, size)
-        _require_given_by(network, layers, view, size)
+        _require_supported(network, layers, view, size)
         self.network = network.to(device).eval()
         self.layers = tuple(layers)
         self.view = view
@@ -76,21 +78,21 @@ class ImageFeatures:
         """Feature `(D,)` of each layer, of a view `(h, w, 3)` from `whole_image`."""
         network = self.network
         images = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None]
-        found: dict[str, Tensor] = {}
+        layers: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             if self._end_of_conv4 is not None:
-                hook = self._end_of_conv4.register_forward_hook(lambda *call: found.update(conv4=call[2]))
+                hook = self._end_of_conv4.register_forward_hook(lambda *call: layers.update(conv4=call[2]))
                 hooks.enter_context(hook)
-            found["conv5"] = network.maps(images, "conv5")
-        pooled = found["SPP pool5"] = network.pool(found["conv5"])
+            layers["conv5"] = network.maps(images, "conv5")
+        pooled = layers["SPP pool5"] = network.pool(layers["conv5"])
         finest = 36 if network.spec.levels is None else max(network.spec.levels) ** 2
-        found["pool5"] = pooled[:, -finest * network.channels :]
+        layers["pool5"] = pooled[:, -finest * network.channels :]
         if not set(FC_LAYERS).isdisjoint(self.layers):
             head = network.require_head()
-            found["fc6"] = head.features(pooled, "fc6")
+            layers["fc6"] = head.features(pooled, "fc6")
             if "fc7" in self.layers:
-                found["fc7"] = head.relu(head.fc7(found["fc6"]))  # fc6, the larger one, only once
-        return {layer: found[layer].flatten().cpu().numpy() for layer in self.layers}
+                layers["fc7"] = head.relu(head.fc7(layers["fc6"]))  # fc6, the larger one, only once
+        return {layer: layers[layer].flatten().cpu().numpy() for layer in self.layers}
 
 
 def extract_features(
@@ -106,9 +108,9 @@ def extract_features(
 ) -> None:
     """Write `<layer>.npy` (N, D) float32 into `out` for every layer, row n for `paths[n]`; to be memory-mapped.
 
-    Features are as the network gives them: whoever trains on them normalises them.  Images go through the
-    network one by one, so that none depends on the others, while `workers` threads read and resize ahead.  What
-    a cut-off call left in `out` is gone on with; several processes share the images.
+    Features are not normalised.  Images go through the network one by one, so that none depends on the others, while
+    `workers` threads read and resize the next ones.  A call that was cut off is continued by the next one with the same
+    `out`; several processes share the images.
     """
     if not paths:
         raise UsageError("no images to extract features from")
@@ -119,7 +121,7 @@ def extract_features(
     threads = max(workers, 1)
     with (
         store,
-        warnings.catch_warnings(action="ignore"),  # here, since the threads share the filters
+        warnings.catch_warnings(action="ignore"),  # here, since all threads have the same filters
         ThreadPoolExecutor(threads) as pool,
     ):
         images = ahead(pool, lambda row: features.read(paths[row]), rows, _AHEAD * threads)
@@ -129,14 +131,14 @@ def extract_features(
 
 
 def require_possible(layers: Sequence[str], view: str, size: int) -> None:
-    """Raise `UsageError` for unknown layers and views and for what no network can give."""
-    unknown = [layer for layer in layers if layer not in LAYERS]
+    """Raise `UsageError` for unknown layers and views, and for combinations that no network has."""
+    unknown = [layer for layer in layers if layer not in IMAGE_LAYERS]
     if unknown or not layers:
-        raise UsageError(f"unknown layer {(unknown or [''])[0]!r}; layers are {', '.join(LAYERS)}")
+        raise UsageError(f"unknown layer {(unknown or [''])[0]!r}; layers are {', '.join(IMAGE_LAYERS)}")
     if len(set(layers)) < len(layers):
         raise UsageError(f"layers {', '.join(layers)}: name each once")
-    if view not in VIEWS:
-        raise UsageError(f"unknown view {view!r}; views are {', '.join(VIEWS)}")
+    if view not in IMAGE_VIEWS:
+        raise UsageError(f"unknown view {view!r}; views are {', '.join(IMAGE_VIEWS)}")
     if view == "crop" and size < CROP:
         raise UsageError(f"size {size}: a crop of {CROP} px does not fit; take {CROP} or more")
     maps = [layer for layer in layers if layer in MAP_LAYERS]
@@ -144,7 +146,7 @@ def require_possible(layers: Sequence[str], view: str, size: int) -> None:
         raise UsageError(f"{maps[0]} has another length for each shape of image; take view crop or warp")
 
 
-def _require_given_by(network: SPPNet, layers: Sequence[str], view: str, size: int) -> None:
+def _require_supported(network: SPPNet, layers: Sequence[str], view: str, size: int) -> None:
     if not set(FC_LAYERS).isdisjoint(layers):
         network.require_head()
     if network.spec.levels is None:

@@ -10,7 +10,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.network.precision import converted
 from sppnet_cli.network.sppnet import FC_LAYERS, Head
 
-LAYERS = ("pool5", *FC_LAYERS)
+WINDOW_LAYERS = ("pool5", *FC_LAYERS)
 _CHUNK = 2048  # windows at a time through the fc layers
 
 
@@ -25,8 +25,8 @@ class Layer:
     head: Head | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in LAYERS:
-            raise UsageError(f"unknown layer {self.name!r}; layers are {', '.join(LAYERS)}")
+        if self.name not in WINDOW_LAYERS:
+            raise UsageError(f"unknown layer {self.name!r}; layers are {', '.join(WINDOW_LAYERS)}")
         if self.name != "pool5" and self.head is None:
             raise UsageError(f"{self.name} needs fc layers: fine-tune them first, or use pool5")
 

@@ -1,7 +1,7 @@
 """R-CNN's window features on SPP-net's weights: every window warped to the crop and sent through the network."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -10,51 +10,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet_cli.features.rules import MethodRules, rcnn_rules
-from sppnet_cli.network.fused import fused
-from sppnet_cli.network.geometry import Boxes
-from sppnet_cli.network.precision import Precision, converted, require
+from sppnet_cli.features.method import Extractor, Image, Step
+from sppnet_cli.network.flops import flops
+from sppnet_cli.network.geometry import CROP, Boxes
+from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import MappingRules, Protocol
 
-CROP = 224  # the crop that the network was trained on
 CONTEXT = 16  # pixels of context around the window, in the crop
 BATCH = 64  # windows per pass
 
 
 @dataclass(frozen=True)
 class PreprocessedImage:
-    """An image after the network's preprocessing, `(H, W, 3)` float32: zero is what lies outside of it."""
+    """An image after the network's preprocessing; zero stands for what lies outside of it."""
 
-    size: tuple[int, int]
-    pixels: NDArray[np.float32]
+    size: tuple[int, int]  # (H, W)
+    pixels: NDArray[np.float32]  # (H, W, 3)
 
 
-class RcnnWindows:
-    """Warps windows and pools each from its own conv5 map (R-CNN's `rcnn_im_crop`).
+class RcnnWindows(Extractor):
+    """Warps every window and pools it from its own conv5 map (R-CNN's `rcnn_im_crop`).
 
-    `precision` as of `SppWindows`: in `bf16` the trunk is a copy, and maps and vectors are bfloat16.
+    There are no scales: those given are ignored.
     """
 
     method = "rcnn"
-    scales: tuple[int, ...] = ()
 
     def __init__(
-        self, network: SPPNet, protocol: Protocol, device: str = "cpu", precision: Precision = "fp32"
+        self,
+        network: SPPNet,
+        mapping: MappingRules,
+        scales: Sequence[int] = (),
+        device: str = "cpu",
+        precision: Precision = "fp32",
     ) -> None:
-        self.dtype = require(precision, device)
-        self.network = network.to(device).eval()
-        self.trunk = fused(converted(self.network.trunk, self.dtype))
-        self.protocol = protocol
-        self.device = device
+        super().__init__(network, mapping, (), device, precision)
 
-    @property
-    def rules(self) -> MethodRules:
-        """R-CNN's rules under its protocol."""
-        return rcnn_rules(self.protocol)
+    @staticmethod
+    def protocol_of(protocol: Protocol) -> Protocol:
+        """R-CNN's own rules, under any protocol.
 
-    def prepare(self, image: NDArray[np.uint8]) -> PreprocessedImage:
-        """The preprocessed image of an RGB image `(H, W, 3)` uint8."""
+        Its windows have no cells of a shared map, so the released code's rule for near-duplicates drops none of them.
+        """
+        return replace(
+            protocol,
+            finetune_negative_iou=protocol.rcnn_background_iou,
+            bbox_iou=protocol.rcnn_bbox_iou,
+            bbox_iou_inclusive=False,
+            bbox_lambda=protocol.rcnn_bbox_lambda,
+            finetune_schedule=protocol.rcnn_finetune_schedule,
+            finetune_fc8_rate=protocol.rcnn_fc8_rate,
+            duplicate_rule="iou" if protocol.duplicate_rule == "iou" else "none",
+        )
+
+    def prepare(self, image: Image) -> PreprocessedImage:
+        """The preprocessed image of an RGB image `(H, W, 3)`."""
         pixels = self.network.preprocessing(torch.from_numpy(image).permute(2, 0, 1)[None])
         return PreprocessedImage(image.shape[:2], pixels[0].permute(1, 2, 0).contiguous().numpy())
 
@@ -70,10 +81,31 @@ class RcnnWindows:
         return self.trunk(crops.to(self.dtype))
 
     @torch.inference_mode()
-    def pool(self, prepared: PreprocessedImage, boxes: Boxes) -> Tensor:
-        """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image."""
+    def pool(
+        self, prepared: PreprocessedImage, boxes: Boxes, scales: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image; there are no `scales`."""
         batches = [self.network.pool(self.conv5(crops)) for crops in self.warp(prepared, boxes)]
         return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size, dtype=self.dtype)
+
+    def pool_in_steps(self, image: Image, boxes: Boxes, lap: Callable[[Step], None]) -> Tensor:
+        """Vectors `(N, D)` of windows `(N, 4)`, with a `lap` after each step (see `Extractor`)."""
+        prepared = self.prepare(image)
+        lap("image")
+        batches = []
+        for crops in self.warp(prepared, boxes):
+            lap("warp")
+            maps = self.conv5(crops)
+            lap("conv")
+            batches.append(self.network.pool(maps))
+            lap("pool")
+        vectors = torch.cat(batches)
+        lap("pool")
+        return vectors
+
+    def conv_flops(self, size: tuple[int, int], windows: int) -> int:
+        """Operations of the convolutional layers on the crops of so many windows, whatever the image's `size`."""
+        return windows * flops(self.network.trunk, (1, 3, CROP, CROP))
 
 
 def warp_window(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sppnet_cli.console import track
 from sppnet_cli.data.boxes import clip_boxes
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.features.windows import ImageWindows, WindowSource
 from sppnet_cli.learning.ridge import Ridge, ridge_memory
+from sppnet_cli.protocols import BboxRules
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,13 @@ def decode(boxes: NDArray[np.floating], deltas: NDArray[np.floating]) -> NDArray
     return np.concatenate([new_centre - new_half, new_centre + new_half], axis=1)
 
 
-def train_bbox(source: WindowSource, scale: float, *, max_gib: float) -> BoxRegressors:
+def train_bbox(source: WindowSource, rules: BboxRules, scale: float, *, max_gib: float) -> BoxRegressors:
     """Ridge regressors of all classes, on features times `scale` (see `Svms`).
 
-    The extractor's rules give the IoU that a window must have with its best object, and the ridge penalty.  A class
+    The rules give the IoU that a window must have with its best object, and the ridge penalty.  A class
     without samples leaves boxes as they are.  The classes are fitted in groups that take at most `max_gib`, with one
     pass over the features per group.  Raises `SppnetError` if a single class takes more.
     """
-    rules = source.extractor.rules
     samples = [_samples(source.windows(i), rules) for i in track(range(len(source)), "samples")]
     names = source.dataset.class_names
     label = np.concatenate([part.labels for part in samples])
@@ -105,7 +104,7 @@ class _Samples(NamedTuple):
     deltas: NDArray[np.float64]  # (n, 4)
 
 
-def _samples(windows: ImageWindows, rules: MethodRules) -> _Samples:
+def _samples(windows: ImageWindows, rules: BboxRules) -> _Samples:
     if not windows.iou.shape[1]:
         return _Samples(np.empty(0, np.intp), np.empty(0, np.int64), np.empty((0, 4)))
     best = windows.iou.argmax(axis=1)

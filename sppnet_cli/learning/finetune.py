@@ -17,7 +17,7 @@ from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import Head
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import FinetuneRules
 from sppnet_cli.runs import CHECKPOINT
 
 _INIT_STD = 0.01
@@ -83,7 +83,7 @@ def head_for_detection(
     return head
 
 
-def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Windows, Windows]:
+def candidates(source: WindowSource, rules: FinetuneRules, flip: bool) -> tuple[Windows, Windows]:
     """(positives, negatives) by IoU with the best ground-truth box: SPP-net's are [.5, 1] and [.1, .5).
 
     R-CNN's negatives are [0, .5).  Difficult boxes count like all others: the paper says nothing about them, and the
@@ -91,7 +91,7 @@ def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Wi
     """
     parts: tuple[list[tuple[NDArray[np.int64], ...]], ...] = ([], [])
     for index in range(len(source)):
-        positive, negative, labels = _choice(source, index, protocol)
+        positive, negative, labels = _choice(source, index, rules)
         for part, mask in zip(parts, (positive, negative), strict=True):
             rows = np.flatnonzero(mask)
             label = labels[rows] if mask is positive else np.zeros(len(rows), np.int64)
@@ -99,12 +99,12 @@ def candidates(source: WindowSource, protocol: Protocol, flip: bool) -> tuple[Wi
     return _join(parts[0], flip), _join(parts[1], flip)
 
 
-def keep_features(source: WindowSource, protocol: Protocol, *, flip: bool) -> None:
+def keep_features(source: WindowSource, rules: FinetuneRules, *, flip: bool) -> None:
     """Cache the features that `finetune` will draw from: this process's share of the images, while there is room."""
     here = world()
     share = range(here.rank, len(source), here.size)
     for index in track(share, "features to fine-tune on"):
-        positive, negative, _ = _choice(source, index, protocol)
+        positive, negative, _ = _choice(source, index, rules)
         if (positive | negative).any():
             for mirrored in (False, True)[: 1 + flip]:
                 if not source.keep(index, flip=mirrored):
@@ -114,7 +114,7 @@ def keep_features(source: WindowSource, protocol: Protocol, *, flip: bool) -> No
 def finetune(
     head: Head,
     source: WindowSource,
-    protocol: Protocol,
+    rules: FinetuneRules,
     schedule: Schedule,
     *,
     flip: bool,
@@ -128,7 +128,7 @@ def finetune(
     each such chunk the state is saved in `folder`, and a later call continues from it.  Raises `DataError` if there
     are no positives or no negatives, `SppnetError` if the loss is not finite.
     """
-    positives, negatives = candidates(source, protocol, flip)
+    positives, negatives = candidates(source, rules, flip)
     if not len(positives) or not len(negatives):
         raise DataError(
             f"{source.dataset.root}: no window overlaps an object enough to fine-tune on; check --proposals"
@@ -138,13 +138,13 @@ def finetune(
     groups = parameter_groups(head, schedule.weight_decay, schedule.fc8_rate)
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
     dimension = source.extractor.network.pooled_size
-    chunk = max(1, int(max_gib * 2**30 / (2 * dimension * protocol.finetune_batch)))
+    chunk = max(1, int(max_gib * 2**30 / (2 * dimension * rules.finetune_batch)))
     done = _resume(folder, head, optimizer)
 
     def steps() -> Iterator[int]:
         for start in range(done, schedule.batches, chunk):
             stop = min(start + chunk, schedule.batches)
-            pooled, inverse, labels = _draw(source, positives, negatives, protocol, seed, range(start, stop))
+            pooled, inverse, labels = _draw(source, positives, negatives, rules, seed, range(start, stop))
             losses = []
             for batch in range(start, stop):
                 torch.manual_seed(int(np.random.SeedSequence([seed, batch]).generate_state(1)[0]))
@@ -160,7 +160,7 @@ def finetune(
 
 
 def _choice(
-    source: WindowSource, index: int, protocol: Protocol
+    source: WindowSource, index: int, rules: FinetuneRules
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
     """Masks `(N,)` of an image's positives and negatives, and each window's label: that of the box it overlaps most."""
     windows = source.windows(index)
@@ -169,8 +169,8 @@ def _choice(
     else:
         overlap = windows.iou.max(axis=1)
         labels = windows.truth.labels[windows.iou.argmax(axis=1)] + 1
-    positive = overlap >= protocol.finetune_positive_iou
-    return positive, ~positive & (overlap >= source.extractor.rules.background_iou), labels
+    positive = overlap >= rules.finetune_positive_iou
+    return positive, ~positive & (overlap >= rules.finetune_negative_iou), labels
 
 
 def _step(
@@ -192,7 +192,7 @@ def _draw(
     source: WindowSource,
     positives: Windows,
     negatives: Windows,
-    protocol: Protocol,
+    rules: FinetuneRules,
     seed: int,
     batches: range,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,9 +200,9 @@ def _draw(
 
     The windows of a batch, and their scales if the protocol draws them, depend only on the seed and its number.
     """
-    n_positive = round(protocol.finetune_batch * protocol.finetune_positive_fraction)
-    sizes = ((positives, n_positive), (negatives, protocol.finetune_batch - n_positive))
-    n_scales = len(source.extractor.scales) if protocol.finetune_scale == "random" else 0
+    n_positive = round(rules.finetune_batch * rules.finetune_positive_fraction)
+    sizes = ((positives, n_positive), (negatives, rules.finetune_batch - n_positive))
+    n_scales = len(source.extractor.scales) if rules.finetune_scale == "random" else 0
     windows, labels, scales = [], [], []
     for batch in batches:
         rng = np.random.default_rng([seed, batch])
@@ -211,7 +211,7 @@ def _draw(
         labels.append(
             np.concatenate([pool.label[pick] for (pool, _), pick in zip(sizes, picks, strict=True)])
         )
-        scales.append(rng.integers(max(n_scales, 1), size=protocol.finetune_batch))
+        scales.append(rng.integers(max(n_scales, 1), size=rules.finetune_batch))
     codes = np.stack(windows) * max(n_scales, 1) + np.stack(scales)
     distinct, inverse = np.unique(codes, return_inverse=True)
     window, scale = np.divmod(distinct, max(n_scales, 1))

@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from sppnet_cli.console import status, track
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.features.rcnn import CROP, warp_window
+from sppnet_cli.features.rcnn import warp_window
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
 from sppnet_cli.learning.optimizer import parameter_groups
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import Head
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import FinetuneRules
 from sppnet_cli.runs import CHECKPOINT
 
 _SAVED_EVERY = 300.0  # seconds, about
@@ -37,7 +38,7 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
         source: WindowSource,
         positives: Windows,
         negatives: Windows,
-        protocol: Protocol,
+        rules: FinetuneRules,
         *,
         flip: bool,
         seed: int,
@@ -46,7 +47,7 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
         self.preprocessing = source.extractor.network.preprocessing
         self.dataset = source.dataset
         self.pools = (positives, negatives)
-        self.protocol = protocol
+        self.rules = rules
         self.flip = flip
         self.seed = seed
         self._boxes = []
@@ -62,8 +63,8 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
     def draw(self, batch: int) -> Windows:
         """The windows of a batch, drawn uniformly: a quarter are positive and, with `flip`, half are mirrored."""
         rng = np.random.default_rng([self.seed, batch])
-        size = self.protocol.finetune_batch
-        n_positive = round(size * self.protocol.finetune_positive_fraction)
+        size = self.rules.finetune_batch
+        n_positive = round(size * self.rules.finetune_positive_fraction)
         picks = [
             rng.integers(len(pool), size=count)
             for pool, count in zip(self.pools, (n_positive, size - n_positive), strict=True)
@@ -97,7 +98,7 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
 def finetune_all(
     head: Head,
     source: WindowSource,
-    protocol: Protocol,
+    rules: FinetuneRules,
     schedule: Schedule,
     *,
     flip: bool,
@@ -115,7 +116,7 @@ def finetune_all(
     Raises `DataError` if there is nothing to train on, `SppnetError` if the loss is not finite.
     """
     network, device = source.extractor.network, source.extractor.device
-    positives, negatives = candidates(source, protocol, flip=False)
+    positives, negatives = candidates(source, rules, flip=False)
     if not len(positives) or not len(negatives):
         raise DataError(
             f"{source.dataset.root}: no window overlaps an object enough to fine-tune on; check --proposals"
@@ -131,7 +132,7 @@ def finetune_all(
         done = int(checkpoint["batches"])
         status(f"continuing after batch {done} of {schedule.batches}")
     batches = DataLoader(
-        WarpedBatches(source, positives, negatives, protocol, flip=flip, seed=seed, max_gib=max_gib),
+        WarpedBatches(source, positives, negatives, rules, flip=flip, seed=seed, max_gib=max_gib),
         batch_size=None,
         sampler=range(done, schedule.batches),
         num_workers=workers,

@@ -4,8 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet_cli.data.boxes import iou
-from sppnet_cli.features.windows import Extractor, ImageWindows
+from sppnet_cli.features.method import Extractor
+from sppnet_cli.features.windows import ImageWindows
 from sppnet_cli.network.geometry import choose_scales, response_cells
+from sppnet_cli.protocols import SvmRules
 
 
 def class_overlaps(windows: ImageWindows, classes: int) -> NDArray[np.float64]:
@@ -16,28 +18,29 @@ def class_overlaps(windows: ImageWindows, classes: int) -> NDArray[np.float64]:
     return overlaps
 
 
-def negatives(windows: ImageWindows, classes: int, extractor: Extractor) -> NDArray[np.bool_]:
+def negatives(
+    windows: ImageWindows, classes: int, extractor: Extractor, rules: SvmRules
+) -> NDArray[np.bool_]:
     """Mask `(N, K)`: the windows that are negatives of each class, without near-duplicates.
 
     A negative overlaps every box of the class by little; boxes of other classes are among the windows and count.  Of
     near-duplicates the first is kept.  The paper drops a negative by its IoU with a negative already kept; the released
     code drops, before it looks for negatives, every window whose cells and scale equal those of an earlier one.
     """
-    protocol, rules = extractor.protocol, extractor.rules
     overlaps = class_overlaps(windows, classes)
-    if protocol.negative_iou_inclusive:
-        mask = overlaps <= protocol.negative_iou
+    if rules.negative_iou_inclusive:
+        mask = overlaps <= rules.negative_iou
     else:
-        mask = overlaps < protocol.negative_iou
-    if rules.duplicates == "iou":
-        near = iou(windows.boxes, windows.boxes) > protocol.duplicate_iou
+        mask = overlaps < rules.negative_iou
+    if rules.duplicate_rule == "iou":
+        near = iou(windows.boxes, windows.boxes) > rules.duplicate_iou
         kept = {}  # most classes are absent from an image and share one mask
         for k in range(classes):
             candidates = mask[:, k].tobytes()
             if candidates not in kept:
                 kept[candidates] = _drop_near(near, mask[:, k])
             mask[:, k] = kept[candidates]
-    elif rules.duplicates == "cells":
+    elif rules.duplicate_rule == "cells":
         _, first = np.unique(_scale_and_cells(windows, extractor), axis=0, return_index=True)
         mask[np.setdiff1d(np.arange(len(mask)), first)] = False
     return mask
@@ -53,11 +56,11 @@ def _drop_near(near: NDArray[np.bool_], candidates: NDArray[np.bool_]) -> NDArra
 
 def _scale_and_cells(windows: ImageWindows, extractor: Extractor) -> NDArray[np.int64]:
     """Rows `(N, 5)`: each window's scale and its cells on an unbounded map (the released code's response boxes)."""
-    geometry, protocol = extractor.network.geometry, extractor.protocol
-    choice = choose_scales(windows.boxes, windows.size, extractor.scales, protocol)
+    geometry, mapping = extractor.network.geometry, extractor.mapping
+    choice = choose_scales(windows.boxes, windows.size, extractor.scales, mapping)
     result = np.empty((len(windows.boxes), 5), dtype=np.int64)
     result[:, 0] = choice
     for index, scale in enumerate(extractor.scales):
         rows = choice == index
-        result[rows, 1:] = response_cells(windows.boxes[rows], windows.size, scale, geometry, protocol)
+        result[rows, 1:] = response_cells(windows.boxes[rows], windows.size, scale, geometry, mapping)
     return result

@@ -13,7 +13,7 @@ from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.low_rank import Axes, principal_axes
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import SvmRules
 
 _SAMPLES = 6000
 _IMAGES = 200
@@ -31,7 +31,7 @@ class Shortcuts(NamedTuple):
     axes: dict[str, Axes]  # principal axes of fc6's outputs, and of fc7's for a detector on fc7
 
 
-def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int) -> Shortcuts:
+def train_shortcuts(source: WindowSource, layer: Layer, rules: SvmRules, *, seed: int) -> Shortcuts:
     """Shortcuts for a detector on `layer`, fc6 or fc7.
 
     They are learnt from at most 6,000 windows of at most 200 random images.  A third of an image's windows overlap an
@@ -43,15 +43,15 @@ def train_shortcuts(source: WindowSource, layer: Layer, protocol: Protocol, *, s
     samples = [_samples(source, index, count, rng) for index in track(images.tolist(), "shortcuts")]
     vectors = np.concatenate([each.vectors for each in samples])
     axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))
-    if not source.extractor.rules.cascade:
+    if not source.extractor.cascade:
         return Shortcuts(None, axes)
     shown = np.concatenate([each.shown for each in samples])
     image = np.repeat(np.arange(len(samples)), [len(each.shown) for each in samples])
-    return Shortcuts(train_cascade(vectors, shown, image, protocol), axes)
+    return Shortcuts(train_cascade(vectors, shown, image, rules), axes)
 
 
 def train_cascade(
-    vectors: NDArray[np.float32], shown: NDArray[np.bool_], image: NDArray[np.intp], protocol: Protocol
+    vectors: NDArray[np.float32], shown: NDArray[np.bool_], image: NDArray[np.intp], rules: SvmRules
 ) -> Svms:
     """Ridge regression from pooled vectors `(N, D)` to the classes `(N, K)` that their windows show.
 
@@ -59,7 +59,7 @@ def train_cascade(
     least error on images held out.
     """
     norm = float(np.linalg.norm(vectors, axis=1).mean())
-    scale = protocol.feature_norm / norm if norm > 0 else 1.0
+    scale = rules.feature_norm / norm if norm > 0 else 1.0
     vectors *= np.float32(scale)
     targets = shown.astype(np.float64)
     centre, mean = vectors.mean(axis=0), targets.mean(axis=0)

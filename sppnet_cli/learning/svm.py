@@ -24,7 +24,7 @@ from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.rows import RowsFull, RowStore
 from sppnet_cli.learning.solver import score_rows, solve
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import SvmRules
 from sppnet_cli.runs import CHECKPOINT
 
 SAVE_SECONDS = 600
@@ -69,7 +69,7 @@ class Mining:
 
 
 def train_svms(
-    source: WindowSource, layer: Layer, protocol: Protocol, *, seed: int, max_gib: float, folder: Path
+    source: WindowSource, layer: Layer, rules: SvmRules, *, seed: int, max_gib: float, folder: Path
 ) -> Svms:
     """Train the SVMs of all classes of `source`, whose windows must include the ground truth.
 
@@ -84,7 +84,7 @@ def train_svms(
     that are not finite and for a broken checkpoint.
     """
     checkpoint = folder / CHECKPOINT
-    mining = _load(checkpoint, max_gib) or _start(source, layer, protocol, seed, max_gib)
+    mining = _load(checkpoint, max_gib) or _start(source, layer, rules, seed, max_gib)
     classes = [examples for examples in mining.classes if examples.positives]
     last = len(source) - 1
     saved, full = monotonic(), False
@@ -92,7 +92,7 @@ def train_svms(
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
 
         def train(group: Iterable[ClassExamples]) -> None:
-            for easy in threads.map(lambda one: _train(mining.store, one, protocol, seed), group):
+            for easy in threads.map(lambda one: _train(mining.store, one, rules, seed), group):
                 mining.store.release(
                     easy
                 )  # in a fixed order, so that slots are reused alike on any number of threads
@@ -101,7 +101,7 @@ def train_svms(
             if monotonic() - saved > SAVE_SECONDS:
                 _save(mining, checkpoint)
                 saved = monotonic()
-            rows, hard = _hard_negatives(source, layer, protocol, mining, index)
+            rows, hard = _hard_negatives(source, layer, rules, mining, index)
             try:
                 slots = mining.store.add(rows)
             except RowsFull:
@@ -113,7 +113,7 @@ def train_svms(
             for examples, of_class in zip(mining.classes, hard.T, strict=True):
                 mining.store.retain(slots[of_class])
                 examples.add(slots[of_class])
-            train([one for one in classes if index in (0, last) or one.added > protocol.svm_retrain_after])
+            train([one for one in classes if index in (0, last) or one.added > rules.svm_retrain_after])
             mining.done = index + 1
 
     if checkpoint.is_file():  # training took long, and the rest of the stage may still be interrupted
@@ -123,9 +123,9 @@ def train_svms(
     return Svms(weights, np.array(bias, dtype=np.float32), mining.scale)
 
 
-def _start(source: WindowSource, layer: Layer, protocol: Protocol, seed: int, max_gib: float) -> Mining:
+def _start(source: WindowSource, layer: Layer, rules: SvmRules, seed: int, max_gib: float) -> Mining:
     """Store the positives of all classes: the features of every ground-truth window."""
-    scale = feature_scale(source, layer, protocol.feature_norm, seed)
+    scale = feature_scale(source, layer, rules.feature_norm, seed)
     store, slots, labels = None, [], []
     for index in track(range(len(source)), "positives"):
         windows = source.windows(index)
@@ -149,21 +149,21 @@ def _start(source: WindowSource, layer: Layer, protocol: Protocol, seed: int, ma
 
 
 def _hard_negatives(
-    source: WindowSource, layer: Layer, protocol: Protocol, mining: Mining, index: int
+    source: WindowSource, layer: Layer, rules: SvmRules, mining: Mining, index: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The rows `(n, D)` of an image that are hard negatives of some class, and of which `(n, K)`."""
     rows = _features(source, layer, mining.scale, index)
-    hard = negatives(source.windows(index), len(mining.classes), source.extractor)
+    hard = negatives(source.windows(index), len(mining.classes), source.extractor, rules)
     hard &= [examples.positives > 0 for examples in mining.classes]
     if index > 0:  # before the first training every negative counts as hard
         weights = np.stack([examples.weights for examples in mining.classes])
         offsets = [examples.offset for examples in mining.classes]
-        hard &= rows @ weights.T + offsets > protocol.svm_hard_score
+        hard &= rows @ weights.T + offsets > rules.svm_hard_score
     of_any = hard.any(axis=1)
     return rows[of_any], hard[of_any]
 
 
-def _train(store: RowStore, examples: ClassExamples, protocol: Protocol, seed: int) -> NDArray[np.int64]:
+def _train(store: RowStore, examples: ClassExamples, rules: SvmRules, seed: int) -> NDArray[np.int64]:
     """Train one class and drop its easy negatives; returns their slots, for the caller to release."""
     positive = np.arange(len(examples.slots)) < examples.positives
     examples.weights, examples.offset = solve(
@@ -171,14 +171,14 @@ def _train(store: RowStore, examples: ClassExamples, protocol: Protocol, seed: i
         examples.slots,
         positive,
         examples.alpha,
-        c=protocol.svm_c,
-        positive_weight=protocol.svm_positive_weight,
-        bias=protocol.svm_bias,
-        tolerance=protocol.svm_tolerance,
+        c=rules.svm_c,
+        positive_weight=rules.svm_positive_weight,
+        bias=rules.svm_bias,
+        tolerance=rules.svm_tolerance,
         seed=seed,
     )
     scores = score_rows(store, examples.slots, examples.weights, examples.offset)
-    keep = positive | (scores >= protocol.svm_evict_score)
+    keep = positive | (scores >= rules.svm_evict_score)
     easy = examples.slots[~keep]
     examples.slots, examples.alpha, examples.added = examples.slots[keep], examples.alpha[keep], 0
     return easy

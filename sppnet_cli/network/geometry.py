@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet_cli.network.receptive import Geometry
-from sppnet_cli.protocols import Protocol
+from sppnet_cli.protocols import MappingRules
 
 Boxes = NDArray[np.floating]
+
+CROP = 224  # side, in pixels, of the crops that networks are trained on
 
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
@@ -23,7 +25,7 @@ def coordinate_scale(size: tuple[int, int], short_side: int) -> float:
 
 
 def choose_scales(
-    boxes: Boxes, size: tuple[int, int], scales: tuple[int, ...], protocol: Protocol
+    boxes: Boxes, size: tuple[int, int], scales: tuple[int, ...], rules: MappingRules
 ) -> NDArray[np.int64]:
     """Index into `scales` of each window's scale, `(N,)`; ties go to the smaller scale.
 
@@ -32,11 +34,11 @@ def choose_scales(
     Raises `ValueError` by the rule `all`, which takes every scale.
     """
     extent = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    if protocol.scale_rule == "closest-area":
+    if rules.scale_rule == "closest-area":
         factor = np.array([coordinate_scale(size, s) for s in scales])
         distance = np.abs((extent[:, None, :] * factor[:, None] + 1).prod(axis=2) - 224.0**2)
-    elif protocol.scale_rule == "all":
-        raise ValueError(f"protocol {protocol.name} chooses no scale")
+    elif rules.scale_rule == "all":
+        raise ValueError("the rule `all` chooses no scale")
     else:
         # MATLAB's round: halves go up.
         wanted = np.floor(13 * 16 * min(size) / np.sqrt((extent + 1).prod(axis=1)) + 0.5)
@@ -45,7 +47,7 @@ def choose_scales(
 
 
 def response_cells(
-    boxes: Boxes, size: tuple[int, int], short_side: int, geometry: Geometry, protocol: Protocol
+    boxes: Boxes, size: tuple[int, int], short_side: int, geometry: Geometry, rules: MappingRules
 ) -> NDArray[np.int64]:
     """Cells `(N, 4)` x1, y1, x2, y2 inclusive of windows `(N, 4)` of an image of `size` (H, W), on an endless map.
 
@@ -53,7 +55,7 @@ def response_cells(
     A window between two centres takes the cell at `floor((first + last) / 2)`.
     """
     scaled = boxes.astype(np.float64) * coordinate_scale(size, short_side)
-    slack = protocol.cell_slack * geometry.stride
+    slack = rules.cell_slack * geometry.stride
     first = np.floor((scaled[:, :2] - slack - geometry.offset) / geometry.stride) + 1
     last = np.ceil((scaled[:, 2:] + slack - geometry.offset) / geometry.stride) - 1
     middle = np.floor((first + last) / 2)
@@ -68,9 +70,9 @@ def window_cells(
     short_side: int,
     map_size: tuple[int, int],
     geometry: Geometry,
-    protocol: Protocol,
+    rules: MappingRules,
 ) -> NDArray[np.int32]:
     """`response_cells` clamped to a map of `map_size` (h, w), `(N, 4)` int32."""
     limit = np.array([map_size[1] - 1, map_size[0] - 1] * 2)
-    cells = response_cells(boxes, size, short_side, geometry, protocol)
+    cells = response_cells(boxes, size, short_side, geometry, rules)
     return np.clip(cells, 0, limit).astype(np.int32)

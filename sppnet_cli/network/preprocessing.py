@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from sppnet_cli.network.geometry import resized_size
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,9 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Image `(3, H, W)` uint8 to float32 `(1, 3, *size)` in 0..255: bilinear, half-pixel centres, no antialias."""
     x = image.to(torch.float32)[None].contiguous(memory_format=torch.channels_last)
     return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def resize_short(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """RGB image `(H, W, 3)` with its short side resized to `short_side`, bilinear, no antialias."""
+    height, width = resized_size(image.shape[:2], short_side)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

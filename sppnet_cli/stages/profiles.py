@@ -40,8 +40,10 @@ class Profile:
         return " (tiny: means nothing)" if self.name == "tiny" else ""
 
     def schedule(self, protocol: Protocol) -> Schedule:
-        """The fine-tuning schedule."""
-        return Schedule(self.finetune or protocol.finetune_schedule)
+        """The fine-tuning schedule: the profile's, or that of the protocol as the method follows it."""
+        if self.finetune is not None:
+            return Schedule(self.finetune)
+        return Schedule(protocol.finetune_schedule, protocol.finetune_fc8_rate)
 
 
 _MINI_RECIPE = Recipe(

@@ -11,9 +11,10 @@ from sppnet_cli.atomic import write_json
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.proposals import image_seed, read_boxes, top_up
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import Detector, make_extractor
+from sppnet_cli.detection.detector import Detector
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.timing import FeatureTime, time_extractors
+from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.protocols import MappingRules
 from sppnet_cli.stages.propose import BOXES

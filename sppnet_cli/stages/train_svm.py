@@ -9,7 +9,7 @@ from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.shortcuts import train_shortcuts
 from sppnet_cli.learning.svm import train_svms
-from sppnet_cli.network.sppnet import NetworkSpec
+from sppnet_cli.network.sppnet import FC_LAYERS, NetworkSpec
 from sppnet_cli.network.weights import HEAD_FILE, SPEC_FILE, WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.protocols import DetectRules, SvmRules
 from sppnet_cli.runs import file_digest
@@ -24,7 +24,8 @@ class SvmConfig:
     windows: WindowConfig
     layer: str  # pool5, fc6 or fc7
     rules: SvmRules
-    detect: DetectRules  # that the detector carries
+    detect: DetectRules  # that the detector carries, and the name of their protocol
+    protocol: str
     seed: int
 
 
@@ -46,12 +47,19 @@ def train_detector(config: SvmConfig, inputs: Inputs, folder: Path, how: Resourc
     svms = train_svms(
         source, layer, config.rules, seed=config.seed, max_gib=0.75 * how.max_memory, folder=folder
     )
-    detector = Detector(
-        source.extractor, config.layer, source.dataset.class_names, svms, config.detect, head=tuned
-    )
-    if config.layer != "pool5":
-        detector.shortcuts = train_shortcuts(source, layer, config.rules, seed=config.seed)
-    detector.save(folder)
+    shortcuts = None
+    if config.layer in FC_LAYERS:
+        shortcuts = train_shortcuts(source, layer, config.rules, seed=config.seed)
+    Detector(
+        source.extractor,
+        config.layer,
+        source.dataset.class_names,
+        svms,
+        head=tuned,
+        shortcuts=shortcuts,
+        rules=config.detect,
+        protocol=config.protocol,
+    ).save(folder)
 
 
 def svm_cost(

@@ -8,9 +8,11 @@ import torch
 from sppnet_cli.chain import Inputs, Resources
 from sppnet_cli.console import track
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import make_extractor
 from sppnet_cli.distributed import barrier, world
-from sppnet_cli.features.windows import Extractor, FeatureCache, WindowSource
+from sppnet_cli.features.cache import FeatureCache
+from sppnet_cli.features.method import Extractor
+from sppnet_cli.features.methods import make_extractor
+from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import MappingRules
 from sppnet_cli.runs import fingerprint
@@ -39,22 +41,21 @@ def window_source(
 ) -> WindowSource:
     """The windows of `config`, with the ground truth among them when `truth`.
 
-    `network_id` (a fingerprint), the data's fingerprint and the precision keep cached maps apart; R-CNN's vectors also
-    depend on the windows.
+    Cached features are shared by all that have the same method, network (its fingerprint is `network_id`), data and
+    precision and, where the method caches windows and not maps, the same windows.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
     if isinstance(network, SPPNet):
         extractor = make_extractor(config.method, network, config.mapping, config.scales, how.device)
     else:
         extractor = network
-    key = f"{config.method} {network_id} {fingerprint(dataset.root)}"
+    key = f"{extractor.method} {network_id} {fingerprint(dataset.root)}"
     if extractor.dtype != torch.float32:
         key += f" {extractor.dtype}"
-    if config.method == "rcnn":
+    if extractor.per_window:
         key += f" {fingerprint(inputs['proposals'])} {config.max_windows} {truth}"
-    folder = f"{config.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    # R-CNN's vectors take so long that reading them back is always quicker.
-    cache = FeatureCache(how.cache / folder, how.cache_gb, weighed=config.method == "spp")
+    folder = f"{extractor.method}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    cache = FeatureCache(how.cache / folder, how.cache_gb, weighed=not extractor.per_window)
     return WindowSource(dataset, inputs["proposals"], extractor, cache, config.max_windows, with_truth=truth)
 
 

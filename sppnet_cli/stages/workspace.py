@@ -13,7 +13,7 @@ from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
 from sppnet_cli.data.proposals import require_boxes
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import read_description
+from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.methods import METHODS
@@ -374,7 +374,7 @@ class Workspace:
 
     def finetuned(self, method: str, scales: tuple[int, ...]) -> Stage:
         """The fine-tuning that the chain makes, whatever head was given."""
-        protocol = METHODS[method].rules(self.protocol)
+        protocol = METHODS[method].protocol_of(self.protocol)
         config = finetuning.FinetuneConfig(
             self.windows("trainval", method, scales),
             take(FinetuneRules, protocol),
@@ -412,12 +412,13 @@ class Workspace:
             raise UsageError(
                 f"{self.profile.arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
             )
-        protocol = METHODS[method].rules(self.protocol)
+        protocol = METHODS[method].protocol_of(self.protocol)
         config = train_svm.SvmConfig(
             self.windows("trainval", method, scales),
             layer,
             take(SvmRules, protocol),
             take(DetectRules, protocol),
+            self.protocol.name,
             self.seed,
         )
         inputs = self._training_inputs() | {"network": self.network()}
@@ -443,7 +444,7 @@ class Workspace:
 
     def with_bbox(self, detector: Source, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """A detector with box regressors added; `row` is the new one's."""
-        protocol = METHODS[method].rules(self.protocol)
+        protocol = METHODS[method].protocol_of(self.protocol)
         config = train_bbox.BboxConfig(
             self.windows("trainval", method, scales), take(BboxRules, protocol), self.seed
         )

@@ -117,21 +117,6 @@ def test_a_detector_without_fc_layers(detect, tmp_path):
     assert not list(tmp_path.glob("runs/**/detections-*"))
 
 
-def test_a_detector_of_an_earlier_version(detect, tmp_path):
-    assert detect()[0] == 0
-    path = tmp_path / "svm" / "detector.json"
-    about = json.loads(path.read_text())
-    assert about.pop("shortcuts") is True
-    path.write_text(json.dumps(about))
-    (tmp_path / "svm" / "shortcuts.safetensors").unlink()
-    assert detect("--out", "again")[0] == 0
-    for option in (["--cascade", "0.5"], ["--fc-rank", "5"], ["--fast"]):
-        code, out, err = detect(*option)
-        assert (code, out) == (3, "")
-        assert "svm: has no shortcuts.safetensors" in err
-        assert "train it anew" in err
-
-
 def test_a_rank_that_saves_nothing(detect):
     code, out, err = detect("--fc-rank", "13")
     assert (code, out) == (2, "")

@@ -14,7 +14,7 @@ from sppnet_cli.evaluation import limits
 def clock(monkeypatch):
     """Replaces the module's clock; `clock.now` is moved by what is timed."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr("sppnet_cli.clock.time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli.evaluation import timing
 from sppnet_cli.evaluation.timing import FeatureTime, take_turns, time_extractors, time_image
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.rcnn import RcnnWindows
@@ -49,7 +48,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr("sppnet_cli.clock.time", clock)
     return clock
 
 
@@ -125,21 +124,16 @@ def test_all_get_the_same_images_and_windows(network, monkeypatch):
         "2-scale": SppWindows(network, PAPER, (64, 96)),
         "R-CNN": RcnnWindows(network, PAPER),
     }
-    warp, pool = extractors["R-CNN"].warp, timing.pool_distinct
 
-    def note(name, prepared, boxes):
-        seen.append((name, prepared.size, boxes.tolist()))
+    def noted(name, pool_in_steps):
+        def noting(image, boxes, lap):
+            seen.append((name, image.shape[:2], boxes.tolist()))
+            return pool_in_steps(image, boxes, lap)
 
-    def warp_noted(prepared, boxes):
-        note("R-CNN", prepared, boxes)
-        return warp(prepared, boxes)
+        return noting
 
-    def pool_noted(extractor, prepared, boxes):
-        note(f"{len(extractor.scales)}-scale", prepared, boxes)
-        return pool(extractor, prepared, boxes)
-
-    monkeypatch.setattr(extractors["R-CNN"], "warp", warp_noted)
-    monkeypatch.setattr(timing, "pool_distinct", pool_noted)
+    for name, extractor in extractors.items():
+        monkeypatch.setattr(extractor, "pool_in_steps", noted(name, extractor.pool_in_steps))
     times = time_extractors(
         {name: (e, Layer("fc7", network.head)) for name, e in extractors.items()}, IMAGES, BOXES
     )

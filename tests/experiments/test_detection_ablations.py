@@ -9,7 +9,8 @@ import torch
 
 from experiments import complexity, fc_size, scale_pooling
 from sppnet_cli import cli
-from sppnet_cli.detection.detector import Detector, read_description
+from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.network.weights import load_spec
 from sppnet_cli.runs import read_manifest
 from sppnet_cli.tables.paper import empty_like_published

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli.features.distinct import pool_distinct
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.geometry import choose_scales
@@ -25,7 +24,7 @@ def test_every_window_has_the_vector_it_has_alone(network, protocol, scales):
     extractor = SppWindows(network, protocol, scales)
     prepared = extractor.prepare(IMAGE)
     boxes = shifted()
-    vectors, rows = pool_distinct(extractor, prepared, boxes)
+    vectors, rows = extractor.pool_distinct(prepared, boxes)
     assert torch.equal(vectors[torch.from_numpy(rows)], extractor.pool(prepared, boxes))
     # As many as there are sets of cells, counted in plain Python.
     cells = [extractor.cells(prepared, boxes, index).tolist() for index in range(len(scales))]
@@ -40,7 +39,7 @@ def test_every_window_has_the_vector_it_has_alone(network, protocol, scales):
 
 def test_no_windows(network):
     extractor = SppWindows(network, PAPER, (160, 240))
-    vectors, rows = pool_distinct(extractor, extractor.prepare(IMAGE), np.empty((0, 4), np.float32))
+    vectors, rows = extractor.pool_distinct(extractor.prepare(IMAGE), np.empty((0, 4), np.float32))
     assert vectors.shape == (0, network.pooled_size)
     assert rows.shape == (0,)
 
@@ -49,6 +48,6 @@ def test_of_rcnn_each_has_its_own(network):
     extractor = RcnnWindows(network, PAPER)
     boxes = np.repeat(shifted(2), 2, axis=0)
     prepared = extractor.prepare(IMAGE)
-    vectors, rows = pool_distinct(extractor, prepared, boxes)
+    vectors, rows = extractor.pool_distinct(prepared, boxes)
     assert rows.tolist() == [0, 1, 2, 3]
     assert torch.equal(vectors, extractor.pool(prepared, boxes))

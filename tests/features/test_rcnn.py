@@ -5,7 +5,6 @@ from torch.nn import functional as F
 
 from sppnet_cli.features.rcnn import RcnnWindows, warp_window
 from sppnet_cli.kernels.pyramid import SPP6
-from sppnet_cli.network import precision
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER
 
@@ -116,8 +115,7 @@ def test_batches_keep_the_order_of_the_windows(windows):
         torch.testing.assert_close(pooled[index], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bf16_is_close_to_fp32(windows, monkeypatch):
-    monkeypatch.setattr(precision, "_fast_bf16", lambda _: True)
+def test_bf16_is_close_to_fp32(windows, bf16_anywhere):
     image = np.random.default_rng(0).integers(0, 256, (150, 170, 3), dtype=np.uint8)
     boxes = np.array([[10, 20, 90, 110], [0, 0, 169, 149], [40, 40, 70, 60]], np.float32)
     half = RcnnWindows(windows.network, PAPER, precision="bf16")

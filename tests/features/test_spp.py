@@ -6,7 +6,6 @@ from torch.nn import functional as F
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
-from sppnet_cli.network import precision
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 
@@ -156,8 +155,7 @@ def test_the_plain_net_cannot_pool_windows():
 
 
 @pytest.mark.parametrize("protocol", [PAPER, ALL_SCALES], ids=["paper", "all-scales"])
-def test_bf16_is_close_to_fp32(image, boxes, protocol, monkeypatch):
-    monkeypatch.setattr(precision, "_fast_bf16", lambda _: True)
+def test_bf16_is_close_to_fp32(image, boxes, protocol, bf16_anywhere):
     net = network()
     exact = SppWindows(net, protocol, SCALES)
     expected = exact.pool(exact.prepare(image), boxes)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.detector import Detector, detect_together
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.spp import FeatureMaps
@@ -69,7 +69,8 @@ def test_rows_are_those_of_the_detector_in_the_lists_order(detect, random_detect
         boxes = np.load(proposals / "boxes" / f"{image_id}.npy")
         prepared = detector.extractor.prepare(dataset.image(image_id))
         maps = FeatureMaps(prepared.size, tuple(one.half().float() for one in prepared.maps))
-        found = detector.detect_pooled(detector.extractor.pool(maps, boxes), boxes, prepared.size)
+        pooled = detector.extractor.pool_distinct(maps, boxes)
+        found = detect_together([detector], [pooled], boxes, prepared.size)
         frames.append(as_frame(image_id, found, detector.class_names))
     expected = pd.concat(frames, ignore_index=True)
     assert len(expected) > 100
@@ -210,23 +211,6 @@ def test_fast_runs_are_runs_of_other_settings(fc_detector, data, proposals, tmp_
         detect("fast", FastOptions((8, 4), 0.4))
     with pytest.raises(UsageError, match="made with other settings: fast was"):
         detect("fast", None)
-
-
-def test_a_detector_of_before_the_shortcuts_is_not_made_fast(fc_detector, data, proposals, tmp_path):
-    (fc_detector / "shortcuts.safetensors").unlink()
-    about = json.loads((fc_detector / "detector.json").read_text())
-    del about["shortcuts"]
-    (fc_detector / "detector.json").write_text(json.dumps(about))
-    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
-
-    def detect(name, fast):
-        config = replace(CONFIG, windows=replace(CONFIG.windows, limit=1), fast=fast)
-        return detect_stage(config, (fc_detector,), inputs, tmp_path / name, device="cpu")
-
-    with pytest.raises(DataError, match=r"fc_detector: has no shortcuts.safetensors"):
-        detect("fast", FastOptions((8, 4), 0.3))
-    assert not (tmp_path / "fast").exists()
-    assert len(pd.read_csv(detect("whole", None) / "detections.csv")) > 0
 
 
 def test_a_run_of_before_the_fast_options_is_still_the_same_run(detect):

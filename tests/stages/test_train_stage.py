@@ -1,7 +1,5 @@
 """Detectors as run directories: training that is cut off, and the bound on memory."""
 
-import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -165,15 +163,6 @@ def test_detectors_on_fc_layers_have_shortcuts_which_regressors_leave_as_they_ar
     found = detector.shortcuts
     assert found.cascade.weights.shape == (20, detector.extractor.network.pooled_size)
     assert {name: axes.axes.shape for name, axes in found.axes.items()} == {"fc6": (24, 12)}
-
-    old = shutil.copytree(fc6, tmp_path / "old")  # of before the shortcuts
-    (old / "shortcuts.safetensors").unlink()
-    about = json.loads((old / "detector.json").read_text())
-    del about["shortcuts"]
-    (old / "detector.json").write_text(json.dumps(about))
-    without = Detector.load(regress("old bb", old))
-    assert without.shortcuts is None
-    np.testing.assert_array_equal(without.bbox.weights, detector.bbox.weights)
 
     rcnn = Detector.load(train("rcnn", "fc7", "rcnn"), fast=FastOptions((6, 4))).shortcuts
     assert rcnn.cascade is None

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sppnet_cli.detection.detector import make_extractor
 from sppnet_cli.errors import UsageError
+from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.network import precision
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_network
 from sppnet_cli.protocols import PAPER
