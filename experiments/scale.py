@@ -11,7 +11,7 @@ Cost: `mini` five minutes beyond the multi-size network of Table 1.
 
 import pandas as pd
 
-from sppnet_cli.stages.extract_features import Dataset
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.workspace import SWEEP, Column, Workspace
 
 from .runner import Measured, Steps, no_published, small

@@ -9,7 +9,7 @@ Fergus" is the authors' own plain net, fc7 on the crop.  The rest are other grou
 Cost: nothing beyond Tables 3 and 4.
 """
 
-from sppnet_cli.stages.extract_features import Dataset
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.image_svm import AccuracyScore
 from sppnet_cli.stages.workspace import Column, Workspace
 

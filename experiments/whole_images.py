@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sppnet_cli.stages.extract_features import Dataset
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.workspace import Column, TestedSvms, Workspace
 from sppnet_cli.tables.paper import published
 
@@ -55,6 +55,8 @@ def notes_on_trunk(ws: Workspace) -> list[str]:
     if ws.has_head():
         return []
     return [
-        f"{ws.profile.arch} with its ImageNet weights in place of pre-training: it has no fc6 and fc7, its conv4 is "
-        "what precedes its last map, and the plain net and SPP-net differ in the last pool alone."
+        (
+            f"{ws.profile.arch} with its ImageNet weights in place of pre-training: it has no fc6 and fc7, its conv4 is "
+            "what precedes its last map, and the plain net and SPP-net differ in the last pool alone."
+        )
     ]

@@ -89,7 +89,7 @@ def processor() -> str:
     """The processor's model, such as `AMD EPYC`, with its family and model numbers where the system gives them."""
     from torch.utils import collect_env
 
-    fields = {}
+    fields: dict[str, str] = {}
     for line in (collect_env.get_cpu_info(collect_env.run) or "").splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())

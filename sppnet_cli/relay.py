@@ -26,7 +26,7 @@ class Progressed(NamedTuple):
     label: str
     description: str
     total: int | None
-    count: int
+    done: int
     summary: str | None
 
 
@@ -74,7 +74,7 @@ class Relay:
                         title = f"{message.label}: {message.description}"
                         tasks[key] = progress.add_task(title, total=message.total, summary="")
                     else:
-                        progress.update(tasks[key], completed=message.count, summary=message.summary)
+                        progress.update(tasks[key], completed=message.done, summary=message.summary)
 
 
 class _ToFirst:

@@ -31,7 +31,7 @@ from sppnet_cli.network.flops import flops
 from sppnet_cli.network.low_rank import Axes
 from sppnet_cli.network.precision import DTYPES, Precision
 from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,10 +75,11 @@ def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -
     Those that end in `_fast` have what `sppnet detect --fast` has; R-CNN's has as much of it as there is for R-CNN.
     """
     fast = fast_options("fc7", head)
+    mapping = take(MappingRules, PAPER)
     windows: dict[str, Extractor] = {
-        "spp_1scale": SppWindows(network, PAPER, (PAPER.single_scale,), device, config.precision),
-        "spp_5scale": SppWindows(network, PAPER, PAPER.scales, device, config.precision),
-        RCNN: RcnnWindows(network, PAPER, (), device, config.precision),
+        "spp_1scale": SppWindows(network, mapping, (PAPER.single_scale,), device, config.precision),
+        "spp_5scale": SppWindows(network, mapping, PAPER.scales, device, config.precision),
+        RCNN: RcnnWindows(network, mapping, (), device, config.precision),
     }
     generator = np.random.default_rng(config.seed)
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from sppnet_cli.data.images import find_images, read_image
+from sppnet_cli.data.layouts import layout_of
 from sppnet_cli.data.mini_drawing import draw_background, stream
 from sppnet_cli.data.proposals import image_seed, propose, top_up
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
-from sppnet_cli.stages.transfer import layout_of
 
 SIZE = (375, 500)  # height and width, the commonest of VOC's images
 FC = 4096  # outputs of fc6 and fc7

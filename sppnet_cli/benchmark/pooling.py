@@ -18,7 +18,7 @@ from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.geometry import window_cells
 from sppnet_cli.network.receptive import geometry_of
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def benchmark_pooling(config: PoolingConfig, device: str = "cpu") -> Benchmark:
     boxes = benchmark_windows(image, config.windows, config.seed)
     geometry = geometry_of(build_trunk("zf5", 1 / 16)[0])
     scale = PAPER.single_scale
-    cells = window_cells(boxes, image.shape[:2], scale, (height, width), geometry, PAPER)
+    cells = window_cells(boxes, image.shape[:2], scale, (height, width), geometry, take(MappingRules, PAPER))
 
     batch = maps.permute(2, 0, 1)[None].contiguous()
     rois = torch.cat([torch.zeros(len(cells), 1), torch.from_numpy(cells)], dim=1).to(maps)

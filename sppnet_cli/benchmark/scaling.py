@@ -21,7 +21,7 @@ from sppnet_cli.features.method import Extractor
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,12 +122,14 @@ def _middle(config: ScalingConfig) -> int:
 
 
 def _points(config: ScalingConfig, network: SPPNet, device: str) -> list[Point]:
+    mapping = take(MappingRules, PAPER)
+
     def spp(*scales: int) -> SppWindows:
-        return SppWindows(network, PAPER, scales, device)
+        return SppWindows(network, mapping, scales, device)
 
     sides: dict[str, Extractor] = {
         SPP: spp(_middle(config)),
-        RCNN: RcnnWindows(network, PAPER, device=device),
+        RCNN: RcnnWindows(network, mapping, device=device),
     }
     n, most = config.windows, torch.get_num_threads()
     counts = sorted({max(1, n // part) for part in (8, 4, 2, 1)})

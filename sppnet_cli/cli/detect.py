@@ -104,7 +104,7 @@ def command(
     if precision != "fp32":
         from sppnet_cli.network.precision import require
 
-        require(precision, ws.device)
+        require(precision, ws.how.device)
     speed = _Speed(fast, _ranks(fc_rank), cascade, precision)
     if images and len(detectors) > 1:
         raise UsageError("detectors are combined on a data set; give one --detector for image files")

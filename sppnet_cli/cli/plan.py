@@ -39,7 +39,7 @@ def show(
     """
     plan = ws.plan(*stages)
     ready = [stage for stage in plan.used if stage in stages]
-    steps = [
+    steps: list[dict[str, Any]] = [
         {
             "step": stage.name,
             "out": str(stage.folder),

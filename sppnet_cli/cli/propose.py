@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sppnet_cli.chain import Stage
 from sppnet_cli.cli.options import option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def command(ws: "Workspace", *, split: str, out: Path | None, dry_run: bool, as_json: bool) -> None:
     """Find candidate windows in the images of a VOC split by selective search, a file per image."""
     stage = replace(ws, proposals_seed=ws.seed).proposals(split)
-    if isinstance(stage, Path):
+    if not isinstance(stage, Stage):
         raise UsageError(
             f"--proposals {stage}: a run of `sppnet propose` already, for the commands that take windows; name a method "
             "or the authors' .mat files here"

@@ -5,14 +5,14 @@ of the first two share no handwriting.  `mini_shapes` has the classes, `mini_dra
 `mini_voc` the scenes of many objects.
 """
 
-import json
-import tempfile
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sppnet_cli.atomic import write_json
 from sppnet_cli.console import track
 from sppnet_cli.data.mini_drawing import (
     Image,
@@ -26,7 +26,6 @@ from sppnet_cli.data.mini_drawing import (
 )
 from sppnet_cli.data.mini_shapes import CLASSES, EXTRA_CLASSES, ObjectClass
 from sppnet_cli.data.mini_voc import write_voc
-from sppnet_cli.errors import DataError, SppnetError
 
 GENERATOR_VERSION = 2
 BACKGROUND_CATEGORY = "BACKGROUND_Google"
@@ -51,45 +50,21 @@ TINY = MiniSize(imagenet_train=40, imagenet_val=20, voc_trainval=20, voc_test=20
 
 
 def make_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> None:
-    """Write the dataset to `root`: `imagenet/`, `VOCdevkit/VOC2007/`, `caltech101/` and `mini.json`.
+    """Write `imagenet/`, `VOCdevkit/VOC2007/`, `caltech101/` and `mini.json` into `root`, which is made if it is missing.
 
-    `root` appears complete or not at all; a mini dataset that is already there is replaced.
-    Raises `DataError` if `root` holds anything else, `SppnetError` if it cannot be written.
+    What an earlier call left there is replaced.
     """
-    try:
-        if root.exists() and not _is_replaceable(root):
-            raise DataError(f"{root}: is there and holds no mini.json; choose another folder")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
-            _write_imagenet(new / "imagenet", seed, size)
-            write_voc(new / "VOCdevkit" / "VOC2007", seed, size.voc_trainval, size.voc_test)
-            _write_caltech(new / "caltech101", seed, size)
-            (new / "mini.json").write_text(json.dumps(_record(seed, size), indent=2) + "\n")
-            if root.exists():
-                root.replace(Path(scratch) / "old")
-            new.replace(root)
-    except OSError as error:
-        raise SppnetError(
-            f"{root}: cannot write mini there ({error.strerror or error}); choose another folder"
-        ) from error
-
-
-def is_mini(root: Path, seed: int = 0, size: MiniSize = MINI) -> bool:
-    """Whether `root` holds the dataset that `make_mini` of this version would write there."""
-    try:
-        return bool(json.loads((root / "mini.json").read_text()) == _record(seed, size))
-    except (OSError, ValueError):
-        return False
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("imagenet", "VOCdevkit", "caltech101"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    _write_imagenet(root / "imagenet", seed, size)
+    write_voc(root / "VOCdevkit" / "VOC2007", seed, size.voc_trainval, size.voc_test)
+    _write_caltech(root / "caltech101", seed, size)
+    write_json(root / "mini.json", _record(seed, size))
 
 
 def _record(seed: int, size: MiniSize) -> dict[str, Any]:
     return {"generator_version": GENERATOR_VERSION, "seed": seed, "size": asdict(size)}
-
-
-def _is_replaceable(root: Path) -> bool:
-    return root.is_dir() and ((root / "mini.json").is_file() or not any(root.iterdir()))
 
 
 def _write_imagenet(root: Path, seed: int, size: MiniSize) -> None:

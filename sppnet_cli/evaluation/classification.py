@@ -33,7 +33,7 @@ from sppnet_cli.kernels.pooling import pool_windows
 from sppnet_cli.network.classifiers import Classifier
 from sppnet_cli.network.geometry import window_cells
 from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def _pooled_views(network: SPPNet, image: Image, views: str, device: str) -> Ten
     windows = map_windows(size, views)
     pooled = []
     for conv5, boxes in zip(maps, (windows, flip_boxes(windows, size[1])), strict=True):
-        cells = window_cells(boxes, size, min(size), (h, w), network.geometry, PAPER)
+        cells = window_cells(boxes, size, min(size), (h, w), network.geometry, take(MappingRules, PAPER))
         pooled.append(pool_windows(conv5.permute(1, 2, 0).contiguous(), cells, network.spec.levels))
     if views == "maps:96+2full" and min(size) == SHORT_SIDE:
         pooled.append(network.pool(maps))

@@ -13,7 +13,7 @@ import torch
 from torch.backends import cudnn
 
 from sppnet_cli.clock import Clock
-from sppnet_cli.runs import environment
+from sppnet_cli.provenance import environment
 
 _GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 _CPUS = Path("/proc/cpuinfo")

@@ -37,7 +37,7 @@ class WindowSource:
     proposals: Path  # run directory of `sppnet propose`
     extractor: Extractor
     cache: FeatureCache
-    max_windows: int  # proposals per image, the first of each list
+    max_windows: int | None  # proposals per image, the first of each list; None: all
     with_truth: bool = False
     _memo: dict[tuple[int, bool], tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.linalg
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sklearn.svm import SVC
 
 from sppnet_cli.atomic import write_json
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.splits import Split
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.weights import read_state_dict
@@ -28,8 +29,6 @@ IMAGE_SVM_FILE = "classifier.safetensors"
 _BLOCK = 64 * 2**20  # float32 numbers in a block of features
 _LIBSVM_CACHE = 1000  # megabytes, at most, for the kernel's rows
 _TOLERANCE = 1e-5  # of libsvm; its default, 1e-3, is hardly quicker
-
-Dataset = Literal["VOC", "Caltech101"]
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,8 @@ def negatives(
     code drops, before it looks for negatives, every window whose cells and scale equal those of an earlier one.
     """
     overlaps = class_overlaps(windows, classes)
-    if rules.negative_iou_inclusive:
-        mask = overlaps <= rules.negative_iou
-    else:
-        mask = overlaps < rules.negative_iou
+    most = rules.negative_iou
+    mask = overlaps <= most if rules.negative_iou_inclusive else overlaps < most
     if rules.duplicate_rule == "iou":
         near = iou(windows.boxes, windows.boxes) > rules.duplicate_iou
         kept = {}  # most classes are absent from an image and share one mask

@@ -65,7 +65,7 @@ def sizes_of(spec: NetworkSpec) -> tuple[int, int]:
 
 def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> float:
     """Of sending so many images forward and back, at the mean of the sizes."""
-    pooled, size = sizes_of(spec)
+    pooled, _ = sizes_of(spec)
     conv = sum(conv_flops(spec, side, side) for side in sizes) / len(sizes)
     head = 2 * (pooled + spec.fc) * spec.fc
     return 3 * images * (conv + head) / (_TRAIN * rate(device))

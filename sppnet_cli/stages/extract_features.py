@@ -10,11 +10,11 @@ import numpy as np
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.caltech101 import load_caltech101
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.distributed import world
 from sppnet_cli.features.extract import ImageFeatures, extract_features, require_possible, whole_image
 from sppnet_cli.features.store import layer_file
-from sppnet_cli.learning.image_svm import Dataset
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.cost import forward_seconds, memory

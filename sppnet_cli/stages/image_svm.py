@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track
 from sppnet_cli.data.caltech101 import load_caltech101
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.splits import Split, caltech_splits
 from sppnet_cli.data.voc import image_labels, load_voc
 from sppnet_cli.errors import DataError, UsageError
@@ -19,7 +20,6 @@ from sppnet_cli.features.store import layer_file, read_features
 from sppnet_cli.learning.image_svm import (
     ABOUT_FILE,
     IMAGE_SVM_FILE,
-    Dataset,
     FeatureKind,
     ImageSvms,
     gram,

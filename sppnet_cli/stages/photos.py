@@ -109,8 +109,7 @@ class Photo:
 def read_photos(run: Path) -> tuple[list[Photo], dict[str, str]]:
     """What `detect_photos` found, and the files that it skipped, with the reason.  Raises `DataError`."""
     try:
-        text = {"keep_default_na": False, "dtype": str}
-        index = pd.read_csv(run / PHOTOS_FILE, **text)
+        index = pd.read_csv(run / PHOTOS_FILE, keep_default_na=False, dtype=str)
         rows = pd.read_csv(run / DETECTIONS_FILE, keep_default_na=False, dtype={"image": str, "class": str})
         photos = [
             Photo(Path(image), run / picture, rows[rows["image"] == image])

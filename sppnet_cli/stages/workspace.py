@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sppnet_cli import chain, making
 from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
+from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
 from sppnet_cli.data.proposals import require_boxes
@@ -39,14 +40,14 @@ from sppnet_cli.stages import detect as detecting
 from sppnet_cli.stages import evaluate_network as evaluating
 from sppnet_cli.stages import extract_features as extracting
 from sppnet_cli.stages import finetune as finetuning
-from sppnet_cli.stages import image_svm as image_svms
+from sppnet_cli.stages import image_svm as image_training
 from sppnet_cli.stages import import_weights as importing
 from sppnet_cli.stages import photos as photographs
 from sppnet_cli.stages import pretrain as pretraining
 from sppnet_cli.stages import propose as proposing
 from sppnet_cli.stages import visualize as pictures
 from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
-from sppnet_cli.stages.extract_features import Dataset, ImageSet
+from sppnet_cli.stages.extract_features import ImageSet
 from sppnet_cli.stages.profiles import Profile
 from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost, time_features
 from sppnet_cli.stages.windows import WindowConfig
@@ -83,12 +84,12 @@ class TestedSvms(NamedTuple):
     svms: Stage
     features: Stage
 
-    def score(self) -> image_svms.MapScore | image_svms.AccuracyScore:
+    def score(self) -> image_training.MapScore | image_training.AccuracyScore:
         """Of the stages once they are made."""
-        images = image_svms.labelled_images(
+        images = image_training.labelled_images(
             self.features.config.images, path_of(self.features.inputs["data"])
         )
-        return image_svms.score_images(self.svms.folder, self.features.folder, images)
+        return image_training.score_images(self.svms.folder, self.features.folder, images)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Workspace:
     def _stage(
         self,
         name: str,
-        stem: Sequence[str | int],
+        stem: Sequence[object],
         config: Any,
         inputs: dict[str, Source],
         build: chain.Build,
@@ -641,11 +642,11 @@ class Workspace:
         return min(count, images.limit or count)
 
     def image_svms(
-        self, column: Column, layer: str, images: ImageSet, splits: image_svms.RandomSplits | None = None
+        self, column: Column, layer: str, images: ImageSet, splits: image_training.RandomSplits | None = None
     ) -> Stage:
         """SVMs on a layer of whole images: of a VOC list, or of Caltech101's random splits."""
         drawn = (splits or self.profile.splits) if images.dataset == "Caltech101" else None
-        config = image_svms.ImageSvmConfig(layer, images, take(ImageSvmRules, self.protocol), drawn)
+        config = image_training.ImageSvmConfig(layer, images, take(ImageSvmRules, self.protocol), drawn)
         data = self._images_data(images)
         features = self.layer_features(column, layer, images)
         inputs = {"features": features, "network": features.inputs["network"], "data": data}
@@ -656,14 +657,16 @@ class Workspace:
             stem,
             config,
             inputs,
-            image_svms.train_on_images,
+            image_training.train_on_images,
             partial(self._image_svm_cost, config, features),
-            check=partial(image_svms.require_enough_in, config, path_of(data)),
+            check=partial(image_training.require_enough_in, config, path_of(data)),
         )
 
-    def _image_svm_cost(self, config: image_svms.ImageSvmConfig, features: Stage) -> Cost:
+    def _image_svm_cost(self, config: image_training.ImageSvmConfig, features: Stage) -> Cost:
         classes = 20 if config.images.dataset == "VOC" else 102
-        return image_svms.image_svm_cost(config, self.count(config.images), classes, features.cost().files)
+        return image_training.image_svm_cost(
+            config, self.count(config.images), classes, features.cost().files
+        )
 
     def tested_svms(
         self, column: Column, layer: str, dataset: Dataset, *, train: str = "trainval", test: str = "test"

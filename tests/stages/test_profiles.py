@@ -1,12 +1,12 @@
 """The paper profile's numbers, as published, and which fine-tuning schedule a profile takes."""
 
 import pytest
+from sppnet_cli.features.rules import rcnn_rules, spp_rules
+from sppnet_cli.stages.classify import RandomSplits
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.rules import rcnn_rules, spp_rules
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.protocols import PAPER, RELEASED
-from sppnet_cli.stages.classify import RandomSplits
 from sppnet_cli.stages.profiles import PROFILES, find_profile
 
 PUBLISHED = PROFILES["paper"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
@@ -18,7 +19,6 @@ from sppnet_cli.network.sppnet import Head
 from sppnet_cli.network.weights import load_network, save_head
 from sppnet_cli.protocols import PAPER
 from sppnet_cli.runs import CHECKPOINT
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
 
 WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 8)
