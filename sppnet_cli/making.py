@@ -41,20 +41,21 @@ def make(targets: Iterable[Stage], how: Resources, *, jobs: int | None = 1, rema
     if not how.resume and world().first:
         for stage in found.to_make:
             discard_partial(stage.folder)
-    left = list(found.to_make)
+    left = {stage.folder: stage for stage in found.to_make}
     for stage in found.to_make:
         if stage.check:
             # Its data first, if they are made too: what is wrong with them is said before any longer work.
-            for need in [need for need in stage.needs if need in left and not need.needs]:
-                build_stage(need, how, remake)
-                left.remove(need)
+            for need in stage.needs:
+                if need.folder in left and not need.needs:
+                    build_stage(left.pop(need.folder), how, remake)
             stage.check()
-    count = jobs_that_fit(left, how, jobs)
+    stages = list(left.values())
+    count = jobs_that_fit(stages, how, jobs)
     if count == 1:
-        for stage in left:
+        for stage in stages:
             build_stage(stage, how, remake)
     else:
-        _make_side_by_side(left, how, count, remake)
+        _make_side_by_side(stages, how, count, remake)
     return found
 
 
