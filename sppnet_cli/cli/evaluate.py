@@ -10,15 +10,13 @@ import click
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.evaluation.view_names import VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.classify import AccuracyScore, MapScore
     from sppnet_cli.stages.evaluate import DetectionScore
     from sppnet_cli.stages.plan import Step
     from sppnet_cli.stages.workspace import Workspace
-
-# As in `evaluation.views`, which loads too much for `--help`.
-VIEWS = ("10", "10central", "1crop", "1full", "8+2full", "maps:10", "maps:96", "maps:96+2full")
 
 
 @click.command("evaluate", short_help="Score detections, or a network's classification.")

@@ -7,7 +7,7 @@ import numpy as np
 
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError
-from sppnet_cli.evaluation.classification import ClassificationError
+from sppnet_cli.evaluation.top_k import TopKErrors
 from sppnet_cli.runs import fingerprint, run_stage
 from sppnet_cli.stages.evaluate import evaluate_network, validation_folder
 
@@ -38,10 +38,10 @@ def errors_stage(
     return run_stage(out, "evaluate", config, inputs, build, together=True)
 
 
-def read_errors(run: Path) -> ClassificationError:
+def read_errors(run: Path) -> TopKErrors:
     """What `errors_stage` wrote.  Raises `DataError` where it is missing or broken."""
     try:
         with np.load(run / ERRORS_FILE, allow_pickle=False) as archive:
-            return ClassificationError(archive["wrong1"], archive["wrong5"])
+            return TopKErrors(archive["wrong1"], archive["wrong5"])
     except (OSError, ValueError, KeyError):
         raise DataError(f"{run / ERRORS_FILE}: missing or broken; remove {run} and evaluate again") from None

@@ -12,10 +12,10 @@ from sppnet_cli.console import warn
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.classification import ClassificationError, classification_error
 from sppnet_cli.evaluation.comp4 import read_comp4
 from sppnet_cli.evaluation.curves import ranked_detections
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
+from sppnet_cli.evaluation.top_k import TopKErrors, top_k_errors
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
 from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.weights import load_network
@@ -100,7 +100,7 @@ def score_frame(
 
 def evaluate_network(
     network: Path, data: Path, views: str, *, device: str = "cpu", limit: int | None = None, workers: int = 0
-) -> ClassificationError:
+) -> TopKErrors:
     """Error of a network on `data/val` (or on `data`, where it holds the class folders itself).
 
     Raises `DataError` where the classes are not those that the network was trained on.
@@ -116,7 +116,7 @@ def evaluate_network(
                     f"{own or 'no more classes'}; give --data of the same classes"
                 )
     _require_count(str(network), model.spec.classes, data, images)
-    return classification_error(model, images, views, device, workers)
+    return top_k_errors(model, images, views, device, workers)
 
 
 def evaluate_classifier(
@@ -128,12 +128,12 @@ def evaluate_classifier(
     device: str = "cpu",
     limit: int | None = None,
     workers: int = 0,
-) -> ClassificationError:
+) -> TopKErrors:
     """Error of a classifier of torchvision, `weights` a file or `DEFAULT`, on images as in `evaluate_network`."""
     images = _validation(data, limit)
     model = load_classifier(arch, weights)
     _require_count(f"{arch} {weights}", model.classes, data, images)
-    return classification_error(model, images, views, device, workers)
+    return top_k_errors(model, images, views, device, workers)
 
 
 def validation_folder(data: Path) -> Path:

@@ -12,7 +12,7 @@ from sppnet_cli.detection.detector import make_extractor, read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.classification import ClassificationError
+from sppnet_cli.evaluation.top_k import TopKErrors
 from sppnet_cli.features.windows import Extractor
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
@@ -192,7 +192,7 @@ class Workspace:
         network = self.network_folder(pyramid, sizes)
         return self.runs / "-".join(["errors", *network.name.split("-")[1:], views.replace(":", "-")])
 
-    def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> ClassificationError:
+    def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> TopKErrors:
         """Which validation images a trained network gets wrong."""
         run = errors_stage(
             ErrorsConfig(views, self.limit),
