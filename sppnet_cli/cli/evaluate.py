@@ -12,15 +12,13 @@ from sppnet_cli.chain import path_of
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.evaluation.view_names import VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.chain import Source, Stage
     from sppnet_cli.stages.image_svm import AccuracyScore, MapScore
     from sppnet_cli.stages.score_detections import DetectionScore
     from sppnet_cli.stages.workspace import Workspace
-
-# As in `evaluation.views`, which loads too much for `--help`.
-VIEWS = ("10", "10central", "1crop", "1full", "8+2full", "maps:10", "maps:96", "maps:96+2full")
 
 
 @click.command("evaluate", short_help="Score detections, or a network's classification.")

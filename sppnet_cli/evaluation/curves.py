@@ -11,18 +11,24 @@ from numpy.typing import NDArray
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.data.voc import VocDetection
-from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, match_class, precision_recall
+from sppnet_cli.evaluation.voc_ap import (
+    RECALL_LEVELS,
+    PrecisionRecall,
+    average_precision_11,
+    interpolated_precision,
+    match_class,
+    precision_recall,
+)
 
-_LEVELS = np.arange(11) / 10  # the recalls of VOC 2007's AP
 _LEVELS_LABEL = "best precision at this recall or beyond; AP is the mean of the 11"
 _PANEL = (2.1, 1.9)  # inches
 _COLUMNS = 5
 
 
 def ranked_detections(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, list[NDArray[np.float64]]]:
-    """Detections as `average_precisions` takes them, with minus their rank in the class in place of the score.
+    """Detections as `average_precisions` takes them, with their negative rank in the class in place of the score.
 
-    So equal scores keep the order of the rows, as `VOCevaldet` keeps that of the lines of a file.
+    Equal scores thus keep the order of the rows, as `VOCevaldet` keeps that of the lines of a file.
 
     Args:
         frame: columns image, class, score, x1, y1, x2, y2 as in `detections.csv`.
@@ -56,7 +62,7 @@ def class_curves(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, Precis
 
 
 def curve_table(curves: Mapping[str, PrecisionRecall]) -> pd.DataFrame:
-    """A row per detection, the surest of a class first: class, score, recall, precision (fractions)."""
+    """A row per detection, by descending score within its class: class, score, recall, precision (fractions)."""
     parts = [
         pd.DataFrame({"class": name, "score": c.scores, "recall": c.recall, "precision": c.precision})
         for name, c in curves.items()
@@ -64,19 +70,8 @@ def curve_table(curves: Mapping[str, PrecisionRecall]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def interpolated_11(curve: PrecisionRecall) -> NDArray[np.float64]:
-    """The best precision at each of the recalls 0, .1, .., 1 or beyond, (11,): AP is their mean.
-
-    0 where the recall is not reached; NaN without positives.
-    """
-    if curve.n_positive == 0:
-        return np.full(len(_LEVELS), np.nan)
-    precision = np.nan_to_num(curve.precision)
-    return np.array([precision[curve.recall >= level].max(initial=0.0) for level in _LEVELS])
-
-
 def draw_curves(curves: Mapping[str, PrecisionRecall], title: str, path: Path) -> None:
-    """Draw a panel per class, its AP in percent above it, as a PNG: the curve and the 11 levels AP is the mean of.
+    """Draw a PNG with a panel per class: the curve, the 11 precisions whose mean is the AP, and the AP in percent.
 
     Raises `SppnetError` when the file cannot be written.
     """
@@ -93,7 +88,10 @@ def draw_curves(curves: Mapping[str, PrecisionRecall], title: str, path: Path) -
         axes.set_title(heading, fontsize=9, pad=5, parse_math=False)
         axes.fill_between(curve.recall, curve.precision, color="C0", alpha=0.12, linewidth=0)
         axes.plot(curve.recall, curve.precision, "C0", linewidth=1.2, label="precision")
-        axes.plot(_LEVELS, interpolated_11(curve), "C1o", markersize=3.5, clip_on=False, label=_LEVELS_LABEL)
+        best = (
+            interpolated_precision(curve.precision, curve.recall) if curve.n_positive else np.full(11, np.nan)
+        )
+        axes.plot(RECALL_LEVELS, best, "C1o", markersize=3.5, clip_on=False, label=_LEVELS_LABEL)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set(xticklabels=("0", ".5", "1"), yticklabels=("0", ".5", "1"))
         axes.tick_params(labelsize=8, length=2)
@@ -102,7 +100,7 @@ def draw_curves(curves: Mapping[str, PrecisionRecall], title: str, path: Path) -
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(curves) :]:
         axes.set_axis_off()
-    # Neither shared axes nor a computed layout: either takes a minute for 200 panels.  Numbers are inches.
+    # Shared axes or a computed layout would take a minute for 200 panels.  Numbers are inches.
     figure.subplots_adjust(
         0.65 / width, 0.75 / height, 1 - 0.2 / width, 1 - 0.75 / height, wspace=0.14, hspace=0.36
     )

@@ -1,4 +1,4 @@
-"""What the confident detections of each class are: Hoiem, Chodpathumwan and Dai, ECCV 2012, section 3."""
+"""Kinds of errors among the best detections of each class (Hoiem, Chodpathumwan and Dai, ECCV 2012, section 3)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,21 +11,21 @@ from sppnet_cli.data.voc import Annotation
 from sppnet_cli.evaluation.voc_ap import match_class
 
 KINDS = ("correct", "localisation", "similar", "other", "background")
-WEAK_IOU = 0.1  # from which on a detection has to do with an object
+WEAK_IOU = 0.1  # a detection that overlaps an object less has nothing to do with it
 
 SIMILAR: dict[str, frozenset[str]] = {
-    # The paper's, of VOC; a class may be in several.
+    # The paper's groups of VOC's classes; a class may be in several.
     "vehicles": frozenset({"aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"}),
     "animals": frozenset({"bird", "cat", "cow", "dog", "horse", "person", "sheep"}),
     "furniture": frozenset({"chair", "diningtable", "sofa"}),
     "in the air": frozenset({"aeroplane", "bird"}),
-    # The embedded data's.
+    # Groups of the embedded data's classes.
     "digits": frozenset({"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}),
     "shapes": frozenset(
         {"disk", "ring", "triangle", "star", "cross"} | {"crescent", "arrow", "square", "heart", "hourglass"}
     ),
 }
-"""Groups of similar classes; a class outside of all groups is similar to none."""
+"""Groups of similar classes.  A class outside all groups is similar to none."""
 
 
 def diagnose(
@@ -34,23 +34,26 @@ def diagnose(
     class_names: Sequence[str],
     groups: Collection[frozenset[str]] = tuple(SIMILAR.values()),
 ) -> pd.DataFrame:
-    """Sort the N best detections of each class, N the number of its objects, into `KINDS`.
+    """Sort the N best detections of each class, where N is its number of objects, into `KINDS`.
 
-    correct: right in the sense of AP (`match_class`); localisation: overlaps an object of the class by at
-    least .1, but not enough, or one that was found already; else similar, other: overlaps an object of a similar
-    class, of any other, by at least .1; else background.  As for AP, difficult objects are none of the N and
-    detections matched to them are left out; a lesser overlap with them counts as with any object.
+    - correct: right in the sense of AP (`match_class`).
+    - localisation: overlaps an object of the class by at least .1, but too little, or one already detected.
+    - similar, other: overlaps an object of a similar class, or of any other class, by at least .1.
+    - background: the rest.
+
+    As in AP, difficult objects do not count towards N, and detections matched to them are left out.  A smaller
+    overlap with a difficult object counts like one with any object.
 
     Args:
         detections: for every class, per image (N_i, 5) x1, y1, x2, y2, score; images as in `annotations`.
         annotations: the objects of each image.
         class_names: label k of an annotation is class `class_names[k]`.
-        groups: of classes that are similar to each other.
+        groups: sets of classes that are similar to each other.
 
     Returns:
-        A row per class and the row `all` (sums over the classes).  Columns: class; objects (N); detections (how
-        many there are of the N); a count of each kind; a fraction of the detections of each kind
-        (`correct_fraction`, ...), NaN where there are none.
+        A row per class and the row `all` (sums over the classes).  Columns: class; objects (N); detections (at most
+        N); for each kind its count and its fraction of the detections (`correct_fraction`, ...), NaN where there
+        are no detections.
 
     Raises:
         KeyError: a class has no entry in `detections`.
@@ -71,16 +74,16 @@ def diagnose(
 def _count_kinds(
     detections: Sequence[np.ndarray], annotations: Sequence[Annotation], label: int, similar: np.ndarray
 ) -> dict[str, int]:
-    """Numbers of objects, of the detections judged and of each kind; `similar` (K,) bool: the class itself too."""
+    """The row of one class.  `similar` (K,) bool marks the classes similar to it and the class itself."""
     of_class = [item.labels == label for item in annotations]
-    found = match_class(detections, annotations, label)
-    top = np.flatnonzero(~found.ignored)[: found.n_positive]
+    matches = match_class(detections, annotations, label)
+    top = np.flatnonzero(matches.marks >= 0)[: matches.n_positive]
     counts = dict.fromkeys(KINDS, 0)
     for k in top:
-        image = found.image[k]
+        image = matches.image[k]
         truth = annotations[image]
-        near = iou(detections[image][[found.row[k]], :4], truth.boxes)[0] >= WEAK_IOU
-        if found.right[k]:
+        near = iou(detections[image][[matches.row[k]], :4], truth.boxes)[0] >= WEAK_IOU
+        if matches.marks[k] > 0:
             kind = "correct"
         elif (near & of_class[image]).any():
             kind = "localisation"
@@ -89,4 +92,4 @@ def _count_kinds(
         else:
             kind = "other" if near.any() else "background"
         counts[kind] += 1
-    return {"objects": found.n_positive, "detections": len(top), **counts}
+    return {"objects": matches.n_positive, "detections": len(top), **counts}

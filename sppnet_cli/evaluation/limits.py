@@ -1,4 +1,4 @@
-"""What this machine can do at best, measured, for times to be set beside; and what machine it is."""
+"""The limits of this machine, measured, to compare times with; and the record of which machine it is."""
 
 import ctypes
 import platform
@@ -20,9 +20,9 @@ _CPUS = Path("/proc/cpuinfo")
 
 
 def gemm_gflops(device: str = "cpu", repeats: int = 5, dtype: torch.dtype = torch.float32) -> float:
-    """10^9 floating-point operations per second in products of square matrices of `dtype`: the best of `repeats`.
+    """10^9 floating-point operations per second in products of square matrices of `dtype`, the best of `repeats`.
 
-    On the CPU by as many threads as torch uses.  Two operations for every multiply-add, as in `network.flops`.
+    A CPU uses as many threads as torch does.  A multiply-add counts as two operations, as in `network.flops`.
     """
     side = _GEMM_SIDE[device.partition(":")[0]]
     generator = torch.Generator().manual_seed(0)
@@ -32,10 +32,10 @@ def gemm_gflops(device: str = "cpu", repeats: int = 5, dtype: torch.dtype = torc
 
 
 def writer(count: int, device: str = "cpu") -> Callable[[], object]:
-    """A call that writes `count` bytes, always the same ones: the least that any result of that size costs.
+    """A function that writes `count` bytes to the same memory each time: the least that a result of that size costs.
 
-    The memory is there already, so that no page is made; on the CPU as many threads as torch uses share it, each
-    with the C library's `memset`, the quickest of the ways to write it.
+    The memory is allocated beforehand, so that no page faults.  On a CPU as many threads as torch uses share the
+    work, each by the C library's `memset`, which is the fastest way to write.
     """
     if device != "cpu":
         return torch.ones(count, dtype=torch.uint8, device=device).zero_
@@ -54,7 +54,7 @@ def write_bandwidth(count: int, device: str = "cpu", repeats: int = 5) -> float:
 
 @contextmanager
 def float32_everywhere() -> Iterator[None]:
-    """Convolutions on a GPU in full float32, as its matrix products are, where torch would round to TF32."""
+    """Run convolutions on a GPU in full float32, like its matrix products; torch's default is TF32."""
     before = cudnn.allow_tf32
     cudnn.allow_tf32 = False
     try:
@@ -64,7 +64,7 @@ def float32_everywhere() -> Iterator[None]:
 
 
 def best_seconds(call: Callable[[], object], repeats: int, device: str = "cpu") -> float:
-    """The shortest of `repeats` calls, after one to warm up."""
+    """Seconds of the shortest of `repeats` calls, after one to warm up."""
     call()
     clock = Clock(device)
     seconds = []
@@ -76,7 +76,7 @@ def best_seconds(call: Callable[[], object], repeats: int, device: str = "cpu") 
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What a time was measured on: processor, device, threads (of torch's), and `runs.environment`."""
+    """What a time was measured on: processor, torch's threads, device, GPU, and `runs.environment`."""
     accelerator = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
     return {
         "cpu": _processor(),
@@ -88,7 +88,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model name that Linux gives, or what the platform calls it."""
+    """The processor's model name: Linux's, or the platform module's."""
     lines = _CPUS.read_text().splitlines() if _CPUS.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

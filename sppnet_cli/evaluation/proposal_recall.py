@@ -1,4 +1,4 @@
-"""How well window proposals cover the objects of a data set: recall and average best overlap."""
+"""How well proposals cover the objects of a data set: recall and average best overlap."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ RECALL_IOUS = (0.5, 0.7)
 
 @dataclass(frozen=True)
 class ProposalRecall:
-    """The best overlap of a window with each object that is not difficult.
+    """The best IoU of a window with each object that is not difficult.
 
-    Average best overlap (ABO, the mean over the objects of a class) and MABO (the mean of that over the classes)
-    are those of Uijlings et al., "Selective Search for Object Recognition", IJCV 2013.
+    Average best overlap (ABO) is its mean over the objects of a class, MABO the mean of ABO over the classes
+    (Uijlings et al., "Selective Search for Object Recognition", IJCV 2013).
     """
 
     overlaps: dict[str, NDArray[np.float64]]  # of each class: (N,) IoU, 0 where no window touches the object
@@ -27,9 +27,9 @@ class ProposalRecall:
     def table(self) -> pd.DataFrame:
         """A row per class and the row `all`; fractions, NaN for a class without objects.
 
-        Columns: class, objects, `recall@0.5` and `recall@0.7` (objects whose best overlap is at least that), ABO,
-        windows (mean per image, in the row `all` alone).  Recall of `all` is that of all objects together, its
-        ABO is MABO.
+        Columns: class, objects, `recall@0.5` and `recall@0.7` (the fraction of objects whose best IoU is at least
+        that), ABO, windows (mean per image, in the row `all` alone).  The row `all` has the recall of all objects
+        together, and MABO.
         """
         table = pd.DataFrame([self._row(name, best) for name, best in self.overlaps.items()])
         every = self._row("all", np.concatenate([np.empty(0), *self.overlaps.values()]))

@@ -1,4 +1,4 @@
-"""Views of an image that a network classifies: crops and whole images, and windows of their feature maps."""
+"""Cuts the views that a network classifies out of an image (crops, the whole image) or out of its feature maps."""
 
 from collections.abc import Callable
 
@@ -10,32 +10,27 @@ from torchvision.transforms.v2 import functional
 
 from sppnet_cli.network.geometry import resized_size
 
-SHORT_SIDE = 256
-CROP = 224
-MAP_SCALES = (224, 256, 300, 360, 448, 560)
-
-CROP_VIEWS = ("10", "10central", "1crop")
-FULL_VIEWS = ("1full", "8+2full")
-MAP_VIEWS = ("maps:10", "maps:96", "maps:96+2full")
-VIEWS = CROP_VIEWS + FULL_VIEWS + MAP_VIEWS
+SHORT_SIDE = 256  # pixels, of the image that views are cut out of
+CROP = 224  # pixels, side of a crop
+MAP_SCALES = (224, 256, 300, 360, 448, 560)  # short sides of the images whose maps are pooled
 
 Image = NDArray[np.uint8]
 Resize = Callable[[Image, int], Image]
 
 
 def resize_short(image: Image, short_side: int) -> Image:
-    """An RGB image `(H, W, 3)` with its short side resized to `short_side`, bilinear; as our own nets are trained."""
+    """Resize an RGB image `(H, W, 3)` to a short side, bilinear without antialiasing, as our nets are trained."""
     height, width = resized_size(image.shape[:2], short_side)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def resize_as_torchvision(image: Image, short_side: int) -> Image:
-    """The same as its classifiers are measured: antialiased, the long side rounded down."""
+    """Resize as torchvision's classifiers are measured: antialiased, with the long side rounded down."""
     return np.asarray(functional.resize(PIL.Image.fromarray(image), [short_side]))
 
 
 def views_of(image: Image, views: str, resize: Resize = resize_short) -> list[Image]:
-    """Views of an RGB image `(H, W, 3)`, cut out after its short side became 256.
+    """Cut the `CROP_VIEWS` or `FULL_VIEWS` named `views` out of an RGB image `(H, W, 3)` with a short side of 256.
 
     - `10`: the 224x224 centre and corners of the entire image, then their mirror images (paper section 3.1).
     - `10central`: the same of the central 256x256 square (AlexNet's).
@@ -66,16 +61,16 @@ def _central(image: Image, side: int) -> Image:
 
 
 def map_scales(views: str) -> tuple[int, ...]:
-    """Short sides at which `maps:10`, `maps:96` or `maps:96+2full` look at an image (journal edition)."""
+    """Short sides of the images whose maps `maps:10`, `maps:96` or `maps:96+2full` pool (journal edition)."""
     return (SHORT_SIDE,) if views == "maps:10" else MAP_SCALES
 
 
 def map_windows(size: tuple[int, int], views: str) -> NDArray[np.int64]:
-    """224x224 windows `(N, 4)` of an image resized to `size` (H, W), to be pooled from its maps.
+    """224x224 windows `(N, 4)` of an image of `size` (H, W), to be pooled from its maps.
 
-    `maps:10` has the centre and the corners; the others have the centre, the corners and the middles of the
-    sides: 9 windows, or the 3 along the long side of an image whose short side is 224.  Their mirror images
-    double the number: 10 views, or 5 * 18 + 6 = 96 over all scales (journal edition).
+    `maps:10` takes the centre and the corners.  The others take the centre, the corners and the middles of the
+    sides: 9 windows, or 3 along the long side where the short side is 224.  With their mirror images these are
+    10 views, or 5 * 18 + 6 = 96 over all scales (journal edition).
     """
     down, right = size[0] - CROP, size[1] - CROP
     if views == "maps:10":

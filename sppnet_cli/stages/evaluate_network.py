@@ -10,7 +10,7 @@ from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.classification import ClassificationError, classification_error
+from sppnet_cli.evaluation.top_k import TopKErrors, top_k_errors
 from sppnet_cli.evaluation.views import views_of
 from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.sppnet import NetworkSpec
@@ -42,18 +42,16 @@ def evaluate_cost(config: EvaluateConfig, spec: NetworkSpec, images: int, device
     return Cost(forward_seconds(spec, images * views, 224, 224, device), {WRONG_FILE: 500 + images // 2})
 
 
-def read_errors(run: Path) -> ClassificationError:
+def read_errors(run: Path) -> TopKErrors:
     """What `evaluate` wrote.  Raises `DataError` where it is missing or broken."""
     try:
         with np.load(run / WRONG_FILE, allow_pickle=False) as archive:
-            return ClassificationError(archive["wrong1"], archive["wrong5"])
+            return TopKErrors(archive["wrong1"], archive["wrong5"])
     except (OSError, ValueError, KeyError):
         raise DataError(f"{run / WRONG_FILE}: missing or broken; remove {run} and evaluate again") from None
 
 
-def network_error(
-    network: Path, data: Path, views: str, limit: int | None, how: Resources
-) -> ClassificationError:
+def network_error(network: Path, data: Path, views: str, limit: int | None, how: Resources) -> TopKErrors:
     """Error of a network on `data/val` (or on `data`, where it holds the class folders itself).
 
     Raises `DataError` where the classes are not those that the network was trained on.
@@ -69,17 +67,17 @@ def network_error(
                     f"{own or 'no more classes'}; give --data of the same classes"
                 )
     _require_count(str(network), model.spec.classes, data, images)
-    return classification_error(model, images, views, how.device, how.workers)
+    return top_k_errors(model, images, views, how.device, how.workers)
 
 
 def classifier_error(
     arch: str, weights: str, data: Path, views: str, limit: int | None, how: Resources
-) -> ClassificationError:
+) -> TopKErrors:
     """Error of a classifier of torchvision, `weights` a file or `DEFAULT`, on images as in `network_error`."""
     images = _validation(data, limit)
     model = load_classifier(arch, weights)
     _require_count(f"{arch} {weights}", model.classes, data, images)
-    return classification_error(model, images, views, how.device, how.workers)
+    return top_k_errors(model, images, views, how.device, how.workers)
 
 
 def validation_folder(data: Path) -> Path:

@@ -11,17 +11,8 @@ import pandas as pd
 from sppnet_cli import console
 from sppnet_cli.atomic import write_text
 from sppnet_cli.errors import DataError, SppnetError
-from sppnet_cli.evaluation.outcomes import (
-    Best,
-    DetectionOutcome,
-    Outcome,
-    Resampled,
-    Times,
-    Wins,
-    load_outcome,
-    paired_interval,
-    save_outcome,
-)
+from sppnet_cli.evaluation.bootstrap import Best, Resampled, Times, Wins, paired_interval
+from sppnet_cli.evaluation.outcomes import DetectionOutcome, Outcome, load_outcome, save_outcome
 from sppnet_cli.tables.claimed import CONTROL, TABLES, Cell, cell_name, claimed_cells, read_table
 from sppnet_cli.tables.paper import claims, published
 

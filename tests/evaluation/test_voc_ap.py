@@ -5,14 +5,16 @@ import pytest
 
 from sppnet_cli.data.voc import Annotation
 from sppnet_cli.evaluation.voc_ap import (
+    RECALL_LEVELS,
     PrecisionRecall,
     average_precision_11,
     average_precisions,
-    best_precision_11,
     image_average_precision,
+    interpolated_precision,
     match_detections,
     mean_ap,
     precision_recall,
+    resampled_average_precision,
 )
 
 TRUTH = (0, 0, 9, 9)  # 100 inclusive pixels
@@ -118,15 +120,59 @@ def test_no_positives_is_nan_and_no_detections_is_zero():
     assert ap([found()], [truth(TRUTH)], [easy(1)]) == 0.0
 
 
+def test_recall_levels_are_matlabs_to_the_last_bit():
+    # `sprintf("%bx", 0:0.1:1)`: the doubles nearest to k/10, but for the fourth, which is one step above that of .3.
+    assert [level.hex() for level in RECALL_LEVELS.tolist()] == [
+        "0x0.0p+0",
+        "0x1.999999999999ap-4",
+        "0x1.999999999999ap-3",
+        "0x1.3333333333334p-2",
+        "0x1.999999999999ap-2",
+        "0x1.0000000000000p-1",
+        "0x1.3333333333333p-1",
+        "0x1.6666666666666p-1",
+        "0x1.999999999999ap-1",
+        "0x1.ccccccccccccdp-1",
+        "0x1.0000000000000p+0",
+    ]
+    # MATLAB builds a range from both ends, `start + k * step` and `end - k * step`.
+    ends = [k * 0.1 for k in range(6)], [1 - k * 0.1 for k in range(5)]
+    assert RECALL_LEVELS.tolist() == [*ends[0], *reversed(ends[1])]
+
+
 @pytest.mark.parametrize("n_right", range(11))
-def test_recall_on_a_level_reaches_it(n_right):
-    # 3 of 10 boxes found is a recall of .3, though 3 / 10 < 3 * 0.1 in floating point.
-    for scale in (1, 3, 7):
-        n = 10 * scale
-        boxes = truth(*((100 * k, 0, 100 * k + 9, 9) for k in range(n)))
-        detections = found(*((100 * k, 0, 100 * k + 9, 9, 1.0) for k in range(n_right * scale)))
-        expected = (n_right + 1) / 11 if n_right else 0.0
-        assert ap([detections], [boxes], [easy(n)]) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("scale", [1, 3, 7])
+def test_recall_of_exactly_a_level(n_right, scale):
+    n = 10 * scale
+    boxes = truth(*((100 * k, 0, 100 * k + 9, 9) for k in range(n)))
+    detections = found(*((100 * k, 0, 100 * k + 9, 9, 1.0) for k in range(n_right * scale)))
+    # A recall of 3/10 reaches 0, .1 and .2 alone.
+    levels = {0: 0, 3: 3}.get(n_right, n_right + 1)
+    assert ap([detections], [boxes], [easy(n)]) == pytest.approx(levels / 11, abs=1e-12)
+
+
+def test_a_recall_just_above_three_tenths_reaches_the_fourth_level():
+    # 4 of 13 boxes are .3077.
+    boxes = truth(*((100 * k, 0, 100 * k + 9, 9) for k in range(13)))
+    assert ap([found(*((*box, 1.0) for box in boxes[:4]))], [boxes], [easy(13)]) == pytest.approx(4 / 11)
+
+
+def test_average_precision_is_summed_as_the_devkit_does():
+    # Precision 1/3 at every level: adding up (1/3)/11 eleven times rounds elsewhere than 11 * (1/3) / 11.
+    summed = 0.0
+    for _ in range(11):
+        summed += (1 / 3) / 11
+    assert summed != 1 / 3
+    assert ap([found((*FAR, 0.9), (*FAR, 0.8), (*TRUTH, 0.7))], [truth(TRUTH)], [easy(1)]) == summed
+
+
+@pytest.mark.parametrize(
+    "box", [(9, 0, 0, 9), (0, 9, 9, 0), (9, 9, 0, 0), (5, 0, 4, 9), (0, 0, -11, 9), (500, 500, 509, 509)]
+)
+def test_a_box_without_area_or_outside_the_image_is_a_false_positive(box):
+    # (0, 0, -11, 9) has -100 pixels, so that its union with TRUTH is 0.
+    matches = match_detections([found((*box, 0.9), (*TRUTH, 0.8))], [truth(TRUTH)], [easy(1)])
+    assert matches.marks.tolist() == [0, 1]
 
 
 def test_lengths_must_agree():
@@ -141,12 +187,13 @@ def test_curve_is_taken_as_it_is():
     assert average_precision_11(curve) == pytest.approx(3 / 11, abs=1e-6)
 
 
-def test_curves_side_by_side():
-    precision = np.array([[[1.0, 0.5]], [[0.0, 0.5]]])
+def test_levels_of_curves():
+    precision = np.array([[[1.0, 0.5]], [[np.nan, 0.5]]])
     recall = np.array([[[0.25, 0.5]], [[0.0, 1.0]]])
-    # 3 levels of 1 and 3 of .5; then .5 at all 11.
-    np.testing.assert_allclose(best_precision_11(precision, recall), [[4.5 / 11], [0.5]])
-    assert best_precision_11(np.empty((3, 0)), np.empty((3, 0))).tolist() == [0, 0, 0]
+    expected = [[[1] * 3 + [0.5] * 3 + [0] * 5], [[0.5] * 11]]
+    assert interpolated_precision(precision, recall).tolist() == expected
+    assert interpolated_precision(np.empty((3, 0)), np.empty((3, 0))).tolist() == [[0] * 11] * 3
+    assert interpolated_precision(np.ones(4), np.full(4, np.nan)).tolist() == [0] * 11
 
 
 def image_ap(scores, labels):
@@ -231,14 +278,14 @@ def devkit_ap(detections, boxes, difficult):
                 detected[i][best] = True
         points.append((tp, fp))
     total = 0.0
-    for level in range(11):
-        reached = [t / (t + f) for t, f in points if t + f and t * 10 >= level * n_positive]
+    for level in range(11):  # whole numbers: the fourth level lies just above 3/10
+        reached = [t / (t + f) for t, f in points if t + f and t * 10 >= level * n_positive + (level == 3)]
         total += max(reached, default=0.0) / 11
-    return total
+    return min(total, 1.0)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_agrees_with_the_devkit_on_random_data(seed):
+def random_images(seed, ties):
+    """Detections, boxes and flags of difficulty of six images, many of them near misses and second matches."""
     rng = np.random.default_rng(seed)
     detections, boxes, difficult = [], [], []
     for _ in range(6):
@@ -248,11 +295,41 @@ def test_agrees_with_the_devkit_on_random_data(seed):
         near = np.repeat(objects, 3, axis=0) + rng.integers(-3, 4, (3 * n, 4))
         far = np.hstack([corner, corner + 6]) + 25
         rows = np.vstack([near, far])
-        scores = rng.integers(0, 8, len(rows)) / 4  # many ties
-        detections.append(np.column_stack([rows, scores]).astype(np.float32))
+        scores = rng.integers(0, 8, len(rows)) / 4 if ties else rng.random(len(rows))
+        detections.append(np.column_stack([rows, scores]))
         boxes.append(objects.astype(np.float32))
         difficult.append(rng.random(n) < 0.25)
     assert not all(flags.all() for flags in difficult)
-    assert ap(detections, boxes, difficult) == pytest.approx(
-        devkit_ap(detections, boxes, difficult), abs=1e-12
-    )
+    return detections, boxes, difficult
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_agrees_with_the_devkit_on_random_data(seed):
+    images = random_images(seed, ties=True)
+    assert ap(*images) == devkit_ap(*images)  # to the last bit
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ap_of_resampled_images_is_the_devkits_of_images_that_are_there_so_often(seed):
+    images = random_images(seed, ties=False)
+    matches = match_detections(*images)
+    positives = np.array([(~flags).sum() for flags in images[2]])
+    weights = np.array([[1] * 6, [2, 2, 1, 1, 1, 0], [0, 1, 2, 0, 3, 1]])
+    aps = resampled_average_precision(matches.marks, matches.image, positives, weights)
+    for counts, resampled in zip(weights, aps, strict=True):
+        repeated = [np.repeat(np.arange(6), counts).tolist()] * 3
+        again = ([part[i] for i in order] for part, order in zip(images, repeated, strict=True))
+        expected = devkit_ap(*again) if counts @ positives else math.nan
+        assert resampled == pytest.approx(expected, abs=0, nan_ok=True)
+
+
+def test_many_resamples_are_worked_through_in_parts():
+    # A right one and 999 wrong ones of one image, 5,000 times: five million entries.
+    marks = np.zeros(1000, int)
+    marks[1] = 1
+    weights = np.repeat([[1], [2], [0]], [3000, 1999, 1], axis=0)
+    aps = resampled_average_precision(marks, np.zeros(1000, int), np.array([1]), weights)
+    assert aps.shape == (5000,)
+    # Two copies of a wrong entry, then two of the right one: 2 of 4.
+    np.testing.assert_allclose(aps[:-1], 0.5, rtol=1e-12)
+    assert math.isnan(aps[-1])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.evaluation.bootstrap import paired_interval
 from sppnet_cli.evaluation.outcomes import (
     AccuracyOutcome,
     DetectionOutcome,
@@ -15,7 +16,6 @@ from sppnet_cli.evaluation.outcomes import (
     MapOutcome,
     SecondsOutcome,
     load_outcome,
-    paired_interval,
 )
 from sppnet_cli.tables.claims import (
     certainty,

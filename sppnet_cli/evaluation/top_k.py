@@ -15,12 +15,9 @@ from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import SppnetError, UsageError
+from sppnet_cli.evaluation.view_names import CROP_VIEWS, FULL_VIEWS, MAP_VIEWS, VIEWS
 from sppnet_cli.evaluation.views import (
-    CROP_VIEWS,
-    FULL_VIEWS,
-    MAP_VIEWS,
     SHORT_SIDE,
-    VIEWS,
     Image,
     Resize,
     map_scales,
@@ -37,11 +34,11 @@ from sppnet_cli.protocols import PAPER, MappingRules, take
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationError:
+class TopKErrors:
     """Which images a network gets wrong, `(n,)` each, in the order of the images."""
 
-    wrong1: NDArray[np.bool_]  # the likeliest class is not the image's
-    wrong5: NDArray[np.bool_]  # none of the five likeliest is
+    wrong1: NDArray[np.bool_]  # another class scores as high as the image's, or higher
+    wrong5: NDArray[np.bool_]  # five other classes do
 
     @property
     def top1(self) -> float:
@@ -64,14 +61,17 @@ class ClassificationError:
 
 
 @torch.inference_mode()
-def classification_error(
+def top_k_errors(
     model: nn.Module, images: ImageFolder, views: str, device: str = "cpu", workers: int = 0
-) -> ClassificationError:
-    """Errors with the class probabilities averaged over the views, one of `views.VIEWS`.
+) -> TopKErrors:
+    """Top-1 and top-5 errors, with the class probabilities averaged over the views, one of `VIEWS`.
 
-    An image counts as right among k where fewer than k classes are strictly more probable than its own.
-    `workers` threads read ahead.  Under torchrun every process classifies its share; all return the whole.
-    Raises `UsageError` where the model cannot take the views.
+    `workers` threads read images ahead.  Under torchrun every process classifies its share of the images, and each
+    returns the whole result.
+
+    Raises:
+        UsageError: the model cannot take these views.
+        SppnetError: a score is not a number.
     """
     model.to(device).eval()
     require_views(model, views)
@@ -85,16 +85,34 @@ def classification_error(
         for path, label, pictures in zip(
             paths, labels, track(prepared, f"classifying, {views} views", len(paths)), strict=True
         ):
-            probabilities = view_probabilities(model, pictures.result(), views, device).mean(dim=0)
-            if not probabilities.isfinite().all():
+            scores = view_scores(model, pictures.result(), views, device)
+            if not (scores < torch.inf).all():
                 raise SppnetError(
                     f"{path}: the network's scores are not numbers; train it again at a lower rate"
                 )
-            ranks.append(int((probabilities > probabilities[label]).sum()))
+            ranks.append(rank_of(average_scores(scores), int(label)))
     rank = np.empty(len(images), np.int64)
     for process, part in enumerate(gather(ranks)):
         rank[process :: here.size] = part
-    return ClassificationError(rank >= 1, rank >= 5)
+    return TopKErrors(rank >= 1, rank >= 5)
+
+
+def average_scores(scores: Tensor) -> Tensor:
+    """Scores `(K,)` float64 that rank the classes as their softmax, averaged over the views `(V, K)`, does.
+
+    They are the logarithm of V times that average, in which no class underflows.  A single view keeps its scores,
+    so that rounding makes no ties; in several, averages that agree in all digits of a double are equal.
+    """
+    scores = scores.cpu().double()
+    if len(scores) == 1:
+        return scores[0]
+    # A row per class: summed down the columns, classes of equal scores can differ in the last bit.
+    return scores.log_softmax(dim=1).T.contiguous().logsumexp(dim=1)
+
+
+def rank_of(scores: Tensor, label: int) -> int:
+    """How many other classes score as high as `label` or higher: it is in the top k if these are fewer than k."""
+    return int((scores >= scores[label]).sum()) - 1
 
 
 def require_views(model: nn.Module, views: str) -> None:
@@ -118,23 +136,23 @@ def _prepare(image: Image, views: str, resize: Resize) -> list[Image]:
     return views_of(image, views, resize)
 
 
-def view_probabilities(model: nn.Module, pictures: list[Image], views: str, device: str = "cpu") -> Tensor:
-    """Class probabilities `(V, K)` of the views of one image.
+def view_scores(model: nn.Module, pictures: list[Image], views: str, device: str = "cpu") -> Tensor:
+    """Class scores `(V, K)`, before the softmax, of the views of one image, in any order.
 
     `pictures` are the views themselves (`views_of`), or for `MAP_VIEWS` the image at each of `map_scales`.
     """
     if views in MAP_VIEWS:
         assert isinstance(model, SPPNet)
         pooled = [_pooled_views(model, picture, views, device) for picture in pictures]
-        return model.require_head()(torch.cat(pooled)).softmax(dim=1)
+        return model.require_head()(torch.cat(pooled))
     by_shape: dict[tuple[int, ...], list[Image]] = {}
     for view in pictures:
         by_shape.setdefault(view.shape, []).append(view)
-    return torch.cat([model(_batch(same, device)).softmax(dim=1) for same in by_shape.values()])
+    return torch.cat([model(_batch(same, device)) for same in by_shape.values()])
 
 
 def _pooled_views(network: SPPNet, image: Image, views: str, device: str) -> Tensor:
-    """Pyramid vectors `(V, D)` of the views of an image at one scale, from the maps of it and of its mirror image."""
+    """Pyramid vectors `(V, D)` of the views of an image at one scale, pooled from its maps and its mirror image's."""
     assert network.spec.levels is not None
     size = image.shape[:2]
     maps = network.maps(_batch([image, image[:, ::-1]], device), "conv5")
