@@ -1,4 +1,4 @@
-"""TensorBoard's view of a training run."""
+"""Training curves for TensorBoard."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,9 @@ from sppnet_cli.errors import DataError
 
 
 def event_writer(folder: Path) -> Callable[[dict[str, Any]], None]:
-    """A function that adds the numbers of an epoch to TensorBoard's events in `folder`.
+    """A function that writes an epoch's numbers as TensorBoard events into `folder`.
 
-    Raises `DataError` where the optional package is missing.
+    Raises `DataError` if the optional package is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -58,7 +58,7 @@ class Recipe:
 
 @dataclass
 class Tally:
-    """Sums over the images that a process has seen."""
+    """Sums over the images that a process has trained on."""
 
     loss: Tensor  # float32 on the device
     wrong: Tensor  # int64 on the device

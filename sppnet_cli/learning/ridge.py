@@ -1,4 +1,4 @@
-"""Ridge regression on whitened targets, whose samples come piece by piece and take a bounded memory."""
+"""Ridge regression on whitened targets, in bounded memory: the samples are added piece by piece."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,12 +6,12 @@ from scipy.linalg import lapack
 
 from sppnet_cli.errors import DataError
 
-_WHITENING = 0.001
-_BLOCK = 1024  # samples, or features, at a time in 32 bits
+_WHITENING = 0.001  # added to the variances of the targets
+_BLOCK = 1024  # samples, or features, converted to 32 bits at a time
 
 
 def ridge_memory(samples: int, dimension: int) -> tuple[int, int]:
-    """Bytes that a `Ridge` takes while it gathers samples, and while it solves; a few blocks come on top."""
+    """Bytes that a `Ridge` takes while samples are added, and while it solves; a few blocks come on top."""
     if _in_the_dual(samples, dimension):
         rows = 2 * samples * dimension
         return rows, rows + 8 * samples**2
@@ -20,11 +20,11 @@ def ridge_memory(samples: int, dimension: int) -> tuple[int, int]:
 
 
 class Ridge:
-    """Ridge on features `(N, D)` and a constant 1, penalised alike (R-CNN's code).
+    """Ridge regression on features `(N, D)` and a constant 1, which is penalised like the features (R-CNN's code).
 
-    The targets `(N, 4)` are whitened by the inverse square root of (covariance + .001 I).  The system is that of
-    the dual, N x N beside the samples in 16 bits, or of the primal, D + 1 square: whichever takes less memory.  Its
-    entries are products in 32 bits, summed in 64 over blocks of samples, and it is solved in 64.
+    The targets `(N, 4)` are whitened by the inverse square root of (covariance + .001 I).  The dual system is N x N
+    and needs the samples, kept in 16 bits; the primal system is D + 1 square.  The one that takes less memory is used.
+    Products are computed in 32 bits and summed over blocks in 64; the system is solved in 64.
     """
 
     def __init__(self, targets: NDArray[np.float64], dimension: int, penalty: float) -> None:
@@ -39,11 +39,11 @@ class Ridge:
         )
 
     def add(self, features: NDArray[np.float16]) -> None:
-        """Take the features `(n, D)` of the next samples, in the order of the targets."""
+        """Add the features `(n, D)` of the next samples, in the order of the targets."""
         self._system.add(features)
 
     def solve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights `(D, 4)` and bias `(4,)`, once all samples are there; to be called once.
+        """Weights `(D, 4)` and bias `(4,)`.  Call it once, after all samples have been added.
 
         Raises `DataError` for features that are not finite.
         """
@@ -70,9 +70,9 @@ class _Dual:
         blocks = [slice(i, i + _BLOCK) for i in range(0, n, _BLOCK)]
         gram = np.empty((n, n))
         for k, rows in enumerate(blocks):
-            own = self._rows[rows].astype(np.float32)
+            block = self._rows[rows].astype(np.float32)
             for others in blocks[: k + 1]:
-                gram[rows, others] = own @ self._rows[others].astype(np.float32).T
+                gram[rows, others] = block @ self._rows[others].astype(np.float32).T
                 gram[rows, others] += 1  # the constant
         multipliers = _solve_in_place(gram, self._targets, penalty)
         coefficients = np.empty((dimension + 1, 4))
@@ -109,9 +109,9 @@ class _Primal:
         rows = self._block[: self._filled].astype(np.float32)
         targets = self._targets[self._done : self._done + self._filled]
         for start in range(0, rows.shape[1], _BLOCK):
-            own = rows[:, start : start + _BLOCK].T
-            self._gram[start : start + _BLOCK, : start + _BLOCK] += own @ rows[:, : start + _BLOCK]
-            self._right[start : start + _BLOCK] += own.astype(np.float64) @ targets
+            columns = rows[:, start : start + _BLOCK].T
+            self._gram[start : start + _BLOCK, : start + _BLOCK] += columns @ rows[:, : start + _BLOCK]
+            self._right[start : start + _BLOCK] += columns.astype(np.float64) @ targets
         self._done += self._filled
         self._filled = 0
 

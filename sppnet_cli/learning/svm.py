@@ -92,10 +92,9 @@ def train_svms(
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
 
         def train(group: Iterable[ClassExamples]) -> None:
+            # Released in a fixed order, so that slots are reused alike on any number of threads.
             for easy in threads.map(lambda one: _train(mining.store, one, rules, seed), group):
-                mining.store.release(
-                    easy
-                )  # in a fixed order, so that slots are reused alike on any number of threads
+                mining.store.release(easy)
 
         for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}"):
             if monotonic() - saved > SAVE_SECONDS:

@@ -239,7 +239,7 @@ class Workspace:
             profile.width,
             PYRAMIDS[pyramid],
             profile.fc,
-            replace(profile.recipe, sizes=sizes),
+            replace(profile.recipe, sizes=sizes, lighting=self.protocol.lighting),
             self.seed,
             self.limit,
         )

@@ -142,13 +142,14 @@ def test_one_step_by_hand(toy, tmp_path, clip):
     net.head.dropout.p = 0.0
     net.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
     recipe = replace(RECIPE, batch=16, rate=0.01, schedule="steps", init="paper", clip=clip, weight_decay=0.1)
+    recipe = replace(recipe, lighting="deviation")
     pretrain(net, toy, recipe, seed=0, device="cpu", workers=0, out=tmp_path)
     expected = network().train()
     expected.head.dropout.p = 0.0
     torch.manual_seed(0)
     expected.initialise("paper")
     order = np.random.default_rng([0, 0]).permutation(16)
-    items = [Crops(toy, 0)[0, i] for i in order]
+    items = [Crops(toy, 0, "deviation")[0, i] for i in order]
     seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, _ in items])
     torch.testing.assert_close(batches[0], seen)
     labels = torch.from_numpy(toy.labels[order])

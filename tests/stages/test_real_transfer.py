@@ -33,16 +33,21 @@ def network(tmp_path_factory):
 
 
 def test_voc_of_whole_images(network, tmp_path):
-    config = ExtractConfig(("pool5", "SPP pool5"), "full", 224)
+    extract = ExtractConfig(("pool5", "SPP pool5"), "full", 224)
     images = {split: voc_images(SHARED / "data" / "VOCdevkit", split) for split in ("trainval", "test")}
     features = {
-        split: extract_stage(config, network, of.paths, tmp_path / split, workers=2)
+        split: extract_stage(extract, network, of.paths, tmp_path / split, workers=2)
         for split, of in images.items()
     }
-    for layer, expected in (("pool5", 0.601), ("SPP pool5", 0.630)):
-        folder = classifier_stage(
-            ClassifierConfig(layer), network, features["trainval"], images["trainval"], tmp_path / layer
-        )
+    for layer, loss, expected in (
+        ("pool5", "squared-hinge", 0.601),
+        ("SPP pool5", "squared-hinge", 0.630),
+        ("pool5", "hinge", 0.604),
+        ("SPP pool5", "hinge", 0.641),
+    ):
+        config = ClassifierConfig(layer, loss=loss)
+        out = tmp_path / f"{layer}-{loss}"
+        folder = classifier_stage(config, network, features["trainval"], images["trainval"], out)
         found = score_classifier(folder, features["test"], images["test"]).as_dict()
         assert found["mAP"] == pytest.approx(expected, abs=0.01)
 
@@ -51,9 +56,14 @@ def test_caltech_of_crops(network, tmp_path):
     images = caltech_images(SHARED / "data" / "caltech101")
     config = ExtractConfig(("pool5", "SPP pool5"), "crop", 224)
     features = extract_stage(config, network, images.paths, tmp_path / "features", workers=2)
-    for layer, expected in (("pool5", 0.918), ("SPP pool5", 0.914)):
-        config = ClassifierConfig(layer, RandomSplits(count=3))
-        folder = classifier_stage(config, network, features, images, tmp_path / layer)
+    for layer, loss, expected in (
+        ("pool5", "squared-hinge", 0.918),
+        ("SPP pool5", "squared-hinge", 0.914),
+        ("pool5", "hinge", 0.906),
+        ("SPP pool5", "hinge", 0.906),
+    ):
+        config = ClassifierConfig(layer, RandomSplits(count=3), loss=loss)
+        folder = classifier_stage(config, network, features, images, tmp_path / f"{layer}-{loss}")
         found = score_classifier(folder, features, images).as_dict()
         assert found["accuracy"] == pytest.approx(expected, abs=0.01)
         assert found["std"] < 0.01
