@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def make(ws: "Workspace", *stages: "Stage") -> Path:
     """Make stages, after saying what they need that is made first; returns the first one's folder."""
-    before = [stage for stage in ws.plan(*stages).to_make if stage not in stages]
+    asked = {stage.folder for stage in stages}
+    before = [stage for stage in ws.plan(*stages).to_make if stage.folder not in asked]
     if before:
         names = ", ".join(dict.fromkeys(stage.name for stage in before))
         seconds = sum(stage.cost().seconds for stage in before)

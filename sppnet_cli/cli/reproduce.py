@@ -13,7 +13,7 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, option, say, shared
-from sppnet_cli.cli.plan import show
+from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -79,10 +79,13 @@ def command(
     workspaces = runner.of_seeds(ws, runner.parse_seeds(seeds, ws.seed))
     experiments = [experiment_module(name).EXPERIMENT for name in names if name != "claims"]
     try:
+        stages = [stage for each in experiments for stage in each.stages(workspaces)]
         if dry_run:
-            stages = [stage for each in experiments for stage in each.stages(workspaces)]
             show(ws, stages, as_json, writes=[folder / file for each in experiments for file in each.files])
             return
+        if stages:
+            make(ws, *stages)
+        workspaces = [replace(each, remake=False) for each in workspaces]  # it is new now
         written: list[dict[str, Any]] = []
         for each in experiments:
             start = time.perf_counter()
