@@ -13,15 +13,15 @@ from sppnet_cli.tables.paper import LAYOUTS
 
 @pytest.fixture(scope="session")
 def run():
-    """Call an experiment on the tiny profile, or another, in the current folder: its exit code."""
+    """Call `sppnet reproduce` on the tiny profile, or another, in the current folder: its exit code."""
 
-    def call(experiment, *arguments, profile="tiny"):
+    def call(names, *arguments, profile="tiny"):
+        names = [names] if isinstance(names, str) else names
+        line = ["sppnet", "reproduce", *names, "--profile", profile, "--jobs", "1", *map(str, arguments)]
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(
-                sys, "argv", [experiment.__name__, "--profile", profile, *map(str, arguments)]
-            )
+            monkeypatch.setattr(sys, "argv", line)
             with pytest.raises(SystemExit) as stop:
-                cli.run(experiment.command)
+                cli.main()
         return stop.value.code
 
     return call
@@ -29,15 +29,14 @@ def run():
 
 @pytest.fixture(scope="session")
 def make_tables(run, tmp_path_factory):
-    """Run experiments one after another in a folder of their own; returns where their tables are."""
+    """Run experiments in a folder of their own; returns where their tables are."""
 
-    def make(experiments, *arguments):
+    def make(names, *arguments):
         folder = tmp_path_factory.mktemp("tables")
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.chdir(folder)
             torch.set_num_threads(1)
-            for experiment in experiments:
-                assert run(experiment, *arguments, "--workers", "1", "-q") == 0
+            assert run(names, *arguments, "--workers", "1", "-q") == 0
         return folder / "results" / "tiny"
 
     return make
@@ -45,25 +44,19 @@ def make_tables(run, tmp_path_factory):
 
 @pytest.fixture
 def inside(results, monkeypatch):
-    """A module's `results`, in whose folder the test goes on."""
+    """A module's `results`, in whose folder the test runs."""
     monkeypatch.chdir(results.parents[1])
     return results
 
 
 @pytest.fixture
-def planned():
-    """The folders that experiments would make, of the workspaces of their seeds."""
+def untrained(monkeypatch):
+    """Fails where a network would be trained."""
 
-    def call(experiments, workspaces):
-        return {
-            step.out
-            for each in experiments
-            for ws in workspaces
-            for step in each.plan(ws)
-            if step.name != "data"
-        }
+    def build(*_arguments):
+        raise AssertionError("a network was trained")
 
-    return call
+    monkeypatch.setattr("sppnet_cli.stages.pretrain.make_network", build)
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def made():
 
     def call(results):
         root = results.parents[1]
-        return {path.parent.relative_to(root) for path in (root / "runs").rglob(MANIFEST)}
+        return {str(path.parent.relative_to(root)) for path in (root / "runs").rglob(MANIFEST)}
 
     return call
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import claims
 from sppnet_cli import cli, console
 from sppnet_cli.evaluation.outcomes import ErrorOutcome
 from sppnet_cli.tables.claims import write_outcomes
@@ -20,9 +19,9 @@ def ask(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["claims", *arguments])
+        monkeypatch.setattr(sys, "argv", ["sppnet", "reproduce", "claims", *arguments])
         with pytest.raises(SystemExit) as stop:
-            cli.run(claims.command)
+            cli.main()
         captured = capsys.readouterr()
         return stop.value.code, captured.out, captured.err
 

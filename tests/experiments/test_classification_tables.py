@@ -8,34 +8,20 @@ import pytest
 import torch
 from torchvision import models
 
-from experiments import (
-    architectures,
-    claims,
-    convergence,
-    corners,
-    scale,
-    table1,
-    table2,
-    table3,
-    table4,
-    table5,
-)
 from sppnet_cli.data.mini_voc import write_voc
-from sppnet_cli.stages.profiles import PROFILES
-from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claims import COLUMNS
 from sppnet_cli.tables.paper import literature, printed, published
 
-TABLES = {1: table1, 2: table2, 3: table3, 4: table4, 5: table5}
+NAMES = [f"table{number}" for number in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
 def results(make_tables):
     """The five tables, measured with two seeds."""
-    return make_tables(TABLES.values(), "--seeds", "0,1")
+    return make_tables(NAMES, "--seeds", "0,1")
 
 
-@pytest.mark.parametrize("number", TABLES)
+@pytest.mark.parametrize("number", range(1, 6))
 def test_every_cell_is_measured_under_the_papers_labels(results, read, number):
     text = pd.read_csv(results / f"table{number}.csv", dtype=str, keep_default_na=False)
     assert list(text.columns) == list(printed(number).columns)
@@ -51,16 +37,32 @@ def test_every_cell_is_measured_under_the_papers_labels(results, read, number):
     assert ((measured >= 0) & (measured <= 100)).all()
 
 
-def test_a_dry_run_promises_the_folders_that_are_made(inside, planned, made):
-    by_seed = [Workspace(PROFILES["tiny"], seed=seed) for seed in (0, 1)]
-    assert planned(TABLES.values(), by_seed) == made(inside)
+def test_a_dry_run_promises_the_folders_that_are_made(inside, run, made, tmp_path, capsys):
+    arguments = ("--seeds", "0,1", "--workers", "1", "--dry-run", "--json")
+    assert run(NAMES, *arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert all(step["ready"] for step in again["steps"])
+    assert run(NAMES, *arguments, "--runs", tmp_path / "runs") == 0
+    promised = json.loads(capsys.readouterr().out)
+    folders = {step["out"].removeprefix(f"{tmp_path}/") for step in promised["steps"]}
+    assert folders == made(inside)
+    assert set(promised["writes"]) <= {str(path.relative_to(inside.parents[1])) for path in inside.iterdir()}
 
 
 def test_the_record_says_how(results, read):
     record = json.loads((results / "table3.json").read_text())
     assert record["seeds"] == [0, 1]
     assert record["images"] == {"test": 20}
-    assert {"device", "threads", "environment", "seconds", "by_seed"} <= set(record)
+    assert {"device", "threads", "environment", "seconds", "by_seed", "code", "machine", "command"} <= set(
+        record
+    )
+    assert {run["stage"] for run in record["runs"].values()} == {
+        "data",
+        "pretrain",
+        "extract-features",
+        "train-svm-images",
+    }
+    assert all(run["code"] == record["code"] for run in record["runs"].values())
     cells = [record["by_seed"][seed]["fc7, spp_full392"] for seed in ("0", "1")]
     assert read(results, 3).loc["fc7", "spp_full392"] == pytest.approx(np.mean(cells), abs=0.005)
 
@@ -73,7 +75,7 @@ def test_table_5_repeats_tables_3_and_4(results, read):
 
 
 def test_the_claims_of_the_tables_have_values_intervals_and_verdicts(inside, run):
-    assert run(claims) == 0
+    assert run("claims") == 0
     found = pd.read_csv(inside / "claims.csv", index_col="id")
     assert ["id", *found.columns] == list(COLUMNS)
     assert len(found) == 35
@@ -87,12 +89,12 @@ def test_the_claims_of_the_tables_have_values_intervals_and_verdicts(inside, run
 
 def test_measured_again_with_one_seed_the_other_is_forgotten(inside, run, tmp_path):
     for seeds in ("0,1", "1"):
-        assert run(table2, "--seeds", seeds, "-q", "--out", tmp_path) == 0
+        assert run("table2", "--seeds", seeds, "-q", "--out", tmp_path) == 0
     assert [path.name for path in (tmp_path / "outcomes" / "table2").iterdir()] == ["seed1"]
 
 
 def test_the_corner_ablation(inside, run):
-    assert run(corners, "--workers", "1", "-q") == 0
+    assert run("corners", "--workers", "1", "-q") == 0
     table = pd.read_csv(inside / "corners.csv", index_col=0)
     assert list(table.columns) == ["entire_image", "central_square"]
     assert table.shape == (4, 2)
@@ -103,7 +105,7 @@ def test_the_corner_ablation(inside, run):
 def test_the_scale_ablation(inside, run, tmp_path):
     # Its train half, unlike that of `tiny`, holds every class.
     write_voc(tmp_path / "VOCdevkit" / "VOC2007", seed=0, trainval=40, test=20)
-    assert run(scale, "--data", tmp_path / "VOCdevkit", "--workers", "1", "-q") == 0
+    assert run("scale", "--data", tmp_path / "VOCdevkit", "--workers", "1", "-q") == 0
     table = pd.read_csv(inside / "scale.csv", index_col=0)
     assert list(table.columns) == ["voc2007_val_map", "caltech101_accuracy"]
     assert list(table.index) == [180, 224, 256, 300, 360, 392]
@@ -111,14 +113,14 @@ def test_the_scale_ablation(inside, run, tmp_path):
 
 
 def test_the_picture_of_convergence(inside, run):
-    assert run(convergence, "-q") == 0
+    assert run("convergence", "-q") == 0
     table = pd.read_csv(inside / "convergence.csv")
     assert list(table["training"].unique()) == ["single-size", "multi-size"]
     assert (inside / "convergence.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_architectures(inside, run):
-    assert run(architectures, "--workers", "1", "-q", "--limit", "20") == 0
+    assert run("architectures", "--workers", "1", "-q", "--limit", "20") == 0
     table = pd.read_csv(inside / "architectures.csv", index_col=["arch", "training"])
     assert table.shape == (12, 2)
     assert table.notna().all(axis=None)
@@ -127,7 +129,7 @@ def test_the_architectures(inside, run):
     assert "| convnet5 | no SPP | " in text
 
 
-@pytest.mark.parametrize("experiment", [*TABLES.values(), corners, scale, convergence, architectures])
+@pytest.mark.parametrize("experiment", [*NAMES, "corners", "scale", "convergence", "architectures"])
 def test_a_dry_run_does_nothing(run, monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
     assert run(experiment, "--dry-run") == 0
@@ -138,7 +140,7 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(run, read, monkeypatch,
     monkeypatch.chdir(tmp_path)
     torch.save(models.squeezenet1_1(weights=None).state_dict(), "squeezenet.pth")
     given = ("--data", tiny_data / "VOCdevkit", "--weights", "squeezenet.pth", "--workers", "1", "-q")
-    assert run(table3, *given, profile="pretrained") == 0
+    assert run("table3", *given, profile="pretrained") == 0
     table = read(tmp_path / "results" / "pretrained", 3)
     assert table.loc[["fc6", "fc7"]].isna().all(axis=None)
     assert table.loc["pool5 (6x6)"].notna().all()
@@ -149,13 +151,13 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(run, read, monkeypatch,
 
 def test_bad_seeds(run, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run(table1, "--seeds", "0,0") == 2
+    assert run("table1", "--seeds", "0,0") == 2
     assert "--seeds 0,0: write different whole numbers: 0,1,2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("experiment", "profile", "wanted"),
-    [(table1, "paper", "IMAGENET=DIR"), (table4, "pretrained", "CALTECH=DIR")],
+    [("table1", "paper", "IMAGENET=DIR"), ("table4", "pretrained", "CALTECH=DIR")],
 )
 def test_a_profile_on_real_images_needs_them(run, monkeypatch, tmp_path, capsys, experiment, profile, wanted):
     monkeypatch.chdir(tmp_path)

@@ -1,46 +1,41 @@
 """The ablations of detection on the tiny profile, as `make` runs them."""
 
 import json
-import sys
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 import torch
 
-from experiments import complexity, fc_size, scale_pooling
-from sppnet_cli import cli
+from experiments.table6 import EXPERIMENT as TABLE6
+from sppnet_cli.atomic import write_json
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.detector_files import read_description
+from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.network.weights import load_spec
 from sppnet_cli.runs import read_manifest
-from sppnet_cli.tables.paper import empty_like_published
-from sppnet_cli.tables.write import write_table
+from sppnet_cli.stages.profiles import find_profile
+from sppnet_cli.stages.time_features import TIMES_FILE
+from sppnet_cli.stages.workspace import Workspace
 
 LIMITED = ("--limit", "8", "--workers", "1", "-q")
-DETECTION = (scale_pooling, fc_size)
-
-
-def run(monkeypatch, experiment, *arguments):
-    monkeypatch.setattr(sys, "argv", [experiment.__name__, "--profile", "tiny", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.run(experiment.command)
-    return stop.value.code
+DETECTION = ("scale_pooling", "fc_size")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(run, tmp_path_factory):
     """Where the two experiments that train were run, one after the other."""
     folder = tmp_path_factory.mktemp("ablations")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         torch.set_num_threads(1)
-        for experiment in DETECTION:
-            assert run(monkeypatch, experiment, *LIMITED) == 0
+        assert run(DETECTION, *LIMITED) == 0
     return folder
 
 
-def names(folder):
-    return {path.name for path in folder.iterdir()}
+def runs_of(folder, stem):
+    """The run directories whose names begin so, by the digest at their end."""
+    return sorted((folder / "runs/tiny").glob(f"{stem}-*"))
 
 
 def test_both_ways_of_pooling_are_measured(folder):
@@ -54,39 +49,30 @@ def test_both_ways_of_pooling_are_measured(folder):
 
 
 def test_detectors_carry_their_way_of_pooling(folder):
-    runs = folder / "runs/tiny/seed0"
-    name = "detector-spp-480-576-688-864-1200-ftfc7"
-    detector = runs / "all-scales-limit8" / name
-    assert read_description(detector).protocol == "all-scales"
-    assert Detector.load(detector).protocol.scale_rule == "all"
-    assert read_description(runs / "limit8" / name).protocol == "paper"
-    finetuning = read_manifest(
-        detector.with_name(name.replace("detector", "finetune").removesuffix("-ftfc7"))
-    )
-    assert finetuning["config"]["windows"]["protocol"] == "all-scales"
+    detectors = runs_of(folder, "detector-spp-480-1200-ftfc7")
+    rules = {read_description(run).protocol: Detector.load(run).extractor.mapping for run in detectors}
+    assert {name: mapping.scale_rule for name, mapping in rules.items()} == {
+        "paper": "closest-area",
+        "all-scales": "all",
+    }
+    finetunings = [read_manifest(run)["config"]["windows"] for run in runs_of(folder, "finetune")]
+    assert sorted(windows["mapping"]["scale_rule"] for windows in finetunings) == [
+        "all",
+        "closest-area",
+        "closest-area",
+    ]
 
 
-def test_what_the_protocol_does_not_bear_on_is_made_once(folder):
-    runs = folder / "runs/tiny/seed0"
-    assert {"network-spp6-224", "proposals-trainval", "proposals-test"} <= names(runs / "limit8")
-    own = names(runs / "all-scales-limit8")
-    assert own == {name for name in own if name.startswith(("finetune", "detector", "detections"))}
+def test_what_does_not_depend_on_the_pooling_is_made_once(folder):
+    assert len(runs_of(folder, "proposals-trainval")) == len(runs_of(folder, "proposals-test")) == 1
+    assert len(runs_of(folder, "network")) == 2  # one with smaller fc layers
 
 
 def test_smaller_fc_layers_have_their_own_network_and_the_same_windows(folder):
-    runs = folder / "runs/tiny/seed0"
-    assert names(runs / "fc8-limit8") == {
-        "network-spp6-224",
-        "finetune-spp-480-576-688-864-1200",
-        "detector-spp-480-576-688-864-1200-ftfc7",
-        "detections-spp-480-576-688-864-1200-ftfc7",
-    }
-    assert [load_spec(runs / at / "network-spp6-224").fc for at in ("limit8", "fc8-limit8")] == [32, 8]
-    proposals = [
-        read_manifest(runs / at / "finetune-spp-480-576-688-864-1200")["inputs"]["proposals"]
-        for at in ("limit8", "fc8-limit8")
-    ]
-    assert proposals[0] == proposals[1]
+    assert sorted(load_spec(run).fc for run in runs_of(folder, "network")) == [8, 32]
+    inputs = [read_manifest(run)["inputs"] for run in runs_of(folder, "finetune")]
+    assert len({each["network"] for each in inputs}) == 2
+    assert len({each["proposals"] for each in inputs}) == 1
 
 
 def test_map_and_time_of_both_sizes(folder):
@@ -109,9 +95,9 @@ def shares(folder):
     return pd.read_csv(folder / "results/tiny/complexity.csv", index_col="scales")
 
 
-def test_the_estimate_is_the_papers(monkeypatch, tmp_path):
+def test_the_estimate_is_the_papers(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, complexity) == 0
+    assert run("complexity") == 0
     table = shares(tmp_path)
     assert list(table.index) == ["480", "576", "688", "864", "1200", "480..1200"]
     # r s^2 / (n 227^2) at 688 and at all five, r = 4/3: about 1/160 and 1/24.
@@ -127,25 +113,26 @@ def test_the_estimate_is_the_papers(monkeypatch, tmp_path):
     assert "1/24 and 1/" in text
 
 
-@pytest.mark.parametrize("arch", ["zf5", "convnet5"])
-def test_the_measured_share_of_the_same_network(monkeypatch, tmp_path, arch):
+def test_the_measured_share_of_table_6(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    times = empty_like_published(6)
-    times.loc["conv time (s)"] = [0.05, 0.3, 10.0]
-    write_table(tmp_path / "results/tiny", 6, times, {"arch": "zf5"})
-    assert run(monkeypatch, complexity, "--arch", arch) == 0
-    measured = shares(tmp_path)["conv_time"].dropna().to_dict()
-    assert measured == ({"688": 0.5, "480..1200": 3.0} if arch == "zf5" else {})
+    (timed,) = (stage for stage in TABLE6.stages([Workspace(find_profile("tiny"))]) if stage.name == "time")
+    timed.folder.mkdir(parents=True)
+    seconds = {"spp_1scale": 0.05, "spp_5scale": 0.3, "rcnn": 10.0}
+    times = {side: [asdict(FeatureTime(conv, 0.0, 0.0, 0.0))] for side, conv in seconds.items()}
+    write_json(timed.folder / TIMES_FILE, times)
+    write_json(timed.folder / "manifest.json", {})
+    assert run("complexity") == 0
+    assert shares(tmp_path)["conv_time"].dropna().to_dict() == {"688": 0.5, "480..1200": 3.0}
 
 
-def test_pooling_is_compared_by_the_papers_protocol(monkeypatch, tmp_path, capsys):
+def test_pooling_is_compared_by_the_papers_protocol(run, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, scale_pooling, "--protocol", "released", *LIMITED) == 2
+    assert run("scale_pooling", "--protocol", "released", *LIMITED) == 2
     assert "--protocol released" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("experiment", [*DETECTION, complexity])
-def test_a_dry_run_does_nothing(monkeypatch, tmp_path, experiment):
+@pytest.mark.parametrize("experiment", [*DETECTION, "complexity"])
+def test_a_dry_run_does_nothing(run, monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, experiment, "--dry-run", "-q") == 0
+    assert run(experiment, "--dry-run", "-q") == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "data" not in path.parts] == []

@@ -9,21 +9,20 @@ import pytest
 import torch
 from torchvision import models
 
-from experiments import claims, table6, table7, table8, table9
-from experiments.runner import run_table
+from experiments.table6 import EXPERIMENT as TABLE6
 from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.paper import literature, printed, published
 
-TABLES = {6: table6, 7: table7, 8: table8, 9: table9}
+TABLES = [f"table{number}" for number in range(6, 10)]
 NAMES = tuple(sorted(kind.name for kind in CLASSES))
 
 
 @pytest.fixture(scope="module")
 def results(make_tables):
     """The four tables of eight images."""
-    return make_tables(TABLES.values(), "--limit", "8")
+    return make_tables(TABLES, "--limit", "8")
 
 
 def test_every_cell_of_table_6_is_measured_under_the_papers_labels(results, read):
@@ -60,12 +59,15 @@ def test_every_row_has_its_mean_and_the_classes_that_have_objects(results, read,
         assert theirs[list(NAMES)].isna().all(axis=None)
 
 
-def test_a_dry_run_promises_the_folders_that_are_made(inside, planned, made):
-    assert planned(TABLES.values(), [Workspace(PROFILES["tiny"], limit=8)]) == made(inside)
+def test_a_dry_run_promises_the_folders_that_are_made(inside, run, made, tmp_path, capsys):
+    arguments = ("--limit", "8", "--workers", "1", "--dry-run", "--json", "--runs", tmp_path / "runs")
+    assert run(TABLES, *arguments) == 0
+    promised = json.loads(capsys.readouterr().out)
+    assert {step["out"].removeprefix(f"{tmp_path}/") for step in promised["steps"]} == made(inside)
 
 
 def test_tables_agree(results, read):
-    six, seven, eight, nine = (read(results, number) for number in TABLES)
+    six, seven, eight, nine = (read(results, number) for number in range(6, 10))
     for layer in ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb"):
         assert seven.loc[(1, layer), "mAP"] == six.loc[layer, "spp_1scale"]
         assert seven.loc[(5, layer), "mAP"] == six.loc[layer, "spp_5scale"]
@@ -76,7 +78,7 @@ def test_tables_agree(results, read):
 
 
 def test_the_claims_of_detection_have_values_intervals_and_verdicts(inside, run):
-    assert run(claims) == 0
+    assert run("claims") == 0
     found = pd.read_csv(inside / "claims.csv", index_col="id")
     ours = found[found["table"] >= 6]
     assert len(ours) == 17
@@ -93,13 +95,13 @@ def test_the_claims_of_detection_have_values_intervals_and_verdicts(inside, run)
 
 def test_the_released_protocol_runs_too(inside, run, read):
     arguments = ("--protocol", "released", "--limit", "8", "--workers", "1", "--results", "released", "-q")
-    assert run(table7, *arguments) == 0
+    assert run("table7", *arguments) == 0
     folder = inside.parents[1] / "released" / "tiny"
     assert read(folder, 7)["mAP"].notna().all()
     assert json.loads((folder / "table7.json").read_text())["protocol"] == "released"
 
 
-@pytest.mark.parametrize("experiment", TABLES.values())
+@pytest.mark.parametrize("experiment", TABLES)
 def test_a_dry_run_does_nothing(run, monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
     assert run(experiment, "--dry-run", "-q") == 0
@@ -125,8 +127,9 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(tmp_path, tiny_data):
         data=tiny_data / "VOCdevkit",
         weights=str(tmp_path / "squeezenet.pth"),
         limit=3,
+        jobs=1,
     )
-    measured = run_table(6, [ws], table6.table6, tmp_path / "results")
+    measured = TABLE6.run([ws], tmp_path / "results").table
     assert measured.loc["fc6"].isna().all()
     assert (
         measured.loc[["pool5", "ftfc6", "ftfc7", "ftfc7 bb"], ["spp_1scale", "spp_5scale"]]

@@ -3,15 +3,15 @@
 import json
 import pickle
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from experiments import architectures, complexity, convergence, scale, table1, table3, table4, table6
-from experiments.runner import Measured, experiment, small_table
-from sppnet_cli.stages import workspace
+from sppnet_cli.cli.reproduce import experiment_module
 from sppnet_cli.stages.workspace import NeedsData
 from sppnet_cli.tables.paper import published
+
+runner = experiment_module("runner")
+Measured, numbered, small = runner.Measured, runner.numbered, runner.small
 
 
 @pytest.fixture(autouse=True)
@@ -20,25 +20,16 @@ def inside(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def untrained(monkeypatch):
-    """Fails where a network would be trained."""
-
-    def stage(*_arguments, **_options):
-        raise AssertionError("a network was trained")
-
-    monkeypatch.setattr(workspace, "pretrain_stage", stage)
-
-
 def measure(_ws):
+    yield []
     time.sleep(0.02)
     row = ("SPP-net6, multi-size trained", "1 full")
     return Measured(values={(row, "top1_error"): 37.0}, images={"val": 1})
 
 
-def test_json_is_one_object(run, capsys, inside):
-    command = experiment(2, "Table 2.", measure, lambda _ws: [])
-    assert run(SimpleNamespace(__name__="table2", command=command), "--json") == 0
+def test_json_is_one_object(run, capsys, inside, monkeypatch):
+    monkeypatch.setattr(experiment_module("table2"), "EXPERIMENT", numbered(2, "Table 2.", measure))
+    assert run("table2", "--json") == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert result.pop("seconds") >= 0.02
@@ -52,23 +43,24 @@ def test_json_is_one_object(run, capsys, inside):
     assert "written to results/tiny/table2.csv, .md, .tex and .json" in err
 
 
-def test_json_of_a_table_without_a_number(run, capsys):
-    command = small_table("small", "Small.", lambda: published(2) * float("nan"), measure, lambda _ws: [])
-    assert run(SimpleNamespace(__name__="small", command=command), "--json", "--out", "here") == 0
+def test_json_of_a_table_without_a_number(run, capsys, monkeypatch):
+    empty = small("small", "Small.", measure, lambda _ws: published(2) * float("nan"))
+    monkeypatch.setattr(experiment_module("scale"), "EXPERIMENT", empty)
+    assert run("scale", "--json", "--out", "here") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["table"], result["cells"]) == ("small", 1)
     assert result["files"] == ["here/small.csv", "here/small.md", "here/small.json"]
 
 
 def test_json_of_an_experiment_that_trains_nothing(run, capsys):
-    assert run(complexity, "--json") == 0
+    assert run("complexity", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["table"], result["cells"]) == ("complexity", 12)
     assert result["files"][0] == "results/tiny/complexity.csv"
 
 
 @pytest.mark.parametrize("name", ["foo.csv", "foo.json", "foo.tex", "there"])
-@pytest.mark.parametrize("which", [table1, complexity, convergence])
+@pytest.mark.parametrize("which", ["table1", "complexity", "convergence"])
 def test_out_is_a_folder(run, capsys, inside, untrained, name, which):
     (inside / "there").write_text("")
     assert run(which, "--out", name) == 2
@@ -82,11 +74,11 @@ def test_out_is_a_folder(run, capsys, inside, untrained, name, which):
 @pytest.mark.parametrize(
     ("which", "given", "message"),
     [
-        (table1, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
-        (architectures, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
-        (convergence, (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
-        (table6, (), "needs VOC 2007: give --data DIR (make: VOC=DIR)"),
-        (table4, (), "needs Caltech101: give --caltech DIR (make: CALTECH=DIR)"),
+        ("table1", (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        ("architectures", (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        ("convergence", (), "needs ImageNet: give --imagenet DIR (make: IMAGENET=DIR)"),
+        ("table6", (), "needs VOC 2007: give --data DIR (make: VOC=DIR)"),
+        ("table4", (), "needs Caltech101: give --caltech DIR (make: CALTECH=DIR)"),
     ],
 )
 def test_missing_data_name_the_experiments_own_option(run, capsys, dry, which, given, message):
@@ -103,18 +95,18 @@ def test_the_error_of_missing_data_reaches_other_processes_whole():
 
 def test_too_few_images_are_told_before_any_training(run, capsys, untrained, tmp_path):
     # Half of tiny's trainval has no room for its 20 classes.
-    assert run(scale, "-q") == 3
+    assert run("scale", "-q") == 3
     err = capsys.readouterr().err
     assert "the 10 images to train on hold no " in err
     assert "give --profile mini, or --data of more images" in err
-    for which, few in ((table4, 3), (table3, 1)):
+    for which, few in (("table4", 3), ("table3", 1)):
         assert run(which, "--limit", "8", "-q") == 3
         err = capsys.readouterr().err
         assert "--limit 8 leaves " in err
         assert f"but {few} are needed; raise it or leave it out" in err
 
 
-@pytest.mark.parametrize("which", [table3, table4])
+@pytest.mark.parametrize("which", ["table3", "table4"])
 def test_enough_images_are_enough(run, untrained, which):
     with pytest.raises(AssertionError, match="a network was trained"):
         run(which, "-q")
