@@ -136,7 +136,7 @@ def _of_image_svms(
     _make_data(ws, data)
     labelled = labelled_images(images, path_of(data))
     require_classes(classifier, svms, labelled)
-    score = score_images(classifier, make(ws, features), labelled)
+    score = score_images(classifier, make(ws, features), network, labelled)
     if isinstance(score, MapScore):
         show_detection_score(score)
     else:

@@ -89,7 +89,8 @@ class TestedSvms(NamedTuple):
         images = image_training.labelled_images(
             self.features.config.images, path_of(self.features.inputs["data"])
         )
-        return image_training.score_images(self.svms.folder, self.features.folder, images)
+        network = path_of(self.features.inputs["network"])
+        return image_training.score_images(self.svms.folder, self.features.folder, network, images)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from sppnet_cli import cli
 def sppnet(monkeypatch, capsys, tmp_path):
     """Call the command line as a user does, in an empty folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPPNET_JOBS", "1")  # starting processes takes longer than tiny stages
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["sppnet", *map(str, arguments)])
