@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes
 from sppnet_cli.network.precision import Precision, converted, require
@@ -18,21 +18,6 @@ from sppnet_cli.protocols import Protocol
 
 Image = NDArray[np.uint8]
 Step = Literal["image", "warp", "conv", "pool"]
-
-
-@dataclass(frozen=True)
-class MethodRules:
-    """What a method prescribes beyond its features, each by value; the sources are at the protocol's fields."""
-
-    background_iou: float  # fine-tuning's negatives overlap an object at least by this IoU
-    bbox_iou: float  # box regression learns from windows that overlap an object by this IoU
-    bbox_iou_inclusive: bool  # by this IoU or more; False: by more
-    bbox_lambda: float  # ridge penalty of box regression
-    finetune_schedule: tuple[tuple[float, int], ...]  # (learning rate, batches), one after the other
-    fc8_rate: float  # factor of fc8's learning rate while fine-tuning
-    # Near-duplicate negatives of the SVMs: IoU above the protocol's, equal conv5 cells and scale, or all are kept.
-    duplicates: Literal["iou", "cells", "none"]
-    cascade: bool  # whether the detector may skip the fc layers of windows that a linear guess rules out
 
 
 class DistinctWindows(NamedTuple):

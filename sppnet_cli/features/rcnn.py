@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet_cli.features.method import Extractor, Image, MethodRules, Step
+from sppnet_cli.features.method import Extractor, Image, Step
+from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import CROP, Boxes
 from sppnet_cli.network.precision import Precision

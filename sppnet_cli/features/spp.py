@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.method import DistinctWindows, Extractor, Image, MethodRules, PooledWindows, Step
+from sppnet_cli.features.method import DistinctWindows, Extractor, Image, PooledWindows, Step
+from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import Boxes, choose_scales, resized_size, window_cells
