@@ -62,6 +62,13 @@ def test_caches_filled_in_turns_keep_one_bound(tmp_path):
     assert bytes_below(tmp_path) == 10 * FILE
 
 
+def test_a_new_cache_counts_what_is_there_and_not_what_was_noted(tmp_path):
+    fill(FeatureCache(tmp_path / "maps", 3.5 * FILE / 1e9, weighed=False), "a")
+    (tmp_path / "maps" / "b.npy").write_bytes(bytes(2 * FILE))
+    fill(FeatureCache(tmp_path / "maps", 3.5 * FILE / 1e9, weighed=False), "c")
+    assert arrays_below(tmp_path) == ["maps/a.npy", "maps/b.npy"]
+
+
 def test_there_is_room_again_once_files_are_removed(tmp_path):
     cache = FeatureCache(tmp_path / "maps", 2.5 * FILE / 1e9, weighed=False)
     fill(cache, "ab")
