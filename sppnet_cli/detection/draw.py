@@ -33,7 +33,7 @@ class Rectangle(NamedTuple):
 
 
 def class_colour(label: int, classes: int) -> Colour:
-    """An RGB colour of its own for each class: hues around the circle, bright and dark in turn."""
+    """A different RGB colour for each class: hues around the circle, bright and dark in turn."""
     value = 0.6 if label % 2 else 1.0
     red, green, blue = colorsys.hsv_to_rgb(label / max(classes, 1), 0.85, value)
     return round(255 * red), round(255 * green), round(255 * blue)
@@ -50,8 +50,8 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """An RGB image `(H, W, 3)` with the boxes of all detections scoring above `min_score`, named.
 
-    The ground truth `truth` is drawn beneath, dashed in black and white.  The picture is `zoom` times as large as
-    the image; its letters are large enough to be read at any size.
+    The ground truth `truth` is drawn below them, dashed in black and white.  The picture is `zoom` times as large as
+    the image; the size of the letters follows that of the picture.
     """
     picture = Image.fromarray(_resized(image, zoom))
     canvas = ImageDraw.Draw(picture)
@@ -62,11 +62,11 @@ def draw_detections(
             edges = _zoomed(box, zoom)
             _draw_dashed(canvas, edges, thickness)
             labels.append((edges, class_names[label] + " (difficult)" * bool(difficult), _WHITE))
-    for found in sorted(detections, key=lambda d: d.score):  # the best on top
-        if found.score > min_score:
-            edges, colour = _zoomed(found.box, zoom), class_colour(found.label, len(class_names))
+    for detection in sorted(detections, key=lambda d: d.score):  # the best on top
+        if detection.score > min_score:
+            edges, colour = _zoomed(detection.box, zoom), class_colour(detection.label, len(class_names))
             canvas.rectangle(edges, outline=colour, width=thickness)
-            labels.append((edges, f"{class_names[found.label]} {found.score:.2f}", colour))
+            labels.append((edges, f"{class_names[detection.label]} {detection.score:.2f}", colour))
     _draw_labels(canvas, labels, picture.size)
     return np.array(picture)
 
@@ -107,7 +107,7 @@ def _resized(image: NDArray[np.uint8], zoom: float) -> NDArray[np.uint8]:
 
 
 def _side(size: tuple[int, int]) -> float:
-    """Of a square of as many pixels."""
+    """Side of the square with the same area."""
     return math.sqrt(size[0] * size[1])
 
 
@@ -132,7 +132,7 @@ def _draw_dashed(canvas: ImageDraw.ImageDraw, edges: Rectangle, thickness: int) 
 def _draw_labels(
     canvas: ImageDraw.ImageDraw, labels: Sequence[tuple[Rectangle, str, Colour]], size: tuple[int, int]
 ) -> None:
-    """Write on rectangles of the boxes' colours; the last label has the first choice of place."""
+    """Write labels on rectangles of the boxes' colours; places are given to the last label first."""
     letters = max(11, round(_side(size) / 36))
     font = ImageFont.load_default(letters)
     taken: list[Rectangle] = []
@@ -149,9 +149,10 @@ def _draw_labels(
 def _free_place(
     width: int, height: int, box: Rectangle, size: tuple[int, int], taken: Sequence[Rectangle]
 ) -> Rectangle:
-    """Where a label of a box goes, inside the picture and clear of the others.
+    """A place for the label of a box, inside the picture and clear of the labels in `taken`.
 
-    On the box's top edge, inside it, below it or further off; on its top edge where there is no place near.
+    The first that is free: above the box's top edge, inside the box, below it, further away; if none is free, above the
+    top edge.
     """
     inside = [box.top, box.bottom - height] if box.bottom - box.top >= 3 * height else []
     tops = [box.top - height, *inside, box.bottom + 1]

@@ -16,9 +16,9 @@ _CHUNK = 2048  # windows at a time through the fc layers
 
 @dataclass(frozen=True)
 class Layer:
-    """pool5, fc6 or fc7 (after ReLU) on top of pooled vectors; the fc layers belong to `head`.
+    """pool5, fc6 or fc7 (after ReLU) on top of pooled vectors; the fc layers are those of `head`.
 
-    Vectors in bfloat16 go through a copy of the head, made the first time.
+    Vectors in bfloat16 go through a bfloat16 copy of the head, made when it is first needed.
     """
 
     name: str
@@ -43,5 +43,5 @@ class Layer:
     def _bf16_head(self) -> Head:
         assert self.head is not None
         head = converted(self.head, torch.bfloat16)
-        head.input_scale = self.head.input_scale  # one number for all: its rounding would not average out
+        head.input_scale = self.head.input_scale  # in fp32, since its rounding would shift all features alike
         return head

@@ -1,4 +1,4 @@
-"""What the filters of conv5 respond to: their maps of whole images, and where they are strongest (Figure 2)."""
+"""What the filters of conv5 respond to in whole images, and where each responds most strongly (Figure 2)."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Responses:
 
 
 class FilterResponses:
-    """Sends whole images through a trunk, their short side `size` pixels, whatever their shape."""
+    """Responses of conv5's filters to whole images, whose short side is resized to `size` pixels."""
 
     def __init__(self, network: SPPNet, size: int, device: str = "cpu") -> None:
         self.network = network.to(device).eval()

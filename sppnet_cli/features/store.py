@@ -45,10 +45,10 @@ def read_features(folder: Path, layer: str) -> NDArray[np.float32]:
 
 
 class FeatureStore:
-    """Files of the layers in `folder`, `(rows, dimensions[layer])` float32, made or found as a cut-off call left them.
+    """Files of the layers in `folder`, `(rows, dimensions[layer])` float32: new, or as an interrupted call left them.
 
-    `done` `(rows,)` tells which rows are there already, whichever process wrote them.  All processes open the
-    store, each writes its own rows inside `with`, and all call `finish` afterwards.
+    `done` `(rows,)` says which rows are there already, whichever process wrote them.  All processes open the store,
+    each writes some of the rows inside `with`, and all call `finish` afterwards.
     """
 
     def __init__(self, folder: Path, rows: int, dimensions: Mapping[str, int]) -> None:

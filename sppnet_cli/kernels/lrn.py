@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sppnet_cli.kernels.jit import kernel
 from sppnet_cli.threads import share_out
 
 
@@ -68,18 +69,18 @@ def _rows(maps: Tensor) -> Any:
     return maps.detach().permute(0, 2, 3, 1).reshape(batch, height, width * channels).numpy()
 
 
-def in_bands(kernel: Any, arrays: tuple[Any, ...], channels: int, alpha: float) -> None:
-    """Run `kernel` on bands of rows in as many threads as torch uses."""
+def in_bands(compute: Any, arrays: tuple[Any, ...], channels: int, alpha: float) -> None:
+    """Call the kernel `compute` on bands of rows, in as many threads as torch uses."""
     batch, height = arrays[0].shape[:2]
     threads = torch.get_num_threads()
     bands = math.ceil(threads / batch) if batch else 0
     step = math.ceil(height / bands) if bands else 1
     jobs = [(b, y, min(y + step, height)) for b in range(batch) for y in range(0, height, step)]
-    share_out(lambda job: kernel(*arrays, channels, alpha, *job), jobs)
+    share_out(lambda job: compute(*arrays, channels, alpha, *job), jobs)
 
 
-# No fastmath: LLVM takes a loop's scalar or vector version by where the arrays lie, and the two would differ.
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+# No fastmath: LLVM chooses between a loop's scalar and vector version by the arrays' addresses, and the two would differ.
+@kernel
 def _scale_row(x, y, channels, alpha, padded, scale):  # type: ignore[no-untyped-def]
     """`1 + alpha * mean3x3(x^2)` of row `y` of one image's (H, W * C) into `scale`."""
     height, length = x.shape
@@ -101,7 +102,7 @@ def _scale_row(x, y, channels, alpha, padded, scale):  # type: ignore[no-untyped
         scale[i] = np.float32(1) + factor * (left[i] + inner[i] + right[i])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _forward(x, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     length = x.shape[2]
     padded = np.zeros(length + 2 * channels, np.float32)
@@ -114,7 +115,7 @@ def _forward(x, out, channels, alpha, image, first, last):  # type: ignore[no-un
             target[i] = source[i] / (root * np.sqrt(root))
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _forward_bf16(x, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     """As `_forward`, on the bits of bfloat16, which are the upper half of float32's."""
     height, length = x.shape[1], x.shape[2]
@@ -141,14 +142,14 @@ def widen(bits):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always")
 def narrow(number):  # type: ignore[no-untyped-def]
-    """The 16 bits of the bfloat16 nearest to a float32 number, of two the even one."""
+    """The 16 bits of the bfloat16 nearest to a float32 number; halfway between two, of the even one."""
     bits = np.float32(number).view(np.uint32)
     return np.uint16(
         np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _backward(x, gradient, out, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     # dx = g * s^-.75 - x * (1.5 * alpha / 9) * sum3x3(g * x * s^-1.75)
     height, length = x.shape[1], x.shape[2]
@@ -180,6 +181,6 @@ def _backward(x, gradient, out, channels, alpha, image, first, last):  # type: i
         for i in range(length):
             inner[i] = one[i] + two[i] + three[i]
         source, incoming, target = x[image, row], gradient[image, row], out[image, row]
-        kept = power[row % 3]
+        root34 = power[row % 3]
         for i in range(length):
-            target[i] = incoming[i] * kept[i] - factor * source[i] * (left[i] + inner[i] + right[i])
+            target[i] = incoming[i] * root34[i] - factor * source[i] * (left[i] + inner[i] + right[i])

@@ -1,7 +1,4 @@
-"""ReLU, within-channel LRN and 3x3 max pooling of stride 2 in one pass over channels-last maps on the CPU.
-
-After a change in `lrn.py`, delete the kernels that Numba has cached (`__pycache__/*.nb?`): it watches this file only.
-"""
+"""ReLU, within-channel LRN and 3x3 max pooling of stride 2 in one pass over channels-last maps on the CPU."""
 
 from functools import partial
 from typing import Any
@@ -12,35 +9,49 @@ import torch
 from numba.core import types
 from numba.extending import intrinsic, overload
 from torch import Tensor
+from torch.nn import functional as F
 
-from sppnet_cli.kernels.lrn import in_bands, narrow, widen
+from sppnet_cli.kernels.jit import kernel
+from sppnet_cli.kernels.lrn import in_bands, narrow, widen, within_channel_lrn
 
 SIDE, STRIDE = 3, 2  # of the pool
-_TILE = 6144  # numbers of a row that are worked on at once: their nine rows stay in the caches
+_TILE = 6144  # numbers of a row that are computed at a time, so that their nine rows stay in the caches
 _BITS = {torch.float32: torch.uint32, torch.bfloat16: torch.uint16}
 
-# s^-0.75 from the bits of s: their logarithm, nearly, times -0.75 is 4.5% off; the polynomial makes it 1.3e-4.
+# s^-0.75 from the bits of s, which are nearly its logarithm: times -0.75 they give a result that is 4.5% off; the
+# polynomial corrects it to 1.3e-4.
 _START = np.uint32(0x6F0D8000)
 _FIRST, _SECOND = np.float32(-0.24499718), np.float32(0.21253154)
 _ZERO, _ONE, _QUARTER = np.float32(0), np.float32(1), np.float32(0.25)
 
 
-def pool_rows(maps: Tensor, out: Tensor, start: int, rows: tuple[int, int], pad: int, alpha: float) -> None:
-    """Pool a band of convolved maps `(B, h, W, C)`, float32 or bfloat16, into rows `out` `(B, oh, ow, C)`.
+def relu_lrn_pool(maps: Tensor, alpha: float, pad: int, ceil: bool) -> Tensor:
+    """The definition, in torch's operators, of maps `(B, C, h, w)`."""
+    normalised = within_channel_lrn(maps.relu(), alpha)
+    return F.max_pool2d(normalised, SIDE, STRIDE, pad, ceil_mode=ceil)
 
-    Rows are counted from the band's first: the pool's first window begins at row `start`, left of column 0 by `pad`
-    as every row of windows does, and the maps reach from `rows[0]` up to, without, `rows[1]`.  Of these the band must
-    hold all that the windows touch and one row more at both ends.
+
+def pool_rows(maps: Tensor, out: Tensor, start: int, rows: tuple[int, int], pad: int, alpha: float) -> None:
+    """ReLU, LRN and pooling of a band of convolved maps, into a band of the result.
+
+    Args:
+        maps: `(B, h, W, C)` float32 or bfloat16, contiguous: some rows of the maps.
+        out: `(B, oh, ow, C)` of the same dtype, contiguous: some rows of the result of `relu_lrn_pool`.
+        start: row of the band at which the first of these rows' pooling windows begins; negative above the band.
+        rows: of the whole maps, the first and the one after the last, counted from the band's first row.  The band must
+            hold all rows of the maps that the windows touch, and one more above and below.
+        pad: of the pool, columns to the left of the maps.
+        alpha: of the LRN.
     """
     channels = maps.shape[3]
-    kernel = partial(_pool, start, *rows, pad)
+    pool = partial(_pool, start, *rows, pad)
     numbers = maps if maps.dtype == torch.float32 else maps.view(torch.uint16)
     bits = out.view(_BITS[out.dtype])
-    in_bands(kernel, (bits.flatten(2).numpy(), numbers.flatten(2).numpy()), channels, alpha)
+    in_bands(pool, (bits.flatten(2).numpy(), numbers.flatten(2).numpy()), channels, alpha)
 
 
-# No fastmath, as in `lrn.py`; `fma` says where a product is not rounded, whatever becomes of the loop.
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+# No fastmath, as in `lrn.py`; `fma` leaves a product unrounded however the loop is compiled.
+@kernel
 def _pool(start, top, bottom, pad, out, maps, channels, alpha, image, first, last):  # type: ignore[no-untyped-def]
     x, pooled = maps[image], out[image]
     width, cells = x.shape[1] // channels, pooled.shape[1] // channels
@@ -83,8 +94,8 @@ def _pool(start, top, bottom, pad, out, maps, channels, alpha, image, first, las
                     number = fma(_relu(_number(source[i])), power, _ZERO)  # never -0, by the sum
                     line[i] = np.float32(number).view(np.uint32)
             normalised = stop
-            # Bits of numbers from +0 on are in the numbers' order, and above them all is NaN.  A window that the map's
-            # edge cuts takes one of its rows or columns twice.
+            # The bits of numbers from +0 on are in the numbers' order, with NaN above them all.  Where the map's edge cuts a
+            # window, one of its rows or columns is taken twice.
             high, low = lines[begin % 3], lines[(stop - 1) % 3]
             centre = lines[min(begin + 1, stop - 1) % 3]
             for i in range(length):
@@ -106,7 +117,7 @@ def _relu(number):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always")
 def _power(s):  # type: ignore[no-untyped-def]
-    """`s^-0.75` of `s` from 1 on, to a relative error of 2e-7: two steps of Newton's kind, without root or quotient."""
+    """`s^-0.75` for `s` >= 1, to a relative error of 2e-7, by two Newton-like steps without a root or a quotient."""
     bits = np.float32(s).view(np.uint32)
     y = np.uint32(_START - (bits - (bits >> np.uint32(2)))).view(np.float32)
     error = _error(s, y)
@@ -131,12 +142,12 @@ def fma(_typing, a, b, c):  # type: ignore[no-untyped-def]
 
 
 def _number(stored: Any) -> Any:
-    """The float32 number that is stored: as itself, or as the bits of a bfloat16."""
+    """The float32 number from what is stored: a float32, or the bits of a bfloat16."""
     raise NotImplementedError("for Numba")
 
 
 def _rounded(bits: Any, like: Any) -> Any:
-    """The bits of a float32 as they are, or of the bfloat16 nearest to it, for an array of bits `like` these."""
+    """The bits of a float32, or of the bfloat16 nearest to it where `like` has 16 bits."""
     raise NotImplementedError("for Numba")
 
 

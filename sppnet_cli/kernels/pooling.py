@@ -7,19 +7,19 @@ from collections import deque
 from importlib.util import find_spec
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_pool
 
-from sppnet_cli.kernels.pyramid import SPP6, bin_count, bin_edges
+from sppnet_cli.kernels.jit import kernel
+from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count, bin_edges
 from sppnet_cli.kernels.vectors import LANES, LINE, SIDE, stream, transpose, union
 from sppnet_cli.threads import share_out
 
 _SMALLEST, _LARGEST = 1 << 20, 1 << 28  # bytes of results whose memory is used again
-_spare: deque[NDArray[np.uint8]] = deque(maxlen=1)  # that of the last one which nobody holds any more
+_spare: deque[NDArray[np.uint8]] = deque(maxlen=1)  # of the last result that nobody holds any more
 
 
 def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...] = SPP6) -> Tensor:
@@ -30,12 +30,19 @@ def pool_windows(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]
         cells: `(N, 4)` int32, x1, y1, x2, y2 inclusive, inside the map.
         levels: Bins per side of each level.
 
-    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (journal edition, appendix).  The finest
-    level is pooled once and coarser ones that divide it are unions of its bins, which is exact.
+    The bins of an extent of a cells are `[floor(i*a/n), ceil((i+1)*a/n))` (journal edition, appendix).  Only the finest
+    level is pooled from the map; a coarser level that divides it is the union of its bins, which gives the same numbers.
     """
     vectors = empty_vectors(len(cells), maps.shape[2] * bin_count(levels), maps)
     pool_into(vectors, np.arange(len(cells)), maps, cells, levels)
     return vectors
+
+
+def pooled_by_definition(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...] = SPP6) -> Tensor:
+    """The definition of `pool_windows`: the pyramid of every window's part of the map."""
+    pyramid, batch = SpatialPyramidPooling(levels), maps.permute(2, 0, 1)[None]
+    windows = [pyramid(batch[:, :, y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in cells.tolist()]
+    return torch.cat(windows) if windows else maps.new_empty(0, maps.shape[2] * bin_count(levels))
 
 
 def pool_into(
@@ -56,7 +63,7 @@ def pool_into(
     elif maps.device.type != "cpu":
         vectors[torch.from_numpy(rows).to(maps.device)] = _roi_pool(maps, cells, levels)
     elif maps.dtype == torch.bfloat16 and maps.view(torch.int16).amin() < 0:
-        # Of bit patterns with a sign, a larger one may be a smaller number.
+        # The kernel compares bit patterns, whose order is another for negative numbers.
         vectors[torch.from_numpy(rows)] = pool_windows(maps.float(), cells, levels).to(maps.dtype)
     else:
         _pool_on_cpu(_numbers(vectors), rows, _numbers(maps), cells, levels)
@@ -65,8 +72,8 @@ def pool_into(
 def empty_vectors(count: int, length: int, like: Tensor) -> Tensor:
     """Uninitialised `(count, length)` in the dtype and on the device of `like`.
 
-    On the CPU it may lie where an earlier result did that nobody holds any more: memory that is new to the process
-    costs nearly as much time to get as the pooling of what goes there.
+    On the CPU it may reuse the memory of an earlier result that nobody holds any more: new memory takes the system nearly
+    as much time to provide as pooling takes to fill it.
     """
     size = count * length * like.element_size()
     if like.device.type != "cpu" or size < _SMALLEST:
@@ -77,7 +84,7 @@ def empty_vectors(count: int, length: int, like: Tensor) -> Tensor:
         memory = np.empty(0, np.uint8)
     if not size + LINE <= len(memory) <= 2 * size + LINE:
         _spare.append(memory)
-        # NumPy asks for huge pages, torch does not: what is written once should not fault once every 4 KB.
+        # NumPy asks for huge pages and torch does not, so that torch's memory would fault once every 4 KB.
         memory = np.empty(size + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     array = memory[start : start + size]
@@ -133,7 +140,7 @@ def _edges_of(levels: tuple[int, ...], longest: int) -> NDArray[np.int64]:
     return edges
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _pool(maps, cells, plan, edges, channels, whole_lines, rows, vectors):  # type: ignore[no-untyped-def]
     """A bin is a union of cells, or of a finer level's bins.
 

@@ -1,7 +1,4 @@
-"""Vector instructions that Numba does not write by itself, for the window pooling kernel, in LLVM's own words.
-
-After a change here, delete the kernels that Numba has cached (`__pycache__/*.nb?`): it watches the caller's file only.
-"""
+"""Vector instructions for the window pooling kernel that Numba does not generate by itself, in LLVM's language."""
 
 from collections.abc import Callable
 from typing import Any

@@ -101,6 +101,15 @@ def test_a_sample_of_rcnns_windows_stands_for_all_but_in_the_fc_layers(slow_rcnn
     assert rows == [70]
 
 
+def test_of_spp_a_sample_is_ignored(network, clock, monkeypatch):
+    spp = SppWindows(network, PAPER, (64,))
+    monkeypatch.setattr(spp, "pool", clock.taking(100, spp.pool))
+    sizes = []
+    time = time_image(spp, lambda pooled: sizes.append(len(pooled)), IMAGES[0], BOXES[0], np.array([0]))
+    assert time == FeatureTime(conv=0, pool=100, layers=0, preparation=0)
+    assert sizes == [len(spp.pool_distinct(spp.prepare(IMAGES[0]), BOXES[0]).vectors)]
+
+
 def test_every_image_after_a_warm_up(network, clock, monkeypatch):
     seconds = iter([500.0, 1.0, 4.0])  # the first image, first for warming up
     spp = SppWindows(network, PAPER, (64,))

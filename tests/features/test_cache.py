@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def test_caches_filled_in_turns_keep_one_bound(tmp_path):
     assert bytes_below(tmp_path) == 10 * FILE
 
 
+def test_a_new_cache_counts_what_is_there_and_not_what_was_noted(tmp_path):
+    fill(FeatureCache(tmp_path / "maps", 3.5 * FILE / 1e9, weighed=False), "a")
+    (tmp_path / "maps" / "b.npy").write_bytes(bytes(2 * FILE))
+    fill(FeatureCache(tmp_path / "maps", 3.5 * FILE / 1e9, weighed=False), "c")
+    assert arrays_below(tmp_path) == ["maps/a.npy", "maps/b.npy"]
+
+
 def test_there_is_room_again_once_files_are_removed(tmp_path):
     cache = FeatureCache(tmp_path / "maps", 2.5 * FILE / 1e9, weighed=False)
     fill(cache, "ab")
@@ -105,13 +113,22 @@ def test_a_cache_that_cannot_be_made(tmp_path, capsys):
     assert "warning: features are no longer cached" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0.02, True), (0.0, False)])
-def test_what_is_quicker_computed_than_read_is_not_cached(tmp_path, capsys, seconds, kept):
-    computed = []
+@pytest.mark.parametrize(("seconds", "kept"), [(3.0, True), (1.0, False)])
+def test_what_is_quicker_computed_than_read_is_not_cached(tmp_path, monkeypatch, capsys, seconds, kept):
+    """To read takes 2 seconds of a clock that only this test moves."""
+    hands = SimpleNamespace(now=0.0, perf_counter=lambda: hands.now)
+    monkeypatch.setattr("sppnet_cli.clock.time", hands)
+    load, computed = np.load, []
+
+    def slow_load(*args, **options):
+        hands.now += 2
+        return load(*args, **options)
+
+    monkeypatch.setattr(np, "load", slow_load)
 
     def compute():
         computed.append(None)
-        time.sleep(seconds)
+        hands.now += 100 if len(computed) < 3 else seconds  # the first computations are slow
         return torch.tensor([1 / 3])
 
     cache = FeatureCache(tmp_path / "mine", 1, weighed=True)

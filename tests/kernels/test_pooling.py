@@ -1,12 +1,9 @@
-from collections import deque
-
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import roi_pool
 
-from sppnet_cli.kernels import pooling
-from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows
+from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows, pooled_by_definition
 from sppnet_cli.kernels.pyramid import SPP4, SPP6, SpatialPyramidPooling
 
 LEVELS = [SPP6, SPP4, (1, 2, 4), (5,)]
@@ -58,13 +55,12 @@ def test_bfloat16_is_that_of_float32(levels, relu, channels):
     assert torch.equal(pooled, by_roi_pool(maps.float(), cells, levels).bfloat16())
 
 
-def test_sevenths_are_exact():
-    # roi_pool adds up sevenths in float32, and takes in a row too many of some extents beyond 44.
+@pytest.mark.parametrize("levels", [*LEVELS, (3, 7)])
+def test_bit_for_bit_the_definition(levels):
+    # roi_pool, which adds up sevenths in float32, takes in a row too many of some extents beyond 44.
     maps, cells = random_maps(74, 53, 5), random_cells(74, 53, 200)
-    pooling_layer = SpatialPyramidPooling((3, 7))
-    batch = maps.permute(2, 0, 1)[None]
-    expected = [pooling_layer(batch[:, :, y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in cells]
-    assert torch.equal(pool_windows(maps, cells, (3, 7)), torch.cat(expected))
+    assert torch.equal(pool_windows(maps, cells, levels), pooled_by_definition(maps, cells, levels))
+    assert pooled_by_definition(maps, cells[:0], levels).shape == (0, 5 * sum(n * n for n in levels))
 
 
 @pytest.mark.parametrize("levels", LEVELS)
@@ -103,8 +99,7 @@ def test_into_some_rows(dtype, channels):
     assert (vectors[np.setdiff1d(np.arange(50), rows)] == -1).all()
 
 
-def test_memory_is_used_again_once_nobody_holds_it(monkeypatch):
-    monkeypatch.setattr(pooling, "_spare", deque(maxlen=1))
+def test_memory_is_used_again_once_nobody_holds_it():
     like = torch.empty(0)
     first, second = empty_vectors(300, 1000, like), empty_vectors(300, 1000, like)
     places = {first.data_ptr(), second.data_ptr()}
@@ -121,8 +116,7 @@ def test_memory_is_used_again_once_nobody_holds_it(monkeypatch):
     assert small.data_ptr() not in places
 
 
-def test_memory_of_another_size_and_dtype(monkeypatch):
-    monkeypatch.setattr(pooling, "_spare", deque(maxlen=1))
+def test_memory_of_another_size_and_dtype():
     for count, dtype in (
         (1000, torch.float32),
         (1500, torch.bfloat16),
