@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.kernels.linear import Linear
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
@@ -40,10 +41,10 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, input_scale: float = 1.0) -> None:
         super().__init__()
-        self.fc6 = nn.Linear(inputs, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc6 = Linear(inputs, hidden)
+        self.fc7 = Linear(hidden, hidden)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # some heads have no classes
-            self.fc8 = nn.Linear(hidden, outputs)
+            self.fc8 = Linear(hidden, outputs)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(0.5)
         self.register_buffer("input_scale", torch.tensor(input_scale))
@@ -58,7 +59,7 @@ class Head(nn.Module):
         return self.fc8(self.dropout(self.features(pooled, "fc7")))
 
     def _scaled(self, pooled: Tensor) -> Tensor:
-        # Multiplying by one takes a pass over the largest of all arrays; to look, a GPU would have to be waited for.
+        # Multiplying by one costs a pass over the largest of all arrays.  On a GPU, looking would mean waiting for it.
         if self.input_scale.device.type == "cpu" and self.input_scale == 1:
             return pooled
         return pooled * self.input_scale
