@@ -7,6 +7,7 @@ kind of processor, never from a timing, so that the same machine always gives th
 import functools
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -44,6 +45,11 @@ def linear_library() -> Library:
     `UsageError` for an unknown name in the environment.
     """
     return _chosen or _default()
+
+
+def products() -> dict[Library, Callable[[Tensor, Tensor], Tensor]]:
+    """`x @ weight.T` by each library that is there, for float32 on the CPU, without gradients."""
+    return {"mkl": F.linear, **({"onednn": _product} if _has_onednn() else {})}
 
 
 def use_linear_library(name: Library | None) -> None:

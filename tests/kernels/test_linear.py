@@ -222,6 +222,17 @@ def test_the_library_can_be_set(monkeypatch, name):
     assert linear_library() == name
 
 
+@needs_onednn
+def test_the_product_of_each_library(monkeypatch):
+    x, weight = torch.tensor([[1.0, 2], [0, -1]]), torch.tensor([[3.0, 4]])
+    assert {name: product(x, weight).tolist() for name, product in module.products().items()} == {
+        "mkl": [[11], [-4]],
+        "onednn": [[11], [-4]],
+    }
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert list(module.products()) == ["mkl"]
+
+
 def test_an_unknown_library(monkeypatch):
     with pytest.raises(UsageError, match="'blis': choose one of onednn, mkl"):
         use_linear_library("blis")
