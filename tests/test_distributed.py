@@ -28,15 +28,15 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 WORK = """
 import sys
 from pathlib import Path
-from torch import nn
 from sppnet_cli.distributed import leave, world
 from sppnet_cli.learning.pretrain import Recipe
+from sppnet_cli.network.sppnet import Dropout
 from sppnet_cli.stages.errors import ErrorsConfig, errors_stage
 from sppnet_cli.stages.extract import ExtractConfig, extract_stage
 from sppnet_cli.stages.pretrain import PretrainConfig, pretrain_stage
 
 data, out, network = (Path(argument) for argument in sys.argv[1:])
-nn.Dropout.forward = lambda self, x: x
+Dropout.forward = lambda self, x: x
 recipe = Recipe((224, 180), 2, 8, 0.0005, "one-cycle", "he", 5.0)
 pretrain_stage(PretrainConfig("zf5", 0.0625, (1, 2, 3, 6), 32, recipe, seed=0), data / "imagenet", out / "net")
 errors_stage(ErrorsConfig("8+2full"), network, data / "imagenet", out / "errors")

@@ -138,6 +138,9 @@ def benchmark_detect(
     proposals = _proposals(images[0], config)
 
     fc_flops = flops(nn.Sequential(head.fc6, head.fc7), (config.windows, net.pooled_size))
+    about = machine(device)
+    processor = about.get("gpu", about["cpu"])
+    library = about["linear_library"] if device == "cpu" and dtype == torch.float32 else "torch"
     columns: dict[str, dict[str, Any]] = {}
     for name, side in sides.items():
         conv, pool, fc, preparation = times[name]
@@ -163,6 +166,8 @@ def benchmark_detect(
             "pool_share_of_write": written / bandwidth / pool,
             "fc_flops": fc_work,
             "fc_share_of_gemm": fc_work / fc / 1e9 / gemm,
+            "fc_library": library,
+            "processor": processor,
         }
     for name, ours in columns.items():
         theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
@@ -175,16 +180,16 @@ def benchmark_detect(
             }
     others = ", ".join(f"{name} {found['seconds']:.3g} s" for name, found in proposals.items())
     note = (
-        f"Seconds per image of {config.windows} windows; total = conv + pool + fc.  The floor is the arithmetic of the "
-        "convolutions and of the whole fc layers for all windows, at the speed of a matrix product.  The fast sides "
-        "are set against R-CNN with the same cut of its fc layers.  Beside it, for every side the same: "
-        f"{heads:.3g} s for the heads (SVM scores of {_CLASSES} classes, NMS, box regression) and the proposals "
-        f"({others})."
+        f"Seconds per image of {config.windows} windows on {processor}; total = conv + pool + fc.  The floor is the "
+        "arithmetic of the convolutions and of the whole fc layers for all windows, at the speed of a matrix product "
+        f"({gemm:.0f} GFLOP/s, by the quicker library).  Fast sides are compared with R-CNN whose fc layers are cut the "
+        f"same way.  Every side takes another {heads:.3g} s for the heads (SVM scores of {_CLASSES} classes, NMS, box "
+        f"regression), and the proposals ({others})."
     )
     if measured < config.windows:
         note += (
-            f"  R-CNN was measured on {measured} of the windows: its conv and pool seconds are those of all "
-            f"{config.windows} in proportion, its fc layers took all."
+            f"  R-CNN was measured on {measured} of the windows: its conv and pool seconds are scaled to all "
+            f"{config.windows}; its fc layers ran on all."
         )
     record = columns | {
         "heads_seconds": heads,
@@ -199,7 +204,7 @@ def benchmark_detect(
         "network": str(network) if network else "zf5, random weights",
         "repeats": config.repeats,
         "seed": config.seed,
-        "machine": machine(device),
+        "machine": about,
     }
     table = pd.DataFrame([{"side": name, **column} for name, column in columns.items()])
     return Benchmark("detect", record, table, note, _bars(columns))

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet_cli.features.rules import MethodRules
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.geometry import Boxes
 from sppnet_cli.network.precision import Precision, converted, require

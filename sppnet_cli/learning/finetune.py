@@ -1,8 +1,10 @@
 """Fine-tuning of the fully connected layers on pooled windows, with the trunk frozen (paper section 4.1)."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import FinetuneRules
 from sppnet_cli.runs import CHECKPOINT
 
+_SAVED_EVERY = 300.0  # seconds
 _INIT_STD = 0.01
 _INPUT_NORM = 1 / _INIT_STD  # with inputs of this mean norm, the outputs of a new fc6 have unit variance
 
@@ -124,9 +127,9 @@ def finetune(
 ) -> Head:
     """Train `head` and return it.  A quarter of each batch is positive; both parts are drawn uniformly over windows.
 
-    As many batches as `max_gib` holds are drawn at once, so that each image is visited once for all of them.  After
-    each such chunk the state is saved in `folder`, and a later call continues from it.  Raises `DataError` if there
-    are no positives or no negatives, `SppnetError` if the loss is not finite.
+    Many batches are drawn at a time, as many as `max_gib` holds the windows of, and each image is visited once for all of
+    them.  After each such chunk, and every five minutes, the state is saved in `folder` as `CHECKPOINT`; a later call
+    continues from there, to the same bits on a CPU.
     """
     positives, negatives = candidates(source, rules, flip)
     if not len(positives) or not len(negatives):
@@ -137,22 +140,28 @@ def finetune(
     head = head.to(device).train()
     groups = parameter_groups(head, schedule.weight_decay, schedule.fc8_rate)
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
-    dimension = source.extractor.network.pooled_size
-    chunk = max(1, int(max_gib * 2**30 / (2 * dimension * rules.finetune_batch)))
+    room = int(max_gib * 2**30 / (2 * source.extractor.network.pooled_size))
     done = _resume(folder, head, optimizer)
 
     def steps() -> Iterator[int]:
-        for start in range(done, schedule.batches, chunk):
-            stop = min(start + chunk, schedule.batches)
-            pooled, inverse, labels = _draw(source, positives, negatives, rules, seed, range(start, stop))
-            losses = []
+        saved, losses, clock = done, [], time.monotonic()
+        while saved < schedule.batches:
+            chunk = _draw(source, positives, negatives, rules, seed, range(saved, schedule.batches), room)
+            start, stop = saved, saved + len(chunk.rows)
             for batch in range(start, stop):
-                torch.manual_seed(int(np.random.SeedSequence([seed, batch]).generate_state(1)[0]))
-                vectors, truth = pooled[inverse[batch - start]], labels[batch - start]
-                losses.append(_step(head, optimizer, schedule.rate(batch), vectors, truth, device))
+                _seed(device, seed, batch)
+                rows = chunk.rows[batch - start]
+                losses.append(
+                    _step(
+                        head, optimizer, schedule.rate(batch), chunk.pooled[rows], chunk.label[rows], device
+                    )
+                )
                 yield batch
-            status(f"fine-tuning: mean loss {np.mean(losses):.3f} in batches {start + 1} to {stop}")
-            _save(folder, head, optimizer, stop)
+                if batch + 1 == stop or time.monotonic() - clock >= _SAVED_EVERY:
+                    mean = np.mean(losses)
+                    status(f"fine-tuning: mean loss {mean:.3f} in batches {saved + 1} to {batch + 1}")
+                    _save(folder, head, optimizer, batch + 1)
+                    saved, losses, clock = batch + 1, [], time.monotonic()
 
     for _ in track(steps(), "fine-tuning", schedule.batches - done):
         pass
@@ -188,6 +197,23 @@ def _step(
     return value
 
 
+def _seed(device: str, seed: int, batch: int) -> None:
+    """Let what dropout draws for a batch follow from the seed and the batch's number alone."""
+    state = int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
+    if device == "cpu":
+        torch.default_generator.manual_seed(state)  # `torch.manual_seed` also looks for GPUs: 0.3 ms
+    else:
+        torch.manual_seed(state)
+
+
+class _Chunk(NamedTuple):
+    """Batches drawn together, and their distinct windows, U in all."""
+
+    pooled: Tensor  # (U, D) float16
+    label: Tensor  # (U,)
+    rows: Tensor  # (batches, B) into both
+
+
 def _draw(
     source: WindowSource,
     positives: Windows,
@@ -195,39 +221,45 @@ def _draw(
     rules: FinetuneRules,
     seed: int,
     batches: range,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Pooled vectors `(U, D)` float16 of the distinct windows drawn, then rows `(batches, B)` into them, and labels.
+    room: int,
+) -> _Chunk:
+    """Draw the first of `batches`, as many as have `room` distinct windows, but one at least, and pool these windows.
 
     The windows of a batch, and their scales if the protocol draws them, depend only on the seed and its number.
     """
     n_positive = round(rules.finetune_batch * rules.finetune_positive_fraction)
     sizes = ((positives, n_positive), (negatives, rules.finetune_batch - n_positive))
-    n_scales = len(source.extractor.scales) if rules.finetune_scale == "random" else 0
-    windows, labels, scales = [], [], []
+    n_scales = len(source.extractor.scales) if rules.finetune_scale == "random" else 1
+    row_of = np.full((len(positives) + len(negatives)) * n_scales, -1, np.int32)  # of a window at a scale
+    distinct: list[NDArray[np.int64]] = []
+    rows: list[NDArray[np.int32]] = []
+    count = 0
     for batch in batches:
         rng = np.random.default_rng([seed, batch])
-        picks = [rng.integers(len(pool), size=count) for pool, count in sizes]
-        windows.append(np.concatenate([picks[0], picks[1] + len(positives)]))
-        labels.append(
-            np.concatenate([pool.label[pick] for (pool, _), pick in zip(sizes, picks, strict=True)])
-        )
-        scales.append(rng.integers(max(n_scales, 1), size=rules.finetune_batch))
-    codes = np.stack(windows) * max(n_scales, 1) + np.stack(scales)
-    distinct, inverse = np.unique(codes, return_inverse=True)
-    window, scale = np.divmod(distinct, max(n_scales, 1))
-    image, row, flip = (
+        picks = [rng.integers(len(pool), size=size) for pool, size in sizes]
+        window = np.concatenate([picks[0], picks[1] + len(positives)])
+        codes = window * n_scales + rng.integers(n_scales, size=rules.finetune_batch)
+        fresh = np.unique(codes[row_of[codes] < 0])
+        if rows and count + len(fresh) > room:
+            break
+        row_of[fresh] = np.arange(count, count + len(fresh))
+        count += len(fresh)
+        distinct.append(fresh)
+        rows.append(row_of[codes])
+    window, scale = np.divmod(np.concatenate(distinct), n_scales)
+    image, row, flip, label = (
         np.concatenate([getattr(positives, name), getattr(negatives, name)])[window]
-        for name in ("image", "row", "flip")
+        for name in ("image", "row", "flip", "label")
     )
-    pooled = torch.empty(len(distinct), source.extractor.network.pooled_size, dtype=torch.float16)
+    pooled = torch.empty(count, source.extractor.network.pooled_size, dtype=torch.float16)
     place = np.lexsort((flip, image))
     visits = np.flatnonzero(np.diff(image[place] * 2 + flip[place])) + 1
     for visit in np.split(place, visits):
         first = visit[0]
-        chosen = scale[visit] if n_scales else None
+        chosen = scale[visit] if rules.finetune_scale == "random" else None
         vectors = source.pooled(int(image[first]), row[visit], flip=bool(flip[first]), scales=chosen)
         pooled[torch.from_numpy(visit)] = vectors.cpu().half()
-    return pooled, torch.from_numpy(inverse.reshape(codes.shape)), torch.from_numpy(np.stack(labels))
+    return _Chunk(pooled, torch.from_numpy(label), torch.from_numpy(np.stack(rows)))
 
 
 def _join(parts: list[tuple[NDArray[np.int64], ...]], flip: bool) -> Windows:

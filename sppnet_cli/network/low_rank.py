@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.kernels.linear import Linear
 from sppnet_cli.network.sppnet import FC_LAYERS, Head
 
 
@@ -44,8 +45,8 @@ def low_rank(linear: nn.Linear, axes: Axes, rank: int) -> nn.Sequential:
     that are all alike likely, which pooled features are far from.
     """
     basis = axes.axes[:, :rank]
-    first = nn.Linear(linear.in_features, rank, bias=False)
-    second = nn.Linear(rank, linear.out_features)
+    first = Linear(linear.in_features, rank, bias=False)
+    second = Linear(rank, linear.out_features)
     with torch.no_grad():
         first.weight.copy_(basis.T @ linear.weight.cpu())
         second.weight.copy_(basis)

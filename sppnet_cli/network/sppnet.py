@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.kernels.linear import Linear
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
@@ -29,6 +30,21 @@ class NetworkSpec:
     classes: int = 0  # outputs of fc8
 
 
+class Dropout(nn.Dropout):
+    """`nn.Dropout` whose halves, on a CPU, take one random bit for each number.
+
+    Torch draws a whole random number for each, on AMD's processors one after the other, which takes longer than fc8.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x`; while training, with probability `p` zero and else divided by `1 - p`."""
+        if not self.training or self.p != 0.5 or x.device.type != "cpu":
+            return super().forward(x)
+        drawn = torch.randint(256, (-(-x.numel() // 8), 1), dtype=torch.uint8)
+        bits = (drawn >> torch.arange(8, dtype=torch.uint8)) & 1
+        return x * bits.view(-1)[: x.numel()].view(x.shape).to(x.dtype).mul_(2)
+
+
 class Head(nn.Module):
     """fc6, ReLU, dropout, fc7, ReLU, dropout, fc8, on pooled vectors `(N, inputs)`.
 
@@ -40,12 +56,12 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, input_scale: float = 1.0) -> None:
         super().__init__()
-        self.fc6 = nn.Linear(inputs, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc6 = Linear(inputs, hidden)
+        self.fc7 = Linear(hidden, hidden)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # some heads have no classes
-            self.fc8 = nn.Linear(hidden, outputs)
+            self.fc8 = Linear(hidden, outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = Dropout(0.5)
         self.register_buffer("input_scale", torch.tensor(input_scale))
 
     def features(self, pooled: Tensor, layer: str) -> Tensor:
@@ -58,7 +74,7 @@ class Head(nn.Module):
         return self.fc8(self.dropout(self.features(pooled, "fc7")))
 
     def _scaled(self, pooled: Tensor) -> Tensor:
-        # Multiplying by one takes a pass over the largest of all arrays; to look, a GPU would have to be waited for.
+        # Multiplying by one costs a pass over the largest of all arrays.  On a GPU, looking would mean waiting for it.
         if self.input_scale.device.type == "cpu" and self.input_scale == 1:
             return pooled
         return pooled * self.input_scale

@@ -24,6 +24,7 @@ from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation import limits
 from sppnet_cli.evaluation.timing import FeatureTime
+from sppnet_cli.kernels.linear import linear_library
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -108,6 +109,10 @@ def test_detect(headed_network, two_images):
     assert settings(record, "images", "device", "precision") == [2, "cpu", "float32"]
     assert record["image_sizes"] == [[60, 80], [90, 60]]
     assert set(record["proposals"]) == set(METHODS)
+    assert record["machine"]["linear_library"] == linear_library()
+    assert set(found.table["fc_library"]) == {linear_library()}
+    assert set(found.table["processor"]) == {record["machine"]["cpu"]}
+    assert record["machine"]["cpu"] in found.note
     assert list(found.table["side"]) == [*SPP, *RCNN]
     for side in (*SPP, *RCNN):
         own = record[side]

@@ -8,6 +8,7 @@ import torch
 
 from sppnet_cli import runs
 from sppnet_cli.evaluation import limits
+from sppnet_cli.kernels.linear import linear_library
 
 
 @pytest.fixture
@@ -28,17 +29,35 @@ def test_the_shortest_call_counts_but_for_the_first(clock):
     assert next(seconds, None) is None
 
 
-def test_operations_per_second_by_hand(clock, monkeypatch):
-    """A product of matrices of 8 numbers a side takes 2 * 8^3 = 1,024 operations."""
+@pytest.mark.parametrize(
+    "seconds", [{"mkl": 2e-6, "onednn": 5e-6}, {"mkl": 5e-6, "onednn": 2e-6}, {"mkl": 2e-6}]
+)
+def test_operations_per_second_by_hand(clock, monkeypatch, seconds):
+    """A product of matrices of 8 numbers a side takes 2 * 8^3 = 1,024 operations; the quicker library counts."""
+    monkeypatch.setitem(limits._GEMM_SIDE, "cpu", 8)
+
+    def taking(duration):
+        def product(a, b):
+            assert a.shape == b.shape == (8, 8)
+            clock.now += duration
+
+        return product
+
+    monkeypatch.setattr(limits, "products", lambda: {name: taking(own) for name, own in seconds.items()})
+    assert limits.gemm_gflops() == pytest.approx(0.512)
+
+
+def test_other_precisions_are_torchs_own(clock, monkeypatch):
     monkeypatch.setitem(limits._GEMM_SIDE, "cpu", 8)
     product = torch.mm
 
     def slowly(a, b, *, out):
+        assert a.dtype == torch.bfloat16
         clock.now += 2e-6
         return product(a, b, out=out)
 
     monkeypatch.setattr(torch, "mm", slowly)
-    assert limits.gemm_gflops() == pytest.approx(0.512)
+    assert limits.gemm_gflops(dtype=torch.bfloat16) == pytest.approx(0.512)
 
 
 def test_the_bandwidth_by_hand(clock, monkeypatch):
@@ -83,6 +102,7 @@ def test_the_machine_is_described(torch_threads):
     assert about["cpu"]
     assert about["threads"] == 2
     assert about["device"] == "cpu"
+    assert about["linear_library"] == linear_library()
     assert "gpu" not in about
     assert about.items() >= runs.environment().items()
 

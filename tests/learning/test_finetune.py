@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.learning import finetune as finetuning
 from sppnet_cli.learning.finetune import (
     Schedule,
     candidates,
@@ -23,7 +25,7 @@ TRUTH = [0, 0, 9, 9]
 # IoU with TRUTH: 1, .5, .4, .1, .09 (9 of 100 pixels), 0.
 OVERLAPPING = [TRUTH, [0, 0, 9, 4], [0, 0, 9, 3], [0, 0, 9, 0], [0, 0, 8, 0], [50, 50, 59, 59]]
 DIMENSION = 8
-BATCH_GIB = 2 * DIMENSION * 128 / 2**30  # of one batch of 128 windows
+WINDOW_GIB = 2 * DIMENSION / 2**30  # of one window's features
 
 
 def test_the_rate_of_every_batch():
@@ -89,10 +91,10 @@ def new_head(seed=0):
     return head_for_detection(None, DIMENSION, 16, 3, 3.0)
 
 
-def run(source, tmp_path, *, head=None, batches=6, chunk=2, seed=5, protocol=PAPER, rate=0.01, flip=False):
-    """Fine-tune in chunks of so many batches."""
+def run(source, tmp_path, *, head=None, batches=6, room=9999, seed=5, protocol=PAPER, rate=0.01, flip=False):
+    """Fine-tune with room for so many windows."""
     schedule = Schedule(((rate, batches),))
-    max_gib = BATCH_GIB * (chunk + 0.5)
+    max_gib = WINDOW_GIB * (room + 0.5)
     head = head or new_head()
     tuned = finetune(head, source, protocol, schedule, flip=flip, seed=seed, max_gib=max_gib, folder=tmp_path)
     (tmp_path / CHECKPOINT).unlink()
@@ -117,7 +119,7 @@ def labels(monkeypatch):
 def test_a_quarter_of_every_batch_is_positive(source, tmp_path, labels):
     head, batches = new_head(), []
     head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].numpy().copy()))
-    run(source, tmp_path, head=head, batches=50, chunk=20)
+    run(source, tmp_path, head=head, batches=50)
     assert len(batches) == len(labels) == 50
     drawn = {}
     for pooled, label in zip(batches, labels, strict=True):
@@ -139,7 +141,7 @@ def pooled_of(source, image, row):
 def test_what_is_drawn_is_what_was_pooled(source, tmp_path):
     head, batches = new_head(), []
     head.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].numpy().copy()))
-    run(source, tmp_path, head=head, batches=3, chunk=3)
+    run(source, tmp_path, head=head, batches=3)
     for pooled in np.concatenate(batches):
         image, row = pooled[:2].astype(int)
         np.testing.assert_array_equal(pooled, pooled_of(source, image, row))
@@ -148,21 +150,47 @@ def test_what_is_drawn_is_what_was_pooled(source, tmp_path):
 def test_no_two_batches_are_drawn_alike(source, tmp_path):
     head, batches = new_head(), set()
     head.register_forward_pre_hook(lambda _, inputs: batches.add(inputs[0].numpy().tobytes()))
-    run(source, tmp_path, head=head, batches=6, chunk=2)
+    run(source, tmp_path, head=head, batches=6)
     assert len(batches) == 6
 
 
+@pytest.fixture
+def large_source(source_of, windows_of):
+    """Three images of 24 positives and 96 negatives each; features are (image, row, noise ...)."""
+    features = np.random.default_rng(0).normal(size=(3, 120, DIMENSION)).round(2)
+    features[:, :, 0] = np.arange(3)[:, None]
+    features[:, :, 1] = np.arange(120)
+    windows = [TRUTH] * 24 + [[0, 0, 9, 3]] * 96
+    return source_of([windows_of(windows, [TRUTH], [k], with_truth=False) for k in range(3)], features)
+
+
 @pytest.mark.parametrize("protocol", [PAPER, RELEASED], ids=lambda p: p.name)
-def test_the_chunk_is_a_matter_of_memory_alone(source, tmp_path, protocol):
-    heads = [run(source, tmp_path, batches=6, chunk=chunk, protocol=protocol) for chunk in (1, 4)]
-    assert torch.equal(heads[0].fc6.weight, heads[1].fc6.weight)
+def test_how_many_are_drawn_at_once_is_a_matter_of_memory_alone(large_source, tmp_path, protocol):
+    heads = [run(large_source, tmp_path, room=room, protocol=protocol) for room in (0, 200, 9999)]
+    assert torch.equal(heads[0].fc6.weight, heads[2].fc6.weight)
+    assert torch.equal(heads[1].fc6.weight, heads[2].fc6.weight)
 
 
-def test_one_visit_to_an_image_serves_a_whole_chunk(source, tmp_path):
-    run(source, tmp_path, batches=6, chunk=2, flip=True)
-    assert len(source.calls) == 3 * 3 * 2  # chunks, images, mirrored or not
-    assert [index for index, *_ in source.calls[:6]] == [0, 0, 1, 1, 2, 2]
-    assert {flip for *_, flip, _ in source.calls} == {False, True}
+@pytest.mark.parametrize("room", [0, 190, 250, 9999])
+def test_as_many_batches_are_drawn_at_once_as_there_is_room_for_their_windows(large_source, tmp_path, room):
+    head, batches = new_head(), []
+    head.register_forward_pre_hook(lambda _, x: batches.append(set(map(tuple, x[0][:, :2].int().tolist()))))
+    run(large_source, tmp_path, head=head, batches=8, room=room)
+    chunks = [set()]
+    for batch in batches:
+        if chunks[-1] and len(chunks[-1] | batch) > room:
+            chunks.append(set())
+        chunks[-1] |= batch
+    assert 1 < len(chunks) < 8 or room in (0, 9999)
+    calls = [[(image, row) for row in rows] for image, rows, *_ in large_source.calls]
+    assert [set(calls[k] + calls[k + 1] + calls[k + 2]) for k in range(0, len(calls), 3)] == chunks
+    assert sum(map(len, calls)) == sum(map(len, chunks))  # none is pooled twice
+
+
+def test_one_visit_to_an_image_serves_all_that_is_drawn_at_once(source, tmp_path):
+    run(source, tmp_path, batches=6, flip=True)
+    visits = [(image, flip) for image, _, flip, _ in source.calls]
+    assert visits == [(image, flip) for image in range(3) for flip in (False, True)]
 
 
 def test_scales_are_drawn_by_the_released_protocol_only(source, tmp_path):
@@ -204,24 +232,32 @@ def test_the_same_seed_gives_the_same_head(source, tmp_path):
     assert not same(run(source, tmp_path, seed=5), run(source, tmp_path, seed=6))
 
 
+@pytest.mark.parametrize(("room", "every", "saved"), [(0, 300, 1), (9999, 2, 2), (9999, 300, 6)])
 @pytest.mark.parametrize("stop", [0, 1, 3, 4, 5])
-def test_a_run_that_was_cut_off_goes_on_to_the_same_head(source, tmp_path, stop):
+def test_a_run_that_was_cut_off_goes_on_to_the_same_head(
+    source, tmp_path, monkeypatch, stop, room, every, saved
+):
+    """The state is saved after what was drawn at once, and every so many seconds, of which a batch takes one."""
+    clock = []
+    monkeypatch.setattr(finetuning, "time", SimpleNamespace(monotonic=lambda: len(clock)))
+    monkeypatch.setattr(finetuning, "_SAVED_EVERY", every)
     whole = run(source, tmp_path)
     head, batches = new_head(), []
 
     def interrupt(*_):
+        clock.append(None)
         batches.append(None)
         if len(batches) > stop:
             raise KeyboardInterrupt
 
     head.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run(source, tmp_path, head=head)
+        run(source, tmp_path, head=head, room=room)
     # Without a checkpoint yet, the run starts over from the head it is given.
-    resumed, rest = new_head(seed=0 if stop < 2 else 99), []
+    resumed, rest = new_head(seed=0 if stop < saved else 99), []
     resumed.register_forward_pre_hook(lambda *_: rest.append(None))
-    assert same(run(source, tmp_path, head=resumed), whole)
-    assert len(rest) == 6 - stop // 2 * 2  # whole chunks are not done again
+    assert same(run(source, tmp_path, head=resumed, room=room), whole)
+    assert len(rest) == 6 - stop // saved * saved
 
 
 def test_a_run_that_was_cut_off_after_its_last_batch_trains_no_more(source, tmp_path):
@@ -241,7 +277,7 @@ def test_training_learns_the_classes(source, tmp_path):
     head = new_head()
     rows = torch.from_numpy(np.concatenate(source.features)[[0, 2, 6, 8, 12, 14]]).float()
     before = F.cross_entropy(head.eval()(rows), torch.tensor([1, 0, 2, 0, 3, 0]))
-    trained = run(source, tmp_path, head=head, batches=150, chunk=150, rate=0.03)
+    trained = run(source, tmp_path, head=head, batches=150, rate=0.03)
     after = F.cross_entropy(trained(rows), torch.tensor([1, 0, 2, 0, 3, 0]))
     assert before.item() == pytest.approx(np.log(4), abs=0.1)
     assert after < 0.5

@@ -3,7 +3,7 @@ import torch
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
-from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.sppnet import Dropout, Head, NetworkSpec, SPPNet
 
 
 def narrow(levels, fc=16, classes=5):
@@ -81,6 +81,35 @@ def test_dropout_is_the_inverted_kind():
     assert summed == pytest.approx(4000, abs=4 * 63)  # four standard deviations
     head.eval()
     assert head.features(torch.zeros(1, 1), "fc7")[0, 0].item() == 4001
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 1000)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_doubles_what_it_keeps_and_its_gradient(shape, dtype):
+    torch.manual_seed(0)
+    x = (1 + torch.rand(shape)).to(dtype).requires_grad_()
+    dropped = Dropout(0.5)(x)
+    kept = dropped != 0
+    assert dropped.dtype == dtype
+    assert torch.equal(dropped, torch.where(kept, 2 * x, 0))
+    dropped.sum().backward()
+    assert torch.equal(x.grad, torch.where(kept, 2.0, 0.0).to(dtype))
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+
+
+def test_dropout_draws_each_number_by_itself():
+    """Of every bit of a byte, and of two neighbours anywhere, half; four standard deviations are allowed."""
+    torch.manual_seed(0)
+    kept = Dropout(0.5)(torch.ones(1000, 800)).view(-1, 8) / 2
+    assert set(kept.unique().tolist()) == {0, 1}
+    assert ((kept.mean(dim=0) - 0.5).abs() < 4 * 0.5 / len(kept) ** 0.5).all()
+    flat = kept.view(-1)
+    for apart in (1, 2, 8, 800):
+        same = (flat[apart:] == flat[:-apart]).float().mean()
+        assert (same - 0.5).abs() < 4 * 0.5 / len(flat) ** 0.5
+    torch.manual_seed(0)
+    assert torch.equal(Dropout(0.5)(torch.ones(800_000)), 2 * flat)
+    assert not torch.equal(Dropout(0.5)(torch.ones(800_000)), 2 * flat)
 
 
 def test_a_bare_trunk_has_no_scores():

@@ -1,0 +1,129 @@
+"""Fully connected layers in float32 on a CPU, by the quicker of two libraries: MKL (torch's own) and oneDNN.
+
+Both compute in float32 throughout, with errors of the same size; their last bits differ.  The library follows from the
+kind of processor, never from a timing, so that the same machine always gives the same bits.
+"""
+
+import functools
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from sppnet_cli.errors import UsageError
+
+Library = Literal["onednn", "mkl"]
+
+LIBRARY_VARIABLE = "SPPNET_LINEAR"
+_CPUS = Path("/proc/cpuinfo")
+_chosen: Library | None = None
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`, with gradients: `(N, outputs)` of `(N, inputs)`, `(outputs, inputs)`, `(outputs,)`.
+
+    Float32 on a CPU goes through `linear_library()`; all else through torch's `linear`, and so does what `torch.compile`
+    or `torch.export` traces.
+    """
+    if torch.compiler.is_compiling() or not _fits(x, weight) or linear_library() == "mkl":
+        return F.linear(x, weight, bias)
+    result: Tensor = _OneDnnLinear.apply(x, weight, bias)
+    return result
+
+
+def linear_library() -> Library:
+    """The library in use: that of `use_linear_library`, of the environment's `SPPNET_LINEAR`, or the processor's.
+
+    oneDNN on AMD's processors, where MKL leaves out the widest vectors; elsewhere MKL, torch's own choice.  Raises
+    `UsageError` for an unknown name in the environment.
+    """
+    return _chosen or _default()
+
+
+def products() -> dict[Library, Callable[[Tensor, Tensor], Tensor]]:
+    """`x @ weight.T` by each library that is there, for float32 on the CPU, without gradients."""
+    return {"mkl": F.linear, **({"onednn": _product} if _has_onednn() else {})}
+
+
+def use_linear_library(name: Library | None) -> None:
+    """Take this library from now on, None: the default again.  Raises `UsageError` for one that is not there."""
+    global _chosen
+    _chosen = None if name is None else _known(name, "library of products")
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, outputs)` of `(N, inputs)`."""
+        return linear(x, self.weight, self.bias)
+
+
+class _OneDnnLinear(Function):
+    """oneDNN's operator has no backward of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _product(gradient, weight.T) if of_x else None,
+            _product(gradient.T, x.T) if of_weight else None,
+            gradient.sum(dim=0) if of_bias else None,
+        )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`; oneDNN reads both matrices in whatever strides they have, but not the bias."""
+    bias = None if bias is None else bias.contiguous()
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.dim() == 2
+        and 0 not in (*x.shape, *weight.shape)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@functools.cache
+def _default() -> Library:
+    name = os.environ.get(LIBRARY_VARIABLE)
+    if name:
+        return _known(name, LIBRARY_VARIABLE)
+    return "onednn" if _is_amd() and _has_onednn() else "mkl"
+
+
+def _known(name: str, origin: str) -> Library:
+    for library in get_args(Library):
+        if name == library:
+            if name == "onednn" and not _has_onednn():
+                raise UsageError(f"{origin} {name!r}: this build of torch has no oneDNN; take mkl")
+            return library
+    raise UsageError(f"{origin} {name!r}: choose one of {', '.join(get_args(Library))}")
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available()
+
+
+def _is_amd() -> bool:
+    about = _CPUS.read_text() if _CPUS.is_file() else platform.processor()
+    return "AuthenticAMD" in about
