@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from sppnet_cli.stages.classify import (
     ClassifierConfig,
     RandomSplits,
@@ -14,6 +13,7 @@ from sppnet_cli.stages.classify import (
     voc_images,
 )
 from sppnet_cli.stages.extract import ExtractConfig, extract_stage
+
 from sppnet_cli.stages.pretrain import BackboneConfig, backbone_stage
 
 SHARED = Path(os.environ.get("SPPNET_TEST_SHARED", "/nowhere"))
