@@ -16,7 +16,7 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 SCALES = (120, 240)
 
@@ -84,7 +84,7 @@ def window_network(tmp_path_factory):
 def random_detector(tmp_path_factory, tiny_data):
     """Run directory of a detector on pool5 that has learnt nothing."""
     names = load_voc(tiny_data / "VOCdevkit", "test").class_names
-    extractor = SppWindows(random_network(), PAPER, SCALES)
+    extractor = SppWindows(random_network(), take(MappingRules, PAPER), SCALES)
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(len(names), extractor.network.pooled_size)).astype(np.float32)
     svms = Svms(weights, np.full(len(names), -1, np.float32), 0.01)

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 FOLDERS = (
     "data", "kernels", "network", "features", "learning", "detection", "evaluation", "stages", "tables", "benchmark", "cli",
 )  # fmt: skip
-TOP = ("errors", "atomic", "clock", "console", "distributed", "protocols", "runs", "threads")
+TOP = (
+    "atomic", "chain", "clock", "console", "distributed", "errors", "making", "protocols", "provenance", "relay", "runs",
+    "threads",
+)  # fmt: skip
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 

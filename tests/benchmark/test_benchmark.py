@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sppnet_cli.benchmark import detect, images, scaling
+from sppnet_cli.benchmark import detect, images, pooling, scaling
 from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
 from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 from sppnet_cli.benchmark.images import benchmark_images, benchmark_windows, drawn_image
@@ -24,7 +24,10 @@ from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation import limits
 from sppnet_cli.evaluation.timing import FeatureTime
+from sppnet_cli.features.rcnn import RcnnWindows
+from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.kernels.linear import linear_library
+from sppnet_cli.kernels.pooling import pool_windows
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -93,10 +96,7 @@ def test_pooling(threads, torch_threads):
 
 
 def test_pooling_notices_another_result(monkeypatch):
-    pool_windows = benchmark_pooling.__globals__["pool_windows"]
-    monkeypatch.setitem(
-        benchmark_pooling.__globals__, "pool_windows", lambda *given: pool_windows(*given).mul(2)
-    )
+    monkeypatch.setattr(pooling, "pool_windows", lambda *given: pool_windows(*given).mul(2))
     found = benchmark_pooling(PoolingConfig(windows=3, map_shape=(12, 16, 8), repeats=1))
     assert found.record["bit_identical"] is False
     assert "NOT the same" in found.note
@@ -138,12 +138,15 @@ def test_detect(headed_network, two_images):
     for side in ("rcnn", "rcnn_fast"):
         assert record[side]["distinct_windows"] == record[side]["fc_windows"] == 20
     assert record["rcnn"]["fc_flops"] == fc_flops
-    assert record["rcnn_fast"]["fc_flops"] < fc_flops
+    # fc6 by way of 6 of its 16 outputs, fc7 whole.
+    fast_flops = 2 * (6 * (800 + 16) + 16 * 16)
+    assert record["rcnn_fast"]["fc_flops"] == 20 * fast_flops
     for scales in ("1scale", "5scale"):
         exact, fast = record[f"spp_{scales}"], record[f"spp_{scales}_fast"]
         assert exact["fc_windows"] == exact["distinct_windows"] == fast["distinct_windows"]
         assert fast["fc_windows"] < fast["distinct_windows"]
         assert exact["fc_flops"] == fc_flops * exact["distinct_windows"] / 20
+        assert fast["fc_flops"] == fast["fc_windows"] * fast_flops
     assert "measured on 5 of the windows" in found.note
 
     # 60x80 and 90x60 with a short side of s are s x 4s/3, rounded up, and 3s/2 x s.
@@ -181,25 +184,31 @@ def test_fast_sides_are_what_fast_means(headed_network, two_images):
         vectors = torch.rand(11, network.pooled_size)
         passed = 3 if fast and name in SPP else 11  # the 0.2 of them, rounded up
         assert sides[name].layers(vectors).shape == (passed, 16)
-    # fc6 by way of 6 of its 16 outputs, fc7 whole.
-    image, boxes = benchmark_images(two_images, 1, 0)[0], np.array([[0, 0, 79, 59]] * 3, np.float32)
-    distinct, passed, work = detect._fc_work(sides["spp_1scale_fast"], image, boxes)
-    assert (distinct, passed, work) == (1, 1, 2 * (6 * (800 + 16) + 16 * 16))
-    assert detect._fc_work(sides["rcnn_fast"], image, boxes) == (3, 3, 3 * work)
     for axes, mean in sides["rcnn_fast"].detector.shortcuts.axes.values():
         torch.testing.assert_close(axes.T @ axes, torch.eye(axes.shape[1]))
         assert mean.shape == (16,)
 
 
 def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_network, monkeypatch):
+    """What every timed pass is given: an image and the windows that are pooled there."""
     calls = []
 
-    def spy(extractor, head, image, boxes, sample=None):
-        calls.append((extractor.method, extractor.scales, image.shape[:2], boxes.tolist(), sample))
-        return time_image(extractor, head, image, boxes, sample)
+    def watch(extractor):
+        original = extractor.pool_in_steps
 
-    time_image = detect.time_image
-    monkeypatch.setattr(detect, "time_image", spy)
+        def spy(self, image, boxes, lap):
+            calls.append((self.method, self.scales, image.shape[:2], boxes.tolist()))
+            return original(self, image, boxes, lap)
+
+        monkeypatch.setattr(extractor, "pool_in_steps", spy)
+
+    watch(SppWindows)
+    watch(RcnnWindows)
+    monkeypatch.setattr(
+        images,
+        "propose",
+        lambda image, method, seed: np.array([[k, 0, 49, 49.0] for k in range(9)], np.float32),
+    )
     config = DetectConfig(images=2, windows=9, rcnn_windows=3, repeats=2)
     benchmark_detect(config, data=two_images, network=headed_network)
     sides = [
@@ -213,10 +222,9 @@ def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_netw
     twice = [side for side in sides for _ in range(2)]  # one to warm up, and the one that counts
     assert [call[:3] for call in calls[:24]] == twice * 2
     assert len(calls) == 2 * 2 * 12  # images, repeats and sides
-    for shape in ((60, 80), (90, 60)):
-        boxes = [call[3] for call in calls if call[2] == shape]
-        assert all(other == boxes[0] for other in boxes)
-    assert [call[4].tolist() for call in calls] == [[0, 4, 8]] * 48  # SPP-net's extractor ignores it
+    boxes = [[k, 0, 49, 49] for k in range(9)]
+    for method, _, _, pooled in calls:
+        assert pooled == (boxes[::4] if method == "rcnn" else boxes)
 
 
 def test_detect_without_fc_layers_and_with_all_of_rcnns_windows(window_network, two_images):

@@ -10,7 +10,7 @@ from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.low_rank import principal_axes
 from sppnet_cli.network.precision import DTYPES
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 
 @pytest.fixture
@@ -47,9 +47,12 @@ def _whole(layer="pool5", method="spp", tuned=False, regressed=False, protocol=P
         deltas = rng.normal(size=(3, network.pooled_size, 4)).astype(np.float32)
         bbox = BoxRegressors(deltas, rng.normal(size=(3, 4)).astype(np.float32), 1.23456789e-5)
     scales = (160, 224) if method == "spp" else ()
-    extractor = make_extractor(method, network, protocol, scales, "cpu")
+    extractor = make_extractor(method, network, take(MappingRules, protocol), scales, "cpu")
     shortcuts = None if layer == "pool5" else _shortcuts(head or network.head, layer, method, rng)
-    return Detector(extractor, layer, ("cat", "dog", "emu"), svms, head=head, bbox=bbox, shortcuts=shortcuts)
+    names = ("cat", "dog", "emu")
+    return Detector(
+        extractor, layer, names, svms, head=head, bbox=bbox, shortcuts=shortcuts, protocol=protocol.name
+    )
 
 
 def _shortcuts(head, layer, method, rng):

@@ -18,10 +18,19 @@ NAMES = ("cat", "dog", "emu")
 
 def on_scores(classes=2, bbox=None, scale=1.0, bias=0.0, cascade=None, fast=None, protocol=PAPER):
     """A detector whose features begin with the scores of its classes; a last one is the regressors'."""
-    extractor = SimpleNamespace(protocol=protocol, device="cpu", network=SimpleNamespace(head=None))
+    extractor = SimpleNamespace(device="cpu", network=SimpleNamespace(head=None))
     svms = Svms(np.eye(classes, classes + 1, dtype=np.float32), np.full(classes, bias, np.float32), scale)
     shortcuts = Shortcuts(cascade, {}) if cascade is not None else None
-    return Detector(extractor, "pool5", NAMES[:classes], svms, bbox=bbox, shortcuts=shortcuts, fast=fast)
+    return Detector(
+        extractor,
+        "pool5",
+        NAMES[:classes],
+        svms,
+        bbox=bbox,
+        shortcuts=shortcuts,
+        protocol=protocol.name,
+        fast=fast,
+    )
 
 
 def pooled(*scores, last=0.0):

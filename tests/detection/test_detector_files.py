@@ -32,7 +32,8 @@ def test_what_was_saved_detects_alike(whole, tmp_path, options):
     saved.save(tmp_path)
     loaded = Detector.load(tmp_path)
     assert loaded.class_names == NAMES
-    assert loaded.protocol is saved.protocol
+    assert (loaded.protocol, loaded.rules) == (saved.protocol, saved.rules)
+    assert loaded.extractor.mapping == saved.extractor.mapping
     assert loaded.extractor.scales == saved.extractor.scales
     assert type(loaded.extractor) is type(saved.extractor)
     assert loaded.layer.name == saved.layer.name

@@ -14,59 +14,50 @@ from sppnet_cli.features.methods import METHODS, make_extractor
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import PAPER, RELEASED, Protocol
+from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED, MappingRules, take
 
-RCNN = {
-    "background_iou": 0.0,
-    "bbox_iou": 0.6,
-    "bbox_iou_inclusive": False,
-    "bbox_lambda": 1000.0,
-    "finetune_schedule": ((1e-3, 20_000), (1e-4, 20_000), (1e-5, 20_000), (1e-6, 10_000)),
-    "fc8_rate": 10.0,
-    "cascade": False,
-}
-
-
-def test_spp_rules_of_both_protocols() -> None:
-    assert asdict(SppWindows.rules_of(PAPER)) == {
-        "background_iou": 0.1,
-        "bbox_iou": 0.5,
-        "bbox_iou_inclusive": True,
-        "bbox_lambda": 1000.0,
-        "finetune_schedule": ((1e-4, 250_000), (1e-5, 50_000)),
-        "fc8_rate": 1.0,
-        "duplicates": "iou",
-        "cascade": True,
-    }
-    assert asdict(SppWindows.rules_of(RELEASED)) == {
-        "background_iou": 0.1,
-        "bbox_iou": 0.5,
-        "bbox_iou_inclusive": False,
-        "bbox_lambda": 4000.0,
-        "finetune_schedule": ((1e-3, 30_000), (1e-4, 30_000), (1e-5, 140_000)),
-        "fc8_rate": 1.0,
-        "duplicates": "cells",
-        "cascade": True,
-    }
+# The numbers of a protocol that R-CNN replaces by its own.
+OWN = (
+    "finetune_negative_iou",
+    "bbox_iou",
+    "bbox_iou_inclusive",
+    "bbox_lambda",
+    "finetune_schedule",
+    "finetune_fc8_rate",
+    "duplicate_rule",
+)
+RCNN = (0.0, 0.6, False, 1000.0, ((1e-3, 20_000), (1e-4, 20_000), (1e-5, 20_000), (1e-6, 10_000)), 10.0)
 
 
-@pytest.mark.parametrize(("protocol", "duplicates"), [(PAPER, "iou"), (RELEASED, "none")])
-def test_rcnn_keeps_its_own_rules_under_either_protocol(protocol: Protocol, duplicates: str) -> None:
-    assert asdict(RcnnWindows.rules_of(protocol)) == {**RCNN, "duplicates": duplicates}
+def test_spp_net_follows_the_protocol_as_it_is():
+    for protocol in (PAPER, RELEASED, ALL_SCALES):
+        assert SppWindows.protocol_of(protocol) == protocol
+    assert [getattr(PAPER, name) for name in OWN] == [
+        0.1, 0.5, True, 1000.0, ((1e-4, 250_000), (1e-5, 50_000)), 1.0, "iou",
+    ]  # fmt: skip
+    assert [getattr(RELEASED, name) for name in OWN] == [
+        0.1, 0.5, False, 4000.0, ((1e-3, 30_000), (1e-4, 30_000), (1e-5, 140_000)), 1.0, "cells",
+    ]  # fmt: skip
 
 
-def test_extractors_carry_the_rules_of_their_method_and_protocol(network: SPPNet) -> None:
-    assert SppWindows(network, RELEASED, (480,)).rules == SppWindows.rules_of(RELEASED)
-    assert RcnnWindows(network, RELEASED).rules == RcnnWindows.rules_of(RELEASED)
+@pytest.mark.parametrize(
+    ("protocol", "duplicates"), [(PAPER, "iou"), (RELEASED, "none")], ids=["paper", "released"]
+)
+def test_rcnn_keeps_its_own_numbers_under_either_protocol(protocol, duplicates):
+    followed = RcnnWindows.protocol_of(protocol)
+    assert tuple(getattr(followed, name) for name in OWN) == (*RCNN, duplicates)
+    ours, theirs = asdict(followed), asdict(protocol)
+    assert {name for name in ours if ours[name] != theirs[name]} <= set(OWN)
 
 
 def test_methods_by_name(network):
     assert {"spp": SppWindows, "rcnn": RcnnWindows} == METHODS
-    spp = make_extractor("spp", network, RELEASED, (480, 688), "cpu")
-    assert (type(spp), spp.scales, spp.protocol) == (SppWindows, (480, 688), RELEASED)
-    rcnn = make_extractor("rcnn", network, RELEASED, (480, 688), "cpu")
-    assert (type(rcnn), rcnn.scales, rcnn.protocol) == (RcnnWindows, (), RELEASED)
+    assert (SppWindows.cascade, RcnnWindows.cascade) == (True, False)
+    mapping = take(MappingRules, RELEASED)
+    spp = make_extractor("spp", network, mapping, (480, 688), "cpu")
+    assert (type(spp), spp.scales, spp.mapping) == (SppWindows, (480, 688), mapping)
+    rcnn = make_extractor("rcnn", network, mapping, (480, 688), "cpu")
+    assert (type(rcnn), rcnn.scales, rcnn.mapping) == (RcnnWindows, (), mapping)
 
 
 class MeanColours(Extractor):
@@ -74,10 +65,6 @@ class MeanColours(Extractor):
 
     method = "mean"
     prepared = 0
-
-    @staticmethod
-    def rules_of(protocol):
-        return SppWindows.rules_of(protocol)
 
     def prepare(self, image):
         MeanColours.prepared += 1
@@ -103,7 +90,8 @@ def test_a_third_method_is_one_class_and_a_line_in_the_table(
     network, monkeypatch, tmp_path, dataset, proposals
 ):
     monkeypatch.setitem(METHODS, "mean", MeanColours)
-    extractor = make_extractor("mean", network, PAPER, (), "cpu")
+    extractor = make_extractor("mean", network, take(MappingRules, PAPER), (), "cpu")
+    assert METHODS["mean"].protocol_of(RELEASED) is RELEASED
     image, boxes = (
         dataset.image(dataset.ids[0]),
         np.array([[0, 0, 3, 1], [0, 0, 3, 1], [2, 2, 9, 9]], np.float32),

@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 
 from sppnet_cli.errors import SppnetError
+from sppnet_cli.features.methods import METHODS
 from sppnet_cli.learning import bbox
 from sppnet_cli.learning.bbox import BoxRegressors, decode, encode, train_bbox
 from sppnet_cli.learning.ridge import Ridge, ridge_memory
-from sppnet_cli.protocols import PAPER, RELEASED
+from sppnet_cli.protocols import PAPER, RELEASED, BboxRules, take
+
+RULES = take(BboxRules, PAPER)
 
 BOX = np.array([[10.0, 20.0, 30.0, 60.0]])  # w = 20, h = 40, centre (20, 40)
 TARGET = np.array([[14.0, 24.0, 44.0, 64.0]])  # w = 30, h = 40, centre (29, 44)
@@ -66,9 +69,10 @@ OVERLAPS = {0.4: [0, 0, 9, 3], 0.5: [0, 0, 9, 4], 0.6: [0, 0, 9, 5], 0.7: [0, 0,
     ids=lambda v: getattr(v, "name", None),
 )
 def test_samples_and_penalty(source_of, windows_of, fits, protocol, method, overlaps, penalty):
+    rules = take(BboxRules, METHODS[method].protocol_of(protocol))
     windows = windows_of(list(OVERLAPS.values()), [TRUTH], [1])
     features = np.array([[1.0, 0], [0.4, 0], [0.5, 0], [0.6, 0], [0.7, 0]])  # the first column: the IoU
-    trained = train_bbox(source_of([windows], [features], protocol, method), 2.0, max_gib=1.0)
+    trained = train_bbox(source_of([windows], [features], protocol, method), rules, 2.0, max_gib=1.0)
     [fit] = fits
     np.testing.assert_allclose(fit.x[:, 0], 2 * np.array(overlaps), rtol=1e-3)
     boxes = np.array([TRUTH if o == 1 else OVERLAPS[o] for o in overlaps])
@@ -84,20 +88,20 @@ def test_a_window_belongs_to_the_object_it_overlaps_best(source_of, windows_of, 
         windows_of([], []),
         windows_of([[0, 0, 9, 7]], [[0, 0, 9, 4], [0, 0, 9, 10]], [0, 2], with_truth=False),
     ]
-    train_bbox(source_of(images, [np.ones((0, 2)), np.ones((1, 2))]), 1.0, max_gib=1.0)
+    train_bbox(source_of(images, [np.ones((0, 2)), np.ones((1, 2))]), RULES, 1.0, max_gib=1.0)
     [fit] = fits
     assert len(fit.x) == 1
     np.testing.assert_allclose(fit.y, encode(np.array([[0, 0, 9, 7]]), np.array([[0, 0, 9, 10]])))
 
 
 def test_a_line_has_no_extent_to_regress(source_of, windows_of, fits):
-    train_bbox(source_of([windows_of([], [[5, 5, 5, 30]])], [np.ones((1, 2))]), 1.0, max_gib=1.0)
+    train_bbox(source_of([windows_of([], [[5, 5, 5, 30]])], [np.ones((1, 2))]), RULES, 1.0, max_gib=1.0)
     assert fits == []
 
 
 def test_a_class_without_samples_stays_where_it_is(source_of, windows_of):
     source = source_of([windows_of(list(OVERLAPS.values()), [TRUTH], [1])], [np.ones((5, 2))])
-    trained = train_bbox(source, 1.0, max_gib=1.0)
+    trained = train_bbox(source, RULES, 1.0, max_gib=1.0)
     moved = trained(np.ones((1, 2), dtype=np.float32), BOX, 2, (100, 100))
     np.testing.assert_allclose(moved, BOX)
 
@@ -111,7 +115,7 @@ def test_regression_learns_a_shift(source_of, windows_of):
         shift = rng.choice([-6, 6], (8, 2))
         images.append(windows_of(truth + np.hstack([shift, shift]), [truth], with_truth=False))
         features.append(np.hstack([14 * (shift > 0), 14 * (shift < 0)]))
-    trained = train_bbox(source_of(images, features, class_names=("a",)), 1.0, max_gib=1.0)
+    trained = train_bbox(source_of(images, features, class_names=("a",)), RULES, 1.0, max_gib=1.0)
     pooled = np.array([[14, 14, 0, 0], [0, 0, 14, 14]], dtype=np.float32)
     boxes = np.array([[106.0, 106, 166, 166], [94, 94, 154, 154]])
     moved = trained(pooled, boxes, 0, (400, 500))
@@ -132,7 +136,7 @@ def crowded(source_of, windows_of, images=12, dimension=8):
 
 def test_samples_by_class_in_the_order_of_the_windows(source_of, windows_of, fits):
     source = crowded(source_of, windows_of)
-    train_bbox(source, 3.0, max_gib=1.0)
+    train_bbox(source, RULES, 3.0, max_gib=1.0)
     assert len(fits) == 3
     for label, fit in enumerate(fits):
         x, y = [], []
@@ -148,17 +152,17 @@ def test_samples_by_class_in_the_order_of_the_windows(source_of, windows_of, fit
 
 def test_classes_that_do_not_fit_together_take_turns(source_of, windows_of):
     source = crowded(source_of, windows_of)
-    together = train_bbox(source, 1.0, max_gib=1.0)
+    together = train_bbox(source, RULES, 1.0, max_gib=1.0)
     passes = len(source.calls)
     source.calls.clear()
     one = ridge_memory(100, 8)[1] / 2**30  # each is solved in the primal
-    apart = train_bbox(source, 1.0, max_gib=2 * one)
+    apart = train_bbox(source, RULES, 1.0, max_gib=2 * one)
     assert apart.weights.tobytes() == together.weights.tobytes()
     assert apart.bias.tobytes() == together.bias.tobytes()
     assert passes == 12
     assert len(source.calls) == 12 + 4  # classes a and b, then c in a third of the images
     with pytest.raises(SppnetError, match=r"box regression of a takes .* GiB, more than .*--max-memory"):
-        train_bbox(source, 1.0, max_gib=0.9 * one)
+        train_bbox(source, RULES, 1.0, max_gib=0.9 * one)
 
 
 @pytest.mark.parametrize(

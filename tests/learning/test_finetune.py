@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.learning import finetune as finetuning
 from sppnet_cli.learning.finetune import (
     Schedule,
@@ -54,7 +55,8 @@ def test_positives_and_negatives_by_iou(source_of, windows_of):
 def test_rcnns_negatives_begin_at_no_overlap(source_of, windows_of):
     images = [windows_of([TRUTH]), windows_of(OVERLAPPING, [TRUTH], [1], with_truth=False)]
     source = source_of(images, [np.ones((1, 2)), np.ones((6, 2))], method="rcnn")
-    positives, negatives = candidates(source, PAPER, flip=False)
+    rules = RcnnWindows.protocol_of(PAPER)
+    positives, negatives = candidates(source, rules, flip=False)
     assert picks(positives) == [(1, 0, 2), (1, 1, 2)]
     assert picks(negatives) == [(0, 0, 0), (1, 2, 0), (1, 3, 0), (1, 4, 0), (1, 5, 0)]
 

@@ -19,7 +19,7 @@ from sppnet_cli.learning.finetune_rcnn import WarpedBatches, finetune_all
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.protocols import PAPER
 
-PROTOCOL = replace(PAPER, finetune_batch=8)
+PROTOCOL = RcnnWindows.protocol_of(replace(PAPER, finetune_batch=8))
 SIZE = (60, 90)
 TRUTH = [10, 5, 49, 44]
 # IoU with TRUTH: 1 (the ground truth itself), 1, .5, .475, 0.

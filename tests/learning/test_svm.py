@@ -143,7 +143,7 @@ def test_mining_agrees_with_a_literal_one(source_of, windows_of, iou_of, mine, r
         protocol, svm_retrain_after=limit, svm_tolerance=1e-5
     )  # the selections are compared exactly
     source = random_source(source_of, windows_of, seed, exact)
-    trained = mine(source, source.extractor.protocol)
+    trained = mine(source, exact)
     mean_norm = np.mean([np.linalg.norm(row) for rows in source.features for row in rows])
     assert trained.scale == pytest.approx(20 / mean_norm, rel=1e-6)
     expected = mined(source, trained.scale, protocol, limit, iou_of)

@@ -94,7 +94,7 @@ def test_one_scale_is_everyones():
 
 
 def test_where_every_scale_counts_none_is_chosen():
-    with pytest.raises(ValueError, match="all-scales chooses no scale"):
+    with pytest.raises(ValueError, match="the rule `all` chooses no scale"):
         choose_scales(np.array([[0, 0, 9, 9]]), (300, 400), PAPER.scales, ALL_SCALES)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
 from torchvision.models import squeezenet1_1
 
 from sppnet_cli.data.imagenet import load_image_folder
@@ -9,7 +10,6 @@ from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
-from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from sppnet_cli.stages.extract import ExtractConfig, extract_stage, images_fingerprint
 
 from sppnet_cli.data.images import find_images, read_image
 from sppnet_cli.errors import DataError, UsageError
@@ -17,7 +18,6 @@ from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.features.store import read_features
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.runs import read_manifest
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage, images_fingerprint
 
 CONFIG = ExtractConfig(("conv5", "SPP pool5"), "crop", 224)
 

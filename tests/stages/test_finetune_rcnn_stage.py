@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
+from sppnet_cli.stages.plan import detection_steps
 
 from sppnet_cli import runs
 from sppnet_cli.detection.detector import Detector
@@ -12,8 +14,6 @@ from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.network.weights import HEAD_FILE, load_head, load_network
 from sppnet_cli.stages import finetune_rcnn as module
 from sppnet_cli.stages.finetune import FinetuneConfig
-from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
-from sppnet_cli.stages.plan import detection_steps
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 from sppnet_cli.stages.workspace import Workspace

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 
 from sppnet_cli import runs
 from sppnet_cli.data.voc import load_voc
@@ -14,7 +15,6 @@ from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.network.weights import load_head
 from sppnet_cli.stages import finetune as module
 from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
 WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 4)

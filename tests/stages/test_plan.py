@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sppnet_cli.stages.columns import Column
+from sppnet_cli.stages.extract import ExtractConfig
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.network.low_rank import principal_axes
 from sppnet_cli.stages import estimates, plan
-from sppnet_cli.stages.columns import Column
-from sppnet_cli.stages.extract import ExtractConfig
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import NeedsData, Workspace
 

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 from PIL import Image
+from sppnet_cli.stages.evaluate import evaluate_detections, score_frame
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
 from sppnet_cli.stages.detect import COLUMNS, DetectConfig, detect_stage
-from sppnet_cli.stages.evaluate import evaluate_detections, score_frame
 from sppnet_cli.stages.report import write_report
 from sppnet_cli.stages.windows import WindowConfig, WindowInputs
 
