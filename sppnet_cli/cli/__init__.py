@@ -28,6 +28,7 @@ def app() -> None:
 
 def _register() -> None:
     from sppnet_cli.cli.benchmark import command as benchmark
+    from sppnet_cli.cli.check_layer import command as check_layer
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
     from sppnet_cli.cli.evaluate import command as evaluate
@@ -53,6 +54,7 @@ def _register() -> None:
         visualize,
         benchmark,
         data,
+        check_layer,
     ):
         app.add_command(command)
 

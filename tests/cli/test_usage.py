@@ -18,6 +18,7 @@ COMMANDS = (
     "benchmark",
     "import-weights",
     "data",
+    "check-layer",
 )
 
 
