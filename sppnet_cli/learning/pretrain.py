@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from sppnet_cli.atomic import write_text
 from sppnet_cli.console import status, track
 from sppnet_cli.data.imagenet import ImageFolder
-from sppnet_cli.distributed import gather, told, world
+from sppnet_cli.distributed import from_first, gather, told, world
 from sppnet_cli.errors import SppnetError, UsageError
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.crops import Centres, Crops, Epoch
 from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.network.weights import load_mean_image, save_mean_image
 from sppnet_cli.runs import CHECKPOINT
 
 METRICS = "metrics.jsonl"
@@ -187,7 +188,7 @@ def pretrain(
 
     In multi-size training a full epoch runs at each size in turn, on the same 224 crops resized.  After each
     epoch the state is saved in `out`, and a later call goes on from it: on the CPU to the same bits as if it
-    had not been cut off.  The error on the centre crops of `validation` is noted and decides nothing.
+    had not been cut off.  A network that takes a mean image gets that of the training set.  The error on the centre crops of `validation` is noted and decides nothing.
     `log` is told the numbers of each epoch.
 
     Raises `SppnetError` when the loss is not finite, `UsageError` where the batch does not divide by the number
@@ -209,6 +210,11 @@ def pretrain(
         lines = (out / METRICS).read_text().splitlines()[: checkpoint["epoch"]]
         status(f"going on after epoch {len(lines)} of {recipe.epochs}")
     crops = Crops(folder, seed)
+    if network.takes_mean_image:
+        mean = from_first(load_mean_image(out) if here.first else None)
+        network.mean_image = (crops.mean_image(workers) if mean is None else mean).to(device)
+        if here.first and mean is None:
+            save_mean_image(network.mean_image, out)  # before the first epoch: a later call goes on with it
     errors = [float(json.loads(line)["train_top1_error"]) for line in lines]
     for epoch in range(len(lines), recipe.epochs):
         start = time.perf_counter()

@@ -109,6 +109,7 @@ def network_steps(ws: Workspace, pyramid: str, sizes: tuple[int, ...], out: Path
         "network.json": 150,
         "network.safetensors": _bytes(network),
         METRICS: 180 * profile.recipe.epochs,
+        **({"mean.safetensors": 602_200} if network.takes_mean_image else {}),
     }
     return [*_data_steps(ws), Step("pretrain", target, files, seconds)]
 

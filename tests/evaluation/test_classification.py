@@ -19,7 +19,7 @@ from sppnet_cli.evaluation.classification import (
     require_views,
     view_probabilities,
 )
-from sppnet_cli.evaluation.views import VIEWS, map_scales, resize_short, views_of
+from sppnet_cli.evaluation.views import MAP_VIEWS, VIEWS, map_scales, resize_short, views_of
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.classifiers import Classifier
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -143,6 +143,22 @@ def test_ten_views_of_the_maps_by_hand():
                 pooled = [F.adaptive_max_pool2d(window, n).flatten(1) for n in (1, 2, 3, 6)]
                 expected.append(network.head(torch.cat(pooled, dim=1)).softmax(dim=1))
     torch.testing.assert_close(found, torch.cat(expected))
+
+
+@pytest.mark.parametrize("views", ["maps:10", "maps:96+2full", "10", "1full"])
+def test_all_views_are_minus_the_mean_image(views):
+    network = narrow()
+    network.mean_image = torch.full((3, 224, 224), 28.0)
+    # Pixels less than 156 can be 100 brighter: minus 128 then, they are what they were minus 28.
+    image = picture(100, 120) // 2
+    pictures = (
+        [resize_short(image, s) for s in map_scales(views)] if views in MAP_VIEWS else views_of(image, views)
+    )
+    with torch.inference_mode():
+        found = view_probabilities(network, pictures, views)
+        network.mean_image = None
+        expected = view_probabilities(network, [each + np.uint8(100) for each in pictures], views)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(("views", "count"), [("maps:10", 10), ("maps:96", 96), ("maps:96+2full", 98)])
