@@ -32,6 +32,7 @@ def _register() -> None:
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
     from sppnet_cli.cli.evaluate import command as evaluate
+    from sppnet_cli.cli.export import command as export
     from sppnet_cli.cli.extract_features import command as extract_features
     from sppnet_cli.cli.finetune import command as finetune
     from sppnet_cli.cli.import_weights import command as import_weights
@@ -54,6 +55,7 @@ def _register() -> None:
         visualize,
         benchmark,
         data,
+        export,
         check_layer,
     ):
         app.add_command(command)

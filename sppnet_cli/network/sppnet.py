@@ -61,7 +61,8 @@ class Head(nn.Module):
 
     def _scaled(self, pooled: Tensor) -> Tensor:
         # Multiplying by one takes a pass over the largest of all arrays; to look, a GPU would have to be waited for.
-        if self.input_scale.device.type == "cpu" and self.input_scale == 1:
+        quick = self.input_scale.device.type == "cpu" and not torch.compiler.is_compiling()
+        if quick and self.input_scale == 1:
             return pooled
         return pooled * self.input_scale
 
@@ -133,5 +134,6 @@ class SPPNet(nn.Module):
 
         The classes are ImageNet's, and so are the images: they go through `imagenet_preprocessing`.
         """
-        trunk = self.trunk if torch.is_grad_enabled() else self._quick_trunk
+        traced = torch.compiler.is_compiling()
+        trunk = self.trunk if torch.is_grad_enabled() or traced else self._quick_trunk
         return self.require_head()(self.pool(trunk(self.imagenet_preprocessing(images))))

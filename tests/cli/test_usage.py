@@ -19,6 +19,7 @@ COMMANDS = (
     "import-weights",
     "data",
     "check-layer",
+    "export",
 )
 
 
