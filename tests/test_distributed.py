@@ -111,6 +111,8 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     one, two = (load_file(tmp_path / name / "net" / "network.safetensors") for name in ("one", "two"))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    means = [(tmp_path / name / "net" / "mean.safetensors").read_bytes() for name in ("one", "two")]
+    assert means[0] == means[1]
     lines = [
         [json.loads(line) for line in (tmp_path / name / "net" / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")

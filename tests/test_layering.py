@@ -9,7 +9,7 @@ import pytest
 PACKAGE = "sppnet_cli"
 ROOT = Path(__file__).parents[1] / PACKAGE
 FOLDERS = (
-    "data", "kernels", "network", "features", "learning", "detection", "evaluation", "stages", "tables", "benchmark", "cli",
+    "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "benchmark", "cli",
 )  # fmt: skip
 TOP = (
     "atomic", "chain", "clock", "console", "distributed", "errors", "making", "protocols", "provenance", "relay", "runs",

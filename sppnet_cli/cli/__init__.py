@@ -28,9 +28,11 @@ def app() -> None:
 
 def _register() -> None:
     from sppnet_cli.cli.benchmark import command as benchmark
+    from sppnet_cli.cli.check_layer import command as check_layer
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
     from sppnet_cli.cli.evaluate import command as evaluate
+    from sppnet_cli.cli.export import command as export
     from sppnet_cli.cli.extract_features import command as extract_features
     from sppnet_cli.cli.finetune import command as finetune
     from sppnet_cli.cli.import_weights import command as import_weights
@@ -55,6 +57,8 @@ def _register() -> None:
         benchmark,
         data,
         reproduce,
+        export,
+        check_layer,
     ):
         app.add_command(command)
 

@@ -155,7 +155,7 @@ def _pooled_views(network: SPPNet, image: Image, views: str, device: str) -> Ten
     """Pyramid vectors `(V, D)` of the views of an image at one scale, pooled from its maps and its mirror image's."""
     assert network.spec.levels is not None
     size = image.shape[:2]
-    maps = network.maps(_batch([image, image[:, ::-1]], device), "conv5")
+    maps = network.maps(_batch([image, image[:, ::-1]], device), "conv5", imagenet=True)
     h, w = maps.shape[2:]
     windows = map_windows(size, views)
     pooled = []

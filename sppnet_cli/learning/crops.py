@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sppnet_cli.console import track
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
-from sppnet_cli.distributed import from_first, world
+from sppnet_cli.distributed import from_first, gather, world
 from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.protocols import PAPER, Lighting
 
@@ -99,6 +99,24 @@ class Crops(Dataset[tuple[Tensor, Tensor, int]]):
         pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)
         return pixels, torch.from_numpy(shift.astype(np.float32)), int(self.folder.labels[index])
 
+    def mean_image(self, workers: int) -> Tensor:
+        """The mean of the centre crops of all images, `(3, 224, 224)` float32, BGR in 0..255.
+
+        The sum is of whole numbers: the same bits however many processes and `workers` share the images.
+        """
+        here = world()
+        total = np.zeros((CROP, CROP, 3), np.int64)
+        if self._decoded is not None:
+            for image in self._decoded[here.rank :: here.size]:
+                total += _centre(image)
+        else:
+            mine = range(here.rank, len(self), here.size)
+            loader = DataLoader(Centres(self.folder), batch_size=32, sampler=mine, num_workers=workers)
+            for pixels, _ in track(loader, "mean image", len(loader)):
+                total += pixels.sum(dim=0).permute(1, 2, 0).numpy()
+        mean = sum(gather(total)) / len(self)
+        return torch.from_numpy(mean[:, :, ::-1].transpose(2, 0, 1).astype(np.float32))
+
     def _colours(self) -> Colours:
         if self._decoded is not None:
             return principal_components(iter(self._decoded))
@@ -118,9 +136,7 @@ class Centres(Dataset[tuple[Tensor, int]]):
         return len(self.folder)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = load_short_side(self.folder.paths[index])
-        top, left = (image.shape[0] - CROP) // 2, (image.shape[1] - CROP) // 2
-        crop = np.ascontiguousarray(image[top : top + CROP, left : left + CROP])
+        crop = np.ascontiguousarray(_centre(load_short_side(self.folder.paths[index])))
         return torch.from_numpy(crop).permute(2, 0, 1), int(self.folder.labels[index])
 
 
@@ -143,6 +159,11 @@ class Epoch(Sampler[list[tuple[int, int]]]):
         here = world()
         for batch in self.batches:
             yield [(self.epoch, int(index)) for index in batch[here.rank :: here.size]]
+
+
+def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    top, left = (image.shape[0] - CROP) // 2, (image.shape[1] - CROP) // 2
+    return image[top : top + CROP, left : left + CROP]
 
 
 def _decode(paths: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:

@@ -19,12 +19,13 @@ from torch.utils.data import DataLoader
 from sppnet_cli.atomic import write_text
 from sppnet_cli.console import status, track
 from sppnet_cli.data.imagenet import ImageFolder
-from sppnet_cli.distributed import gather, told, world
+from sppnet_cli.distributed import from_first, gather, told, world
 from sppnet_cli.errors import SppnetError, UsageError
 from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
 from sppnet_cli.learning.crops import Centres, Crops, Epoch
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.network.weights import load_mean_image, save_mean_image
 from sppnet_cli.protocols import PAPER, Lighting
 from sppnet_cli.runs import CHECKPOINT
 
@@ -187,7 +188,9 @@ def pretrain(
 
     Multi-size training runs one full epoch at each size in turn, on the same 224x224 crops, resized.  After each epoch
     the state is saved in `out`, and a later call continues from it; on the CPU the result then has the same bits as
-    that of an uninterrupted call.  The error on the centre crops of `validation` is recorded but never used.
+    that of an uninterrupted call.  A network that takes
+    a mean image gets that of the training set.  The error on the centre crops of `validation` is recorded but never
+    used.
 
     Raises `SppnetError` if the loss is not finite, `UsageError` if the batch cannot be divided by the number of
     processes or is larger than the set.
@@ -210,6 +213,11 @@ def pretrain(
         lines = (out / METRICS).read_text().splitlines()[: checkpoint["epoch"]]
         status(f"continuing after epoch {len(lines)} of {recipe.epochs}")
     crops = Crops(folder, seed, recipe.lighting)
+    if network.takes_mean_image:
+        mean = from_first(load_mean_image(out) if here.first else None)
+        network.mean_image = (crops.mean_image(workers) if mean is None else mean).to(device)
+        if here.first and mean is None:
+            save_mean_image(network.mean_image, out)  # before the first epoch: a later call continues with it
     errors = [float(json.loads(line)["train_top1_error"]) for line in lines]
     for epoch in range(len(lines), recipe.epochs):
         start = time.perf_counter()

@@ -31,6 +31,19 @@ class Preprocessing:
         return ((x - mean * self.divisor) * scale).contiguous(memory_format=torch.channels_last)
 
 
+class MinusMeanImage:
+    """BGR pixels minus a mean image, which is warped to the input's size (journal edition)."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean  # (3, 224, 224) float32, BGR in 0..255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """From RGB images `(B, 3, H, W)` in 0..255, any dtype, to the network's float32 input, channels-last."""
+        warped = F.interpolate(self.mean[None], images.shape[2:], mode="bilinear", align_corners=False)
+        x = images.to(torch.float32).flip(1) - warped
+        return x.contiguous(memory_format=torch.channels_last)
+
+
 CAFFE = Preprocessing("BGR", 1.0, (128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
 FAST_RCNN = Preprocessing("BGR", 1.0, (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))  # its PIXEL_MEANS
 TORCHVISION = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,6 +1,7 @@
 """The whole network: trunk, pooling and fully connected head, with its preprocessing and geometry."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from sppnet_cli.kernels.linear import Linear
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
+from sppnet_cli.network.preprocessing import CAFFE, MinusMeanImage
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
 
@@ -74,8 +76,9 @@ class Head(nn.Module):
         return self.fc8(self.dropout(self.features(pooled, "fc7")))
 
     def _scaled(self, pooled: Tensor) -> Tensor:
-        # Multiplying by one costs a pass over the largest of all arrays.  On a GPU, looking would mean waiting for it.
-        if self.input_scale.device.type == "cpu" and self.input_scale == 1:
+        # Multiplying by one takes a pass over the largest of all arrays; looking would mean waiting for a GPU.
+        quick = self.input_scale.device.type == "cpu" and not torch.compiler.is_compiling()
+        if quick and self.input_scale == 1:
             return pooled
         return pooled * self.input_scale
 
@@ -83,10 +86,14 @@ class Head(nn.Module):
 class SPPNet(nn.Module):
     """A network built from its `NetworkSpec`; random weights until `weights.load_network` fills them."""
 
+    mean_image: Tensor | None
+
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
         self.trunk, self.preprocessing = build_trunk(spec.arch, spec.width)
+        # (3, 224, 224) float32, BGR in 0..255: of ImageNet's training images, where the network was trained on them.
+        self.register_buffer("mean_image", None, persistent=False)
         self.geometry = geometry_of(self.trunk)
         self.channels = feature_channels(self.trunk)
         if spec.levels is None:
@@ -109,16 +116,26 @@ class SPPNet(nn.Module):
             raise UsageError(f"{self.spec.arch} has no fc layers: fine-tune them first, or use layer pool5")
         return self.head
 
-    def maps(self, images: Tensor, layer: str) -> Tensor:
+    @property
+    def takes_mean_image(self) -> bool:
+        """Whether the network is to be trained on images minus their mean image: ZF-5 and its kin are."""
+        return self.preprocessing == CAFFE
+
+    @property
+    def imagenet_preprocessing(self) -> Callable[[Tensor], Tensor]:
+        """What images of the set that the network was trained on go through; all others take `preprocessing`."""
+        return self.preprocessing if self.mean_image is None else MinusMeanImage(self.mean_image)
+
+    def maps(self, images: Tensor, layer: str, *, imagenet: bool = False) -> Tensor:
         """Maps `(B, C, h, w)`, after ReLU, of RGB images `(B, 3, H, W)` in 0..255.
 
-        `layer` is `conv5`, the trunk's last map, or `conv4`, the map before it (see `backbones.conv4_part`).
+        `imagenet` images go through `imagenet_preprocessing`.  `layer` is `conv5`, the trunk's last map, or `conv4`, the map before it (see `backbones.conv4_part`).
         Raises `UsageError` for another name and for a trunk without a conv4.
         """
         if layer not in MAP_LAYERS:
             raise UsageError(f"{layer!r} is no layer of maps; these are {', '.join(MAP_LAYERS)}")
         part = self._quick_trunk if layer == "conv5" else self._conv4
-        return part(self.preprocessing(images))
+        return part((self.imagenet_preprocessing if imagenet else self.preprocessing)(images))
 
     @cached_property
     def _conv4(self) -> nn.Sequential:
@@ -129,6 +146,10 @@ class SPPNet(nn.Module):
         return fused(self.trunk)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""
-        trunk = self.trunk if torch.is_grad_enabled() else self._quick_trunk
-        return self.require_head()(self.pool(trunk(self.preprocessing(images))))
+        """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255.
+
+        The classes are ImageNet's, and so are the images: they go through `imagenet_preprocessing`.
+        """
+        traced = torch.compiler.is_compiling()
+        trunk = self.trunk if torch.is_grad_enabled() or traced else self._quick_trunk
+        return self.require_head()(self.pool(trunk(self.imagenet_preprocessing(images))))

@@ -20,14 +20,17 @@ from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 SPEC_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
 HEAD_FILE = "head.safetensors"
+MEAN_FILE = "mean.safetensors"
 _OLD_DENSENET = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
 
 
 def save_network(network: SPPNet, folder: Path) -> None:
-    """Write `network.json` and `network.safetensors` into an existing folder."""
+    """Write `network.json`, `network.safetensors` and, where it has a mean image, `mean.safetensors` into a folder."""
     spec = dataclasses.asdict(network.spec)
     (folder / SPEC_FILE).write_text(json.dumps(spec, indent=2) + "\n")
     save_file(_plain(network), folder / WEIGHTS_FILE)
+    if network.mean_image is not None:
+        save_mean_image(network.mean_image, folder)
 
 
 def load_spec(folder: Path) -> NetworkSpec:
@@ -47,7 +50,30 @@ def load_network(folder: Path) -> SPPNet:
     """The network that `save_network` wrote, in evaluation mode.  Raises `DataError` where it is not whole."""
     network = SPPNet(load_spec(folder))
     fill(network, read_state_dict(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
+    network.mean_image = load_mean_image(folder)
     return network.eval()
+
+
+def save_mean_image(mean: Tensor, folder: Path) -> None:
+    """Write `mean.safetensors`, a mean image `(3, 224, 224)` float32, BGR in 0..255, into an existing folder."""
+    save_file({"mean": mean.cpu().contiguous()}, folder / MEAN_FILE)
+
+
+def load_mean_image(folder: Path) -> Tensor | None:
+    """The mean image that `save_mean_image` wrote, or None where there is none.  Raises `DataError` for another file."""
+    path = folder / MEAN_FILE
+    if not path.is_file():
+        return None
+    state = read_state_dict(path)
+    mean = state.get("mean")
+    if (
+        mean is None
+        or mean.shape != (3, 224, 224)
+        or mean.dtype != torch.float32
+        or not mean.isfinite().all()
+    ):
+        raise DataError(f"{path}: holds no mean image (3, 224, 224); copy the network as a whole")
+    return mean
 
 
 def save_head(head: Head, folder: Path) -> None:

@@ -48,7 +48,8 @@ def test_killed_twice(tiny_data, tmp_path):
         _, messages = process.communicate()
         assert process.returncode == 0, messages
     names = sorted(path.name for path in (whole / "net").iterdir())
-    assert names == ["classes.txt", "manifest.json", "metrics.jsonl", "network.json", "network.safetensors"]
+    weights = ["mean.safetensors", "metrics.jsonl", "network.json", "network.safetensors"]
+    assert names == ["classes.txt", "manifest.json", *weights]
     assert sorted(path.name for path in (cut / "net").iterdir()) == names
     a, b = ((folder / "net" / "network.safetensors").read_bytes() for folder in (whole, cut))
     assert a == b

@@ -18,6 +18,8 @@ COMMANDS = (
     "benchmark",
     "import-weights",
     "data",
+    "check-layer",
+    "export",
 )
 
 

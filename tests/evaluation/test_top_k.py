@@ -217,6 +217,24 @@ def test_ten_views_of_the_maps_by_hand():
     torch.testing.assert_close(found, torch.cat(expected))
 
 
+@pytest.mark.parametrize("views", ["maps:10", "maps:96+2full", "10", "1full"])
+def test_all_views_are_minus_the_mean_image(views):
+    network = narrow()
+    network.mean_image = torch.full((3, 224, 224), 28.0)
+    # Pixels less than 156 can be 100 brighter: minus 128 then, they are what they were minus 28.
+    image = picture(100, 120) // 2
+    pictures = (
+        [resize_short(image, s) for s in map_scales(views)]
+        if views not in CROP_VIEWS
+        else views_of(image, views)
+    )
+    with torch.inference_mode():
+        found = view_scores(network, pictures, views)
+        network.mean_image = None
+        expected = view_scores(network, [each + np.uint8(100) for each in pictures], views)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(("views", "count"), [("maps:10", 10), ("maps:96", 96), ("maps:96+2full", 98)])
 def test_number_of_views_and_their_symmetry(views, count):
     network, image = narrow(), picture(60, 71)

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from sppnet_cli.data.imagenet import ImageFolder
+from sppnet_cli.distributed import World
 from sppnet_cli.learning import crops as module
 from sppnet_cli.learning.crops import (
     Centres,
@@ -32,6 +33,29 @@ def wide(tmp_path):
     """One image of 256 x 320 pixels that gives the place of each of them."""
     path = write(tmp_path / "a" / "0.png", address_image(256, 320))
     return ImageFolder((path,), np.array([0]), ("a",))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(("workers", "processes"), [(0, 1), (2, 1), (0, 2)])
+def test_the_mean_image(tmp_path, monkeypatch, in_memory, workers, processes):
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((256, 256), (256, 300), (270, 256))
+    ]
+    paths = tuple(write(tmp_path / f"{k}.png", image) for k, image in enumerate(images))
+    if not in_memory:
+        monkeypatch.setattr(module, "_IN_MEMORY_PIXELS", 0)
+    crops = Crops(ImageFolder(paths, np.zeros(3, np.int64), ("a",)), seed=0)
+    totals = []
+    for rank in range(processes):
+        monkeypatch.setattr(module, "world", lambda rank=rank: World(rank, processes))
+        monkeypatch.setattr(module, "gather", lambda total: totals.append(total) or totals)
+        mean = crops.mean_image(workers)
+    # Margins of 32 rows or columns, of 300 - 224 = 76 columns and of 46 rows.
+    centres = [images[0][16:240, 16:240], images[1][16:240, 38:262], images[2][23:247, 16:240]]
+    expected = np.mean(np.stack(centres).astype(np.float64), axis=0)
+    assert mean.dtype == torch.float32
+    np.testing.assert_array_equal(mean.numpy(), expected.transpose(2, 0, 1)[::-1].astype(np.float32))
 
 
 def places(crops, epochs):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from sppnet_cli.data.imagenet import load_image_folder
 from sppnet_cli.errors import DataError, SppnetError, UsageError
@@ -71,8 +72,8 @@ def metrics(out):
 
 
 def test_two_colours_are_learnt(toy, tmp_path):
-    recipe = replace(RECIPE, sizes=(224, 180), epochs=8, rate=0.01)
-    net = train(toy, tmp_path, recipe, seed=9)  # so few steps do not teach it from every start
+    recipe = replace(RECIPE, sizes=(224, 180), epochs=8, rate=0.003)
+    net = train(toy, tmp_path, recipe)
     lines = metrics(tmp_path)
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert [line["size"] for line in lines] == [224, 180] * 4
@@ -98,6 +99,33 @@ def test_the_sizes_reach_the_network(toy, tmp_path, monkeypatch):
         out=tmp_path,
     )
     assert seen == [(8, 3, 180, 180)] * 2 + [(8, 3, 224, 224)] * 2
+
+
+def test_the_network_sees_images_minus_their_mean(toy, tmp_path):
+    crops = Crops(toy, 0)
+    net, given, seen = network(), [], []
+    net.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
+    net.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    recipe = replace(RECIPE, sizes=(224, 180), epochs=2, batch=16)
+    pretrain(net, toy, recipe, seed=0, device="cpu", workers=0, out=tmp_path)
+    mean = crops.mean_image(0)
+    assert torch.equal(net.mean_image, mean)
+    assert torch.equal(load_file(tmp_path / "mean.safetensors")["mean"], mean)
+    at_180 = torch.nn.functional.interpolate(mean[None], (180, 180), mode="bilinear")
+    for pixels, x, own in zip(given, seen, (mean, at_180), strict=True):
+        torch.testing.assert_close(x, pixels.flip(1) - own)
+
+
+def test_the_mean_is_taken_once(toy, tmp_path, monkeypatch):
+    train(toy, tmp_path, RECIPE)
+    monkeypatch.delattr(Crops, "mean_image")
+    train(toy, tmp_path, replace(RECIPE, epochs=2))
+
+
+def test_a_net_of_another_convention_keeps_its_own(toy, tmp_path):
+    net = SPPNet(NetworkSpec("zf5-frcnn", 0.0625, (6,), fc=16, classes=2))
+    pretrain(net, toy, RECIPE, seed=0, device="cpu", workers=0, out=tmp_path)
+    assert net.mean_image is None
 
 
 def test_every_image_is_seen_once_an_epoch_and_all_views_change(toy, tmp_path, monkeypatch):
@@ -208,7 +236,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(SppnetError, match=r"checkpoint.pt: cannot be written .*disk full"):
         train(toy, tmp_path / "full", recipe)
-    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
+    left = sorted(path.name for path in (tmp_path / "full").iterdir())
+    assert left == ["checkpoint.pt", "mean.safetensors", "metrics.jsonl"]
     assert same(whole, train(toy, tmp_path / "full", recipe))
 
 

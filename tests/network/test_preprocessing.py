@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import normalize
 
-from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION, resize
+from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION, MinusMeanImage, resize
 
 
 def test_caffe_is_bgr_minus_128():
@@ -18,7 +18,19 @@ def test_torchvision_is_rgb_by_mean_and_deviation():
     torch.testing.assert_close(TORCHVISION(images), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [CAFFE, TORCHVISION])
+def test_the_mean_image_is_warped_to_the_input():
+    # Blue, green, red means; the columns of red are 0 and 100, at four columns 0, 25, 75 and 100.
+    mean = torch.tensor([[10.0, 10], [20, 20], [0, 100]])[:, None].expand(3, 2, 2)
+    image = torch.full((2, 3, 2, 4), 200, dtype=torch.uint8)
+    image[:, 0] = 150
+    prepared = MinusMeanImage(mean)(image)
+    assert prepared.dtype == torch.float32
+    assert prepared.shape == (2, 3, 2, 4)
+    for one in prepared:
+        assert one[:, 1].tolist() == [[190] * 4, [180] * 4, [150, 125, 75, 50]]
+
+
+@pytest.mark.parametrize("rule", [MinusMeanImage(torch.rand(3, 224, 224)), CAFFE, TORCHVISION])
 def test_bytes_and_floats_alike_and_channels_last(rule):
     images = torch.randint(0, 256, (1, 3, 6, 7), dtype=torch.uint8)
     assert torch.equal(rule(images), rule(images.double()))

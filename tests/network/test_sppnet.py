@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
@@ -47,6 +48,29 @@ def test_the_network_is_preprocessing_trunk_pool_and_head():
         torch.testing.assert_close(network.head.features(pooled, "fc6"), fc6)
         torch.testing.assert_close(network.head.features(pooled, "fc7"), fc7)
         torch.testing.assert_close(network(pixels), fc8)
+
+
+def test_the_mean_image_is_for_imagenet_alone():
+    network, pixels = narrow(SPP6), image(180, 224)
+    plain = {layer: network.maps(pixels, layer) for layer in ("conv4", "conv5")}
+    assert torch.equal(network.maps(pixels, "conv5", imagenet=True), plain["conv5"])  # it has none yet
+    network.mean_image = torch.rand(3, 224, 224) * 255
+    x = pixels.float().flip(1) - F.interpolate(network.mean_image[None], (180, 224), mode="bilinear")
+    with torch.inference_mode():
+        conv5 = network.trunk(x)
+        torch.testing.assert_close(network.maps(pixels, "conv5", imagenet=True), conv5)
+        torch.testing.assert_close(network(pixels), network.head(network.pool(conv5)))
+        for layer, maps in plain.items():
+            torch.testing.assert_close(network.maps(pixels, layer), maps)
+    assert "mean_image" not in network.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("arch", "takes"),
+    [("zf5", True), ("convnet5", True), ("overfeat7", True), ("zf5-frcnn", False), ("squeezenet1_1", False)],
+)
+def test_networks_that_take_a_mean_image(arch, takes):
+    assert SPPNet(NetworkSpec(arch)).takes_mean_image == takes
 
 
 def test_the_geometry_comes_with_the_network():

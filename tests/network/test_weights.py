@@ -47,6 +47,31 @@ def test_a_network_comes_back(tmp_path, levels, fc, classes):
             assert torch.equal(loaded(images), network.eval()(images))
 
 
+def test_a_mean_image_comes_back(tmp_path):
+    network = narrow()
+    network.mean_image = torch.rand(3, 224, 224) * 255
+    save_network(network, tmp_path)
+    assert torch.equal(load_network(tmp_path).mean_image, network.mean_image)
+    (tmp_path / "mean.safetensors").unlink()
+    assert load_network(tmp_path).mean_image is None  # as in networks that were saved without one
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"other": torch.zeros(3, 224, 224)},
+        {"mean": torch.zeros(3, 227, 227)},
+        {"mean": torch.zeros(3, 224, 224, dtype=torch.float64)},
+        {"mean": torch.full((3, 224, 224), torch.nan)},
+    ],
+)
+def test_a_broken_mean_image(tmp_path, state):
+    save_network(narrow(), tmp_path)
+    save_file(state, tmp_path / "mean.safetensors")
+    with pytest.raises(DataError, match=r"mean.safetensors: holds no mean image"):
+        load_network(tmp_path)
+
+
 def test_a_head_comes_back(tmp_path):
     head = Head(40, 8, 3, input_scale=0.25)
     save_head(head, tmp_path)

@@ -1,0 +1,1 @@
+"""A network or a detector as one graph of tensors, and as an ONNX file."""
