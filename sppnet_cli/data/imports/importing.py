@@ -100,6 +100,9 @@ def import_export(
     _warn_of_case({item.name for image in images.values() for item in image.objects})
     splits = _split(images, records, test, seed, tally)
     report = _report(layout, reading, images, splits, tally)
+    for name, _, learnt, *_ in report.table:
+        if not learnt:
+            console.warn(f"class {name} has no object in trainval: nothing to learn it from")
     faults = {kind: count for kind, count in (tally.mended + tally.left_out).items() if kind != _NO_FAULT}
     if strict and faults:
         kind, count = next(iter(faults.items()))

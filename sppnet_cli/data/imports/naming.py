@@ -13,16 +13,14 @@ def class_names(names: Iterable[str]) -> dict[str, str]:
     """For each name the one that it gets: the same if lists and file names can hold it.
 
     Runs of white space become one space; slashes and what cannot be printed become `_`.  Names that only then are the
-    same stay apart: the second is numbered.
+    same stay apart: one that had to change is numbered.
     """
-    fit: dict[str, str] = {}  # by the name in its plain form
-    result = {}
-    for name in names:
-        plain = unicodedata.normalize("NFC", " ".join(name.split()))
+    plain_of = {name: unicodedata.normalize("NFC", " ".join(name.split())) for name in names}
+    fit: dict[str, str] = {}  # by the plain name
+    for plain in sorted(plain_of.values(), key=lambda plain: _fit(plain, spaces=True) != plain):
         if plain not in fit:
             fit[plain] = _numbered(_fit(plain, spaces=True), lambda candidate: candidate in fit.values())
-        result[name] = fit[plain]
-    return result
+    return {name: fit[plain] for name, plain in plain_of.items()}
 
 
 def image_ids(paths: Sequence[str]) -> dict[str, str]:
