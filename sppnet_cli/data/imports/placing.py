@@ -49,7 +49,10 @@ def look_at(path: Path) -> Picture:
             late = image.format == "PNG" and "exif" not in image.info and b"eXIf" in path.read_bytes()
             exif = image.getexif() if late or image.format != "PNG" else Image.Image.getexif(image)
             orientation = exif.get(ExifTags.Base.Orientation, 1)
-            return Picture(image.size, orientation if orientation in range(1, 9) else 1)
+            orientation = orientation if orientation in range(1, 9) else 1
+            # Pillow opens a TIFF with its upright size.
+            swapped = image.format == "TIFF" and orientation >= 5
+            return Picture(image.size[::-1] if swapped else image.size, orientation)
     height, width = read_image(path).shape[:2]
     with suppress(Exception), Image.open(path) as image:
         picture = Picture(image.size, image.getexif().get(ExifTags.Base.Orientation, 1))

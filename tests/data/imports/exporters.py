@@ -172,7 +172,16 @@ def yolo_lines(photo, names, segments=False):
     for name, x1, y1, x2, y2 in photo.objects:
         left, top, right, bottom = x1 / width, y1 / height, (x2 + 1) / width, (y2 + 1) / height
         if segments:
-            numbers = (left, (top + bottom) / 2, (left + right) / 2, top, right, top, (left + right) / 2, bottom)
+            numbers = (
+                left,
+                (top + bottom) / 2,
+                (left + right) / 2,
+                top,
+                right,
+                top,
+                (left + right) / 2,
+                bottom,
+            )
         else:
             numbers = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
         lines.append(f"{names.index(name)} {' '.join(f'{number:.6f}' for number in numbers)}\n")

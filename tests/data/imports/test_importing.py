@@ -127,7 +127,12 @@ def test_images_are_links_or_copies_and_keep_readable_names(photos, tmp_path):
     for out, copy in (("linked", False), ("copied", True)):
         import_export(tmp_path / "export", tmp_path / out, copy=copy)
         images = sorted((tmp_path / out / "VOC2007/JPEGImages").iterdir())
-        assert [path.name for path in images] == ["DSC_02.jpg", "Straße_00.jpg", "Straße_03.jpg", "photo_01.jpg"]
+        assert [path.name for path in images] == [
+            "DSC_02.jpg",
+            "Straße_00.jpg",
+            "Straße_03.jpg",
+            "photo_01.jpg",
+        ]
         assert all(path.is_symlink() != copy for path in images)
         assert images[0].read_bytes() == photos[2].path.read_bytes()
 
@@ -221,7 +226,9 @@ def test_an_image_without_xml_and_an_xml_without_image_are_left_out(cat, tmp_pat
     assert report.left_out == {"images_missing": 1, "images_without_annotation": 1}
     assert report.examples["images_missing"] == "gone.xml is about gone.jpg"
     assert report.examples["images_without_annotation"] == "bare.jpg"
-    with pytest.raises(DataError, match=r"1 images missing \(gone.xml .* and 1 other kinds; correct the export"):
+    with pytest.raises(
+        DataError, match=r"1 images missing \(gone.xml .* and 1 other kinds; correct the export"
+    ):
         import_export(root, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
 
