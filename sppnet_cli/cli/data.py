@@ -129,8 +129,9 @@ def check(folder: Path, full: bool, as_json: bool) -> None:
     ]
     columns = ["layout", "split", "images", "published", "classes", "images a class", "objects"]
     console.table(f"{folder}, the embedded mini data" if report.mini else str(folder), columns, rows)
+    published = {True: "the full published set", False: "not the full published set"}
     lines = [
-        f"{found.root}: {'' if found.full else 'not '}the full published set, "
+        f"{found.root}: {'your own set' if found.own else published[found.full]}, "
         f"{'once mended ' if found.problems else ''}good for {found.use}"
         for found in report.data_sets
     ]

@@ -77,12 +77,17 @@ def list_export(path: Path, tally: Tally) -> Export:
             raise DataError(f"{path}: is an archive; unpack it and give its folder")
         path = path.absolute()
         root = path.parent
-        if root.name.casefold() in _KINDS and not image_files(root):  # annotations/, beside the images
+        if holds_one_kind(root) and not image_files(root):  # annotations/, beside the images
             root = root.parent
         return Export(root, path.relative_to(root).as_posix(), tuple(sorted(_walk(root, "", tally))))
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; name the folder of an export, or its annotation file")
     return Export(path, None, tuple(sorted(_walk(path, "", tally))))
+
+
+def holds_one_kind(folder: Path) -> bool:
+    """Whether a folder is, by its name, the images or the labels of the one around it."""
+    return folder.name.casefold() in _KINDS
 
 
 def _walk(root: Path, inside: str, tally: Tally) -> Iterator[str]:

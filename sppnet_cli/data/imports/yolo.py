@@ -21,8 +21,9 @@ _LARGEST = 2.0  # fractions: a coordinate beyond it is in pixels
 
 def find_yolo_labels(export: Export) -> str | None:
     """A file of labels of one of the export's images, or None."""
-    stems = {PurePosixPath(path).stem for path in export.images.paths}
-    for path in export.with_suffix(".txt"):
+    texts = export.with_suffix(".txt")
+    stems = {PurePosixPath(path).stem for path in export.images.paths} if texts else set()
+    for path in texts:
         if PurePosixPath(path).stem in stems and _is_label(export, path):
             return path
     return None

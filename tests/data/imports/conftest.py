@@ -18,10 +18,8 @@ def photos(tmp_path_factory):
         for k in range(1 + number % 3):
             x1, y1 = (int(rng.integers(0, side - 12)) for side in (width, height))
             x2, y2 = (int(rng.integers(low + 4, side)) for low, side in ((x1, width), (y1, height)))
-            if number % 4 == 0:
-                x1, y1 = 0, y1
-            if number % 5 == 0:
-                x2, y2 = width - 1, y2
+            x1 = 0 if number % 4 == 0 else x1
+            x2 = width - 1 if number % 5 == 0 else x2
             objects.append((("traffic light", "Köter", "van")[(number + k) % 3], x1, y1, x2, y2))
         result.append(Photo(path, (width, height), tuple(objects)))
     return result

@@ -123,7 +123,7 @@ def test_objects_that_cannot_be_used_are_counted(fault, kind, root, tmp_path):
 )
 def test_images_that_cannot_be_used_are_counted(image, kind, root, tmp_path):
     Image.new("RGB", (60, 40)).save(tmp_path / "secret.jpg")
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     write(root, [IMAGE, IMAGE | {"id": 2, "file_name": "2.jpg"} | image], [CAT])
     report, dataset = imported(root, tmp_path)
     assert report.left_out[kind] == 1

@@ -352,7 +352,7 @@ def test_out_is_never_overwritten_nor_inside_the_export(cat, tmp_path, monkeypat
         import_export(root, root / "mine")
     monkeypatch.chdir(root)
     for out in ("mine", "../export/mine", "."):
-        with pytest.raises(UsageError, match="lies in the export|is there already"):
+        with pytest.raises(UsageError, match=r"lies in the export|is there already"):
             import_export(Path(), Path(out))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
