@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -384,3 +385,18 @@ def test_a_class_that_cannot_be_learnt_is_named(photos, tmp_path, capsys):
     other.write_text(json.dumps(content))
     import_export(tmp_path / "export", tmp_path / "mine")
     assert "class van has no object in trainval" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", [exporters.cvat, exporters.coco, exporters.ultralytics])
+def test_ten_thousand_images_take_less_than_a_minute(exporter, photos, tmp_path):
+    many = []
+    for number in range(10_000):
+        path = tmp_path / "made" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.hardlink_to(photos[number % 40].path)
+        many.append(Photo(path, photos[number % 40].size, photos[number % 40].objects))
+    exporter(many, tmp_path / "export")
+    begin = time.process_time()
+    assert import_export(tmp_path / "export", tmp_path / "mine").images == 10_000
+    assert time.process_time() - begin < 60
