@@ -6,15 +6,15 @@ from pathlib import Path
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, json_option, say
+from sppnet_cli.cli.options import PATH, FiniteRange, json_option, quiet_option, say
 from sppnet_cli.errors import DataError
 
 _SHOWN = 20  # problems that are printed
 
 
-@click.group("data", short_help="Make, fetch and check data sets.")
+@click.group("data", short_help="Make, fetch, import and check data sets.")
 def command() -> None:
-    """Make, fetch and check data sets."""
+    """Make, fetch, import and check data sets."""
 
 
 @command.command("mini", short_help="Make the embedded data set.")
@@ -57,6 +57,51 @@ def fetch(name: str, out: Path, as_json: bool) -> None:
     say(as_json, {"data": folder}, f"{name}: {folder}")
 
 
+@command.command("import", short_help="Make a data set of a labelling tool's export.")
+@click.argument("export", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder to make, in the layout of VOC 2007.")
+@click.option(
+    "--test",
+    type=FiniteRange(min=0, max=1, max_open=True),
+    default=0.2,
+    metavar="PART",
+    help="Part of the images to hold out, where the export has no split of its own.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of that split.")
+@click.option("--copy", is_flag=True, help="Copy the images instead of linking to them.")
+@click.option("--strict", is_flag=True, help="Refuse an export that needs mending or loses something.")
+@json_option
+@quiet_option
+def import_(
+    export: Path, out: Path, test: float, seed: int, copy: bool, strict: bool, as_json: bool, quiet: bool
+) -> None:
+    """Make a data set that all commands take of EXPORT: Pascal VOC (XML), COCO (JSON) or YOLO (text files).
+
+    EXPORT is the folder that holds images and labels, or, where it holds labels of several formats, one file of the
+    labels in it.  Boxes are clipped to their images and turned with them, and what was mended or left out is
+    counted.  EXPORT itself stays as it is.
+    """
+    from sppnet_cli.data.imports.importing import FORMAT_NAMES, import_export
+
+    console.configure(json=as_json, quiet=quiet)
+    found = import_export(export, out, test=test, seed=seed, copy=copy, strict=strict)
+    console.table(
+        f"{export}: {found.source}; {found.images} images, {found.splits['trainval']} in trainval, "
+        f"{found.splits['test']} in test",
+        ["class", "images, trainval", "objects", "images, test", "objects", "objects mended", "left out"],
+        found.table,
+    )
+    kinds = [("mended", found.mended), ("left out", found.left_out)]
+    rows = [
+        (side, kind.replace("_", " "), count, found.examples[kind])
+        for side, counts in kinds
+        for kind, count in counts.items()
+    ]
+    if rows:
+        console.table("Mended and left out", ["", "what", "count", "first of them"], rows)
+    say(as_json, found.as_dict(), f"{FORMAT_NAMES[found.format]}: {out}")
+
+
 @command.command("check", short_help="Say what a folder holds and what is wrong with it.")
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--full", is_flag=True, help="Decode every image, not only its header.")
@@ -86,8 +131,9 @@ def check(folder: Path, full: bool, as_json: bool) -> None:
     ]
     columns = ["layout", "split", "images", "published", "classes", "images a class", "objects"]
     console.table(f"{folder}, the embedded mini data" if report.mini else str(folder), columns, rows)
+    published = {True: "the full published set", False: "not the full published set"}
     lines = [
-        f"{found.root}: {'' if found.full else 'not '}the full published set, "
+        f"{found.root}: {'your own set' if found.own else published[found.full]}, "
         f"{'once mended ' if found.problems else ''}good for {found.use}"
         for found in report.data_sets
     ]

@@ -1,6 +1,7 @@
 """What a folder holds: which data sets, how much of them, what is missing or broken, and what it is good for."""
 
 import os
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from sppnet_cli.console import track
 from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER
 from sppnet_cli.data.fetch import SOURCES
 from sppnet_cli.data.images import image_files, read_image
+from sppnet_cli.data.imports.files import holds_one_kind
+from sppnet_cli.data.imports.importing import read_record, recognise
 from sppnet_cli.data.voc import Annotation, VocDetection, image_labels, load_voc
 from sppnet_cli.errors import DataError
 
@@ -74,6 +77,11 @@ class DataSet:
         """Whether it has as many images as the published set."""
         return {split.name: split.images for split in self.splits} == PUBLISHED[self.layout]
 
+    @property
+    def own(self) -> bool:
+        """Whether it is somebody's own set for detection, which no published one is compared with."""
+        return self.layout == "VOC" and all(split.published is None for split in self.splits)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -98,14 +106,21 @@ def inspect_data(root: Path, full: bool = False) -> Report:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name one that holds a data set")
     found = _find(root, _DEPTH)
-    if not found and any(image_files(folder) for folder in _subfolders(root)):
+    exports = _exports(root, found)
+    found = [(layout, folder) for layout, folder in found if not {folder, folder.parent} & exports.keys()]
+    if not found and not exports and any(image_files(folder) for folder in _subfolders(root)):
         found = [("ImageNet", root)]
     looks: dict[Layout, Callable[[Path, bool], DataSet]] = {
         "ImageNet": _inspect_imagenet,
         "VOC": _inspect_voc,
         "Caltech101": _inspect_caltech101,
     }
-    problems = _unfinished(root, {layout for layout, _ in found})
+    problems = [
+        f"{folder}: an export of a labelling tool ({label}); `sppnet data import {shlex.quote(str(folder))} --out mine` "
+        "makes a data set of it"
+        for folder, label in exports.items()
+    ]
+    problems += _unfinished(root, {layout for layout, _ in found})
     if not found and not problems:
         raise DataError(
             f"{root}: holds no train or val folder, no class folders of images, no VOC2007 and no "
@@ -131,6 +146,18 @@ def _find(folder: Path, depth: int) -> list[tuple[Layout, Path]]:
         return [("ImageNet", folder)]
     inside = _subfolders(folder) if depth else []
     return list(chain.from_iterable(_find(subfolder, depth - 1) for subfolder in inside))
+
+
+def _exports(root: Path, found: Sequence[tuple[Layout, Path]]) -> dict[Path, str]:
+    """Folders of labelled images that are not read as they are, each with one of its labels' files.
+
+    They look like ImageNet's (train and val, or images/train), or like nothing known.
+    """
+    folders = [root]
+    if found:
+        folders = [folder for layout, folder in found if layout == "ImageNet"]
+        folders += [folder.parent for folder in folders if folder != root and holds_one_kind(folder)]
+    return {folder: next(iter(labels.values())) for folder in folders if (labels := recognise(folder))}
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -211,6 +238,8 @@ def _inspect_caltech101(root: Path, full: bool) -> DataSet:
 
 
 def _inspect_voc(root: Path, full: bool) -> DataSet:
+    lists = root / "ImageSets" / "Main"
+    own = read_record(root) is not None or not any([*lists.glob("*_trainval.txt"), *lists.glob("*_test.txt")])
     problems = []
     splits = []
     ids: dict[str, set[str]] = {}
@@ -218,9 +247,10 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
         try:
             dataset = load_voc(root, name)
         except DataError as error:
-            problems.append(str(error))
+            if not own or name == "trainval" or (lists / f"{name}.txt").exists():
+                problems.append(str(error))
             continue
-        for class_name in dataset.class_names:
+        for class_name in () if own else dataset.class_names:
             try:
                 image_labels(dataset, class_name)
             except DataError as error:
@@ -234,7 +264,7 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
             SplitCounts(
                 name,
                 images=len(dataset),
-                published=published,
+                published=None if own else published,
                 classes=len(dataset.class_names),
                 per_class=(min(per_class), max(per_class)),
                 objects=sum(len(a.labels) for a in annotations),
@@ -248,9 +278,17 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
         ("trainval", "test"): "Tables 3, 5 (its column VOC 2007) and 6 to 9",
         ("trainval",): "training; Tables 3 and 5 to 9 need test too",
         ("test",): "testing; Tables 3 and 5 to 9 need trainval too",
-    }.get(tuple(ids), "nothing yet")
-    tables = (3, 5, 6, 7, 8, 9) if len(ids) == 2 else ()
-    return DataSet("VOC", root, tuple(splits), tables, use, tuple(problems))
+    }
+    if own:
+        use = {
+            ("trainval", "test"): "training and testing detectors of its classes",
+            (
+                "trainval",
+            ): "training detectors of its classes; without a test part nothing tells how good they are",
+            ("test",): "testing detectors of its classes; training needs trainval too",
+        }
+    tables = (3, 5, 6, 7, 8, 9) if len(ids) == 2 and not own else ()
+    return DataSet("VOC", root, tuple(splits), tables, use.get(tuple(ids), "nothing yet"), tuple(problems))
 
 
 def _look_at_voc(dataset: VocDetection, full: bool, image_id: str) -> tuple[list[str], Annotation | None]:

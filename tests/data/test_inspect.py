@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from sppnet_cli.data import inspect
+from sppnet_cli.data.imports.importing import import_export
 from sppnet_cli.data.inspect import PUBLISHED, SplitCounts, inspect_data
 from sppnet_cli.errors import DataError
 
@@ -287,3 +288,92 @@ def test_a_folder_of_nothing_known(tmp_path):
         DataError, match=r"holds no train or val folder.*`sppnet data fetch voc2007` gets one"
     ):
         inspect_data(tmp_path)
+
+
+@pytest.fixture
+def own(voc, tmp_path):
+    """The tiny VOC as an import makes it."""
+    import_export(voc.parent, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_an_imported_set_is_spoken_of_in_its_own_terms(own):
+    found = only(inspect_data(own))
+    assert [(split.name, split.images, split.published) for split in found.splits] == [
+        ("trainval", 20, None),
+        ("test", 20, None),
+    ]
+    assert (found.own, found.full, found.tables, found.problems) == (True, False, (), ())
+    assert found.use == "training and testing detectors of its classes"
+
+
+def test_of_an_imported_set_only_what_detection_needs_is_asked_for(own):
+    lists = own / "VOC2007/ImageSets/Main"
+    for path in [*lists.glob("*_*.txt"), lists / "test.txt", lists / "train.txt", lists / "val.txt"]:
+        path.unlink()
+    found = only(inspect_data(own / "VOC2007"))
+    assert found.problems == ()
+    assert found.use.startswith("training detectors of its classes; without a test part")
+    (own / "VOC2007/JPEGImages/000001.jpg").unlink()
+    (lists / "trainval.txt").unlink()
+    assert len(only(inspect_data(own)).problems) == 1
+
+
+def test_a_voc_set_without_any_class_list_is_ones_own(voc):
+    for path in (voc / "ImageSets/Main").glob("*_*.txt"):
+        path.unlink()
+    found = only(inspect_data(voc))
+    assert (found.own, found.problems) == (True, ())
+
+
+def test_the_published_layout_is_not_ones_own(voc):
+    assert not only(inspect_data(voc)).own
+    (voc / "ImageSets/Main/test.txt").unlink()
+    assert [problem for problem in only(inspect_data(voc)).problems if "no such split list" in problem]
+
+
+def labelled(root, places, suffix, text):
+    """Images at `places`, and beside or apart from each, by its name, a file of labels."""
+    for place in places:
+        draw(root / place)
+        path = root / place.replace("images/", "labels/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(suffix).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("places", "suffix", "text"),
+    [
+        (["train/1.jpg", "valid/2.jpg"], ".xml", "<annotation><filename>1.jpg</filename></annotation>"),
+        (["1.jpg", "2.jpg"], ".xml", "<annotation/>".replace("/>", "></annotation>")),
+        (["images/train/1.jpg", "images/val/2.jpg"], ".txt", "0 .5 .5 .1 .1\n"),
+        (["train/images/1.jpg", "val/images/2.jpg"], ".txt", "0 .5 .5 .1 .1\n"),
+        (["photos/1.jpg"], ".txt", "0 .5 .5 .1 .1\n"),
+    ],
+)
+def test_exports_are_pointed_to_the_import(places, suffix, text, tmp_path):
+    report = inspect_data(labelled(tmp_path / "my export", places, suffix, text))
+    assert report.data_sets == ()
+    (problem,) = report.problems
+    assert f"{tmp_path}/my export: an export of a labelling tool" in problem
+    assert f"`sppnet data import '{tmp_path}/my export' --out mine`" in problem
+
+
+def test_a_coco_export_is_pointed_to_the_import(tmp_path):
+    for place in ("train2017/1.jpg", "val2017/2.jpg"):
+        draw(tmp_path / place)
+    (tmp_path / "annotations").mkdir()
+    text = '{"info": {}, "images": [], "annotations": [], "categories": []}'
+    (tmp_path / "annotations/instances_val2017.json").write_text(text)
+    report = inspect_data(tmp_path)
+    assert (len(report.problems), report.data_sets) == (1, ())
+    assert "annotations/instances_val2017.json" in report.problems[0]
+
+
+def test_annotations_beside_imagenet_make_it_no_export(tmp_path):
+    """ILSVRC comes with boxes in VOC's XML in a folder of their own."""
+    imagenet(tmp_path / "ILSVRC", train={"n01": 2}, val={"n01": 1})
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/1.xml").write_text("<annotation></annotation>")
+    assert only(inspect_data(tmp_path)).layout == "ImageNet"
