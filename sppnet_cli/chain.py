@@ -179,6 +179,8 @@ def plan(targets: Iterable[Stage], *, remake: bool = False) -> Plan:
         if stage.folder in seen:
             return
         seen.add(stage.folder)
+        if stage.check and _data_are_there(stage) and not stage.ready:
+            stage.check()
         if runs.is_run(stage.folder):
             runs.require_same(stage.folder, stage.identity)
         else:
@@ -189,8 +191,6 @@ def plan(targets: Iterable[Stage], *, remake: bool = False) -> Plan:
             return
         for each in stage.needs:
             visit(each, False)
-        if stage.check and _data_are_there(stage):
-            stage.check()
         found.to_make.append(stage)
 
     for target in found.targets:

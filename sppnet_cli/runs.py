@@ -133,6 +133,7 @@ def _make(
     if out.resolve() == Path.cwd():
         raise UsageError(f"{out}: is the current folder, which a run cannot replace; give --out a new name")
     partial = _partial(out)
+    new = [folder for folder in partial.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -153,6 +154,9 @@ def _make(
         except BaseException:
             if world().size == 1 and not _holds_work(partial):  # several may still write there
                 shutil.rmtree(partial, ignore_errors=True)
+                with contextlib.suppress(OSError):  # not empty
+                    for folder in new:
+                        folder.rmdir()
             raise
         return_memory()
         started.unlink()

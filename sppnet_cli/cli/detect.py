@@ -252,13 +252,15 @@ def _data_set(
     precision = speed.precision if speed.precision != "fp32" else None
     if detectors:
         names, fast = [path.name for path in detectors], speed.of(detectors[0])
-        stage = ws.detect(detectors, [*names, speed.suffix], split, scales, fast, precision)
+        stage = ws.detect(detectors, [*names, speed.suffix.removeprefix("-")], split, scales, fast, precision)
     else:
         detector = ws.detector("spp", ws.protocol.scales, "ftfc7 bb")
         if speed.fast and not dry_run:
             make(ws, detector)  # the ranks of --fast are those of its fc layers
         fast = speed.of(detector.folder) if detector.ready else None
-        stage = ws.detect([detector], ["spp", "ftfc7-bb", speed.suffix], split, scales, fast, precision)
+        stage = ws.detect(
+            [detector], ["spp", "ftfc7-bb", speed.suffix.removeprefix("-")], split, scales, fast, precision
+        )
     stage = stage.at(out)
     if dry_run:
         show(ws, [stage], as_json)

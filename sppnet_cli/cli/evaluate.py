@@ -95,8 +95,9 @@ def _of_detections(
         require_report_folder(report)
     data = ws.voc()
     if dry_run:
-        console.status(f"would score {detections} on {split} of {path_of(data)}, in seconds")
-        show(ws, _stages_of(data), as_json, writes=[report] if report else [])
+        writes = f"; writes a report to {report}" if report else ""
+        console.status(f"would score {detections} on {split} of {path_of(data)}, in seconds{writes}")
+        show(ws, _stages_of(data), as_json)
         return None
     _make_data(ws, data)
     score = evaluate_detections(detections, path_of(data), split, ws.detection_limit(split), report)

@@ -42,6 +42,8 @@ def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None
     pads, 6x6 bins, and its own mean.  Layers other than conv1 to conv5, fc6, fc7 and fc8 are left out.
     """
     from sppnet_cli.network.backbones import OWN
+    from sppnet_cli.network.caffe_zf import find_kind
+    from sppnet_cli.network.caffemodel import read_caffemodel
     from sppnet_cli.network.weights import load_spec
     from sppnet_cli.stages.import_weights import read_import
     from sppnet_cli.stages.profiles import find_profile
@@ -49,7 +51,8 @@ def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None
 
     console.configure(json=as_json)
     ws = Workspace(find_profile("paper"))
-    stage = ws.imported(file, kind, dropout_scaling).at(out)
+    stage = ws.imported(file, kind or find_kind(read_caffemodel(file)), dropout_scaling)
+    stage = stage.at(out or Path("runs") / stage.folder.name)
     ws.make(stage)
     folder = stage.folder
     spec, found = load_spec(folder), read_import(folder)

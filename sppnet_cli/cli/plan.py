@@ -70,7 +70,8 @@ def show(
         )
         for step in steps
     ]
-    console.table("Would make", ["stage", "folder", "MB", "seconds, about"], rows)
+    if rows:
+        console.table("Would make", ["stage", "folder", "MB", "seconds, about"], rows)
     if console.is_verbose():
         for step in steps:
             console.table(
@@ -78,7 +79,8 @@ def show(
             )
     for path in writes:
         click.echo(f"Would write {path}")
-    click.echo(f"About {clock(seconds)} of one processor core on this machine.  Nothing was done.")
+    if rows:
+        click.echo(f"About {clock(seconds)} of one processor core on this machine.  Nothing was done.")
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

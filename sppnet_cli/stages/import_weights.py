@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sppnet_cli.atomic import write_json
 from sppnet_cli.chain import Cost, Inputs, Resources
-from sppnet_cli.network.caffe_zf import find_kind, network_of_layers
+from sppnet_cli.network.caffe_zf import network_of_layers
 from sppnet_cli.network.caffemodel import read_caffemodel
 from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, save_network
 
@@ -17,7 +17,7 @@ _IMPORT_FILE = "import.json"
 class ImportConfig:
     """`sppnet import-weights`."""
 
-    kind: str | None  # None: that of the layers' names
+    kind: str  # see `caffe_zf.KINDS`
     dropout_scaling: str  # when the Caffe that trained the net made up for dropout
 
 
@@ -36,10 +36,9 @@ def import_network(config: ImportConfig, inputs: Inputs, folder: Path, _how: Res
     """
     weights = inputs["weights"]
     layers = read_caffemodel(weights)
-    kind = config.kind or find_kind(layers)
-    network, left_out = network_of_layers(layers, kind, weights, dropout_scaling=config.dropout_scaling)
+    network, left_out = network_of_layers(layers, config.kind, weights, dropout_scaling=config.dropout_scaling)
     save_network(network, folder)
-    write_json(folder / _IMPORT_FILE, asdict(Imported(kind, tuple(left_out))))
+    write_json(folder / _IMPORT_FILE, asdict(Imported(config.kind, tuple(left_out))))
 
 
 def import_cost(weights: Path) -> Cost:

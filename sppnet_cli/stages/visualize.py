@@ -49,6 +49,15 @@ class ResponsePictures:
     excited: int = 5  # images shown beside each filter
 
 
+def require_drawable(config: DetectionPictures, detections: Path, data: Path) -> None:
+    """Raise as `picture_detections` does for detections, ids or data that do not fit."""
+    dataset = load_voc(data, config.split)
+    read_detections(detections, dataset)
+    for image_id in config.ids:
+        if image_id not in dataset.ids:
+            raise UsageError(f"{image_id}: no image of this name in {config.split} of {dataset.root}")
+
+
 def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, _how: Resources) -> None:
     """Draw `detections` of a VOC split: a JPEG `<id>.jpg` per image and `contact-sheet.jpg`.
 
@@ -56,11 +65,9 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
     `DataError` where the detections are of other images or classes, or there is nothing to draw.
     """
     detections = inputs["detections"]
+    require_drawable(config, detections, inputs["data"])
     dataset = load_voc(inputs["data"], config.split)
     frame, _ = read_detections(detections, dataset)
-    for image_id in config.ids:
-        if image_id not in dataset.ids:
-            raise UsageError(f"{image_id}: no image of this name in {config.split} of {dataset.root}")
     with_any = set(frame["image"])
     detected = [image_id for image_id in dataset.ids if image_id in with_any]
     chosen = list(dict.fromkeys(config.ids)) or [detected[k] for k in _evenly(len(detected), config.count)]

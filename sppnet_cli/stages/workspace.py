@@ -219,8 +219,14 @@ class Workspace:
     # Networks.
 
     def network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Source:
-        """A trained network: `plain`, `spp4` or `spp6`, on one training size or several in turn."""
-        return self.network_run or self.trained_network(pyramid, sizes)
+        """A trained network: `plain`, `spp4` or `spp6`, on one training size or several in turn.
+
+        Raises `DataError` where the network that was given is none.
+        """
+        if self.network_run is not None:
+            load_spec(self.network_run)
+            return self.network_run
+        return self.trained_network(pyramid, sizes)
 
     def trained_network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Stage:
         """The network that the chain makes, whatever network was given."""
@@ -676,7 +682,7 @@ class Workspace:
         svms = self.image_svms(column, layer, self.image_set(dataset, train))
         return TestedSvms(svms, self.layer_features(column, layer, self.image_set(dataset, test)))
 
-    def imported(self, weights: Path, kind: str | None, dropout_scaling: str) -> Stage:
+    def imported(self, weights: Path, kind: str, dropout_scaling: str) -> Stage:
         """A network from a Caffe model."""
         config = importing.ImportConfig(kind, dropout_scaling)
         inputs: dict[str, Source] = {"weights": weights}
@@ -690,9 +696,12 @@ class Workspace:
     def picture_detections(self, config: pictures.DetectionPictures, detections: Source) -> Stage:
         """Figure 6."""
         inputs = {"detections": detections, "data": self.voc()}
+        if isinstance(detections, Path) and isinstance(inputs["data"], Path):
+            pictures.require_drawable(config, detections, inputs["data"])
         count = len(config.ids) or config.count
         cost_of = partial(pictures.pictures_cost, count, 0.0)
-        return self._stage("visualize", ["pictures"], config, inputs, pictures.picture_detections, cost_of)
+        build = pictures.picture_detections
+        return self._stage("visualize", ["pictures"], config, inputs, build, cost_of)
 
     def picture_responses(self, config: pictures.ResponsePictures, files: Sequence[Path] = ()) -> Stage:
         """Figure 2."""

@@ -53,27 +53,33 @@ def zf(tmp_path):
     return write
 
 
+def made_run(tmp_path):
+    """The run that was made where no folder was named."""
+    (run,) = tmp_path.glob("runs/ZF-*")
+    return run
+
+
 def test_a_model_becomes_a_network(sppnet, zf, tmp_path):
     network, path = zf()
     code, out, err = sppnet("import-weights", path, "--dropout-scaling", "training")
     assert (code, out) == (0, "")
     assert err == (
-        "network: runs/ZF\n"
+        f"network: runs/{made_run(tmp_path).name}\n"
         "zeiler-conv5: zf5, width 0.0625, bins {6,3,2,1}, fc6 and fc7 of 16, 5 classes\n"
         "it is fed BGR pixels in 0..255 minus 128, 128, 128\n"
     )
-    loaded = load_network(tmp_path / "runs" / "ZF")
+    loaded = load_network(made_run(tmp_path))
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(loaded(images), network(images))
-    manifest = json.loads((tmp_path / "runs" / "ZF" / "manifest.json").read_text())
+    manifest = json.loads((made_run(tmp_path) / "manifest.json").read_text())
     assert manifest["config"] == {"kind": "zeiler-conv5", "dropout_scaling": "training"}
 
 
 def test_dropout_of_the_forks(sppnet, zf, tmp_path):
     network, path = zf()
     assert sppnet("import-weights", path, "--dropout-scaling", "testing")[0] == 0
-    loaded = load_network(tmp_path / "runs" / "ZF")
+    loaded = load_network(made_run(tmp_path))
     assert torch.equal(loaded.head.fc6.weight, network.head.fc6.weight)
     assert torch.equal(loaded.head.fc7.weight, network.head.fc7.weight / 2)
     assert torch.equal(loaded.head.fc8.weight, network.head.fc8.weight / 2)
@@ -110,10 +116,11 @@ def test_a_kind_can_be_named(sppnet, zf, tmp_path):
 def test_a_second_call_finds_the_first(sppnet, zf, tmp_path):
     _, path = zf()
     first = sppnet("import-weights", path, "--json")
-    made = (tmp_path / "runs" / "ZF" / "network.safetensors").stat().st_mtime_ns
+    made = (made_run(tmp_path) / "network.safetensors").stat().st_mtime_ns
     assert sppnet("import-weights", path, "--json") == first
-    assert (tmp_path / "runs" / "ZF" / "network.safetensors").stat().st_mtime_ns == made
-    code, _, err = sppnet("import-weights", path, "--kind", "py-faster-rcnn-zf")
+    assert (made_run(tmp_path) / "network.safetensors").stat().st_mtime_ns == made
+    assert sppnet("import-weights", path, "--out", "own")[0] == 0
+    code, _, err = sppnet("import-weights", path, "--kind", "py-faster-rcnn-zf", "--out", "own")
     assert code == 2
     assert "kind was 'zeiler-conv5', not 'py-faster-rcnn-zf'" in err
 
@@ -135,7 +142,7 @@ def test_another_net(sppnet, zf, tmp_path):
     code, out, err = sppnet("import-weights", path)
     assert (code, out) == (3, "")
     assert err == f"error: {path}: not of kind zeiler-conv5, width 0.0625: conv3 is missing\n"
-    assert not (tmp_path / "runs" / "ZF").exists()
+    assert not list(tmp_path.glob("runs/ZF*"))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_conv5(sppnet, tiny_network, voc, tmp_path):
     code, out, err = sppnet("visualize", "conv5", *given, *files, "--filters", "3,9", "--out", "two")
     assert code == 0, err
     assert len(json.loads(out)["pictures"]) == 2
-    assert len(list((tmp_path / "two").iterdir())) == 2
+    assert len(list((tmp_path / "two").glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize(
