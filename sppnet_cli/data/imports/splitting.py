@@ -116,7 +116,7 @@ def _draw(
     of_image = [names or frozenset({""}) for names in classes]
     counts = [_count(unit, of_image) for unit in order]
     every = sum(counts, Counter[str]())
-    held: dict[int, None] = {}  # positions in order, as they were taken
+    held: set[int] = set()  # positions in order
     within: Counter[str] = Counter()
     size = 0
 
@@ -126,7 +126,7 @@ def _draw(
 
     def take(k: int) -> None:
         nonlocal size
-        held[k] = None
+        held.add(k)
         within.update(counts[k])
         size += len(order[k])
 
@@ -145,10 +145,4 @@ def _draw(
     for k in range(len(order)):
         if size + len(order[k]) <= target and may(k):
             take(k)
-    for k in reversed(list(held)):
-        spare = all(within[name] > count for name, count in counts[k].items() if name)
-        if spare and size - len(order[k]) >= target:
-            within.subtract(counts[k])
-            size -= len(order[k])
-            del held[k]
     return {index for k in held for index in order[k]}

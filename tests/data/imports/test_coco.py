@@ -174,6 +174,7 @@ def test_captions_and_keypoints_beside_the_instances_are_not_read(root, tmp_path
     )
     report, _ = imported(root, tmp_path)
     assert report.classes == {"cat": 1}
+    assert "annotations_repeated" not in report.left_out
 
 
 @pytest.mark.parametrize(
@@ -215,3 +216,12 @@ def test_json_that_is_nested_without_end_is_one_line(root, tmp_path):
     (root / "deep.json").write_text('{"images": 1, "annotations": 1, "categories": ' + "[" * 100_000)
     with pytest.raises(Exception, match=r"deep\.json: cannot be read as JSON"):
         import_export(root, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["1.png", "1.jpg", "1.JPEG"])
+def test_of_one_stem_the_suffix_tells(name, root, tmp_path):
+    for suffix in ("png", "JPEG"):
+        Image.new("RGB", (60, 40)).save(root / f"images/1.{suffix}")
+    write(root, [IMAGE | {"file_name": name}], [CAT])
+    imported(root, tmp_path)
+    assert json.loads((tmp_path / "mine/import.json").read_text())["sources"] == {"1": f"images/{name}"}

@@ -24,6 +24,10 @@ def test_ids_of_equal_stems_carry_their_folders():
     }
 
 
+def test_ids_differ_where_case_is_not_told_apart():
+    assert list(image_ids(["a/1.jpg", "b/1.jpg", "A_1.jpg"]).values()) == ["a_1", "b_1", "A_1_2"]
+
+
 def test_ids_of_odd_names():
     latin = os.fsdecode("caf\xe9.jpg".encode("latin-1"))
     names = [

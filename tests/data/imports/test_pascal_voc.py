@@ -140,14 +140,20 @@ def test_borders_tell_the_convention(convention, tmp_path):
         photo = Photo(tmp_path / f"{number}.jpg", (60, 40), (("cat", *box),))
         put(photo, tmp_path / "export")
         write(tmp_path / f"export/{number}.xml", xml(photo, f"{number}.jpg", convention))
-    write(tmp_path / "export/4.xml", sheet(("cat", corners(*convention(*boxes[4]))), filename="4.jpg")
-          .replace("<ymax>22<", "<ymax>41<"))  # fmt: skip
+    stray = {
+        one_based: (0, 9, 21, 22),
+        zero_based: (7, 8, 60, 21),
+        edges: ("-1.00", "8.00", "21.00", "22.00"),
+    }
+    write(tmp_path / "export/4.xml", sheet(("cat", corners(*stray[convention])), filename="4.jpg"))
     report = import_export(tmp_path / "export", tmp_path / "mine", test=0)
     dataset = load_voc(tmp_path / "mine", "trainval")
     found = [dataset.annotation(str(number)).boxes[0].tolist() for number in range(5)]
     assert found[:4] == [list(box) for box in boxes[:4]]
     assert report.mended.get("boxes_zero_based", 0) == (0 if convention is one_based else 5)
-    assert report.mended.get("boxes_clipped", 0) == (1 if convention is one_based else 0)
+    clipped = {one_based: [0, 8, 20, 21], zero_based: [7, 8, 59, 21], edges: [0, 8, 20, 21]}
+    assert found[4] == clipped[convention]
+    assert report.mended["boxes_clipped"] == 1
 
 
 def test_fractions_that_touch_no_border_are_edges(root, tmp_path):
@@ -216,6 +222,7 @@ def test_an_xml_of_a_part_does_not_take_the_image_of_another(tmp_path):
         ({"trainval": "0 1 2 3", "test": "4 5"}, "0 1 2 3", "4 5"),
         ({"train": "0 1 2 3", "val": "4 5"}, "0 1 2 3", "4 5"),
         ({"trainval": "0 1 2 3 4 5", "train": "0 1 2 3", "val": "4 5"}, "0 1 2 3", "4 5"),
+        ({"trainval": "0 1 2 3 4 5", "val": "4 5"}, "0 1 2 3", "4 5"),
         ({"my_training_list": "0.jpg 1.jpg 2 3", "Validation": "img/4.jpg 5"}, "0 1 2 3", "4 5"),
         ({"train": "0 1 2 3", "test": "3 4"}, "0 1 2 3", "4"),
         ({"train": "0 1 2", "test": "4 ../../etc/passwd /etc/passwd"}, "0 1 2", "4"),
