@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sppnet_cli.stages.finetune_rcnn import brings_network, finetune_rcnn_stage
-from sppnet_cli.stages.plan import detection_steps
 
 from sppnet_cli import runs
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.features.methods import METHODS
 from sppnet_cli.learning import finetune_rcnn as learning
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.network.weights import HEAD_FILE, load_head, load_network
-from sppnet_cli.stages import finetune_rcnn as module
-from sppnet_cli.stages.finetune import FinetuneConfig
+from sppnet_cli.protocols import PAPER, FinetuneRules, MappingRules, take
+from sppnet_cli.stages import finetune as module
+from sppnet_cli.stages.finetune import FinetuneConfig, brings_network, finetune_all_layers
 from sppnet_cli.stages.profiles import PROFILES
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.stages.windows import WindowConfig
 from sppnet_cli.stages.workspace import Workspace
 
 
@@ -24,7 +24,18 @@ def workspace(tmp_path_factory):
     profile = replace(
         PROFILES["tiny"], rcnn_finetune="all", finetune=((1e-2, 1),), train_windows=20, test_windows=20
     )
-    return Workspace(profile, root=tmp_path_factory.mktemp("runs"), limit=8)
+    return Workspace(profile, root=tmp_path_factory.mktemp("runs"), limit=8, jobs=1)
+
+
+@pytest.fixture
+def made(workspace):
+    """Makes a stage and returns its folder."""
+
+    def run(stage):
+        workspace.make(stage)
+        return stage.folder
+
+    return run
 
 
 def same_trunk(a, b):
@@ -41,29 +52,32 @@ def test_only_the_paper_fine_tunes_all_layers():
     }
 
 
-def test_the_run_is_a_network_with_its_fc_layers(workspace):
-    run = workspace.head("rcnn", ())
+def test_the_run_is_a_network_with_its_fc_layers(workspace, made):
+    run = made(workspace.finetuned("rcnn", ()))
     assert brings_network(run)
     assert not (run / "checkpoint.pt").exists()
-    pretrained, network, head = load_network(workspace.network()), load_network(run), load_head(run)
+    pretrained = load_network(made(workspace.trained_network()))
+    network, head = load_network(run), load_head(run)
     assert not same_trunk(network, pretrained)
     assert network.head is None
     assert network.spec.levels == pretrained.spec.levels
     assert head.fc6.in_features == network.pooled_size
     assert head.fc8.out_features == 21
-    assert workspace.head("rcnn", ()) == run
 
 
 @pytest.fixture
-def finetune(window_network, tiny_data, random_proposals, tmp_path):
-    windows = WindowConfig("trainval", "rcnn", (), "paper", 20, 4)
-    config = FinetuneConfig(windows, Schedule(((1e-3, 2),)), 8, flip=True, seed=0)
-    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
+def finetune(make, window_network, tiny_data, random_proposals):
+    windows = WindowConfig("trainval", "rcnn", (), take(MappingRules, PAPER), 20, 4)
+    rules = replace(take(FinetuneRules, METHODS["rcnn"].protocol_of(PAPER)), finetune_batch=16)
+    config = FinetuneConfig(windows, rules, Schedule(((1e-3, 2),)), 8, flip=True, seed=0)
+    inputs = {
+        "data": tiny_data / "VOCdevkit",
+        "proposals": random_proposals,
+        "network": window_network,
+    }
 
     def run(name):
-        return finetune_rcnn_stage(
-            config, window_network, inputs, tmp_path / name, device="cpu", workers=0, max_gib=1.0
-        )
+        return make(finetune_all_layers, config, inputs, name, workers=0, max_memory=2.0)
 
     return run
 
@@ -81,43 +95,45 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch,
         patch.setattr(where, name, cut_off)
         with pytest.raises(KeyboardInterrupt):
             finetune("run")
-    monkeypatch.setattr(learning, "_step", lambda *_: pytest.fail("a batch twice"))
+    # A batch that was trained on is not drawn again.
+    monkeypatch.setattr(learning.WarpedBatches, "draw", lambda *_: pytest.fail("a batch twice"))
     run = finetune("run")
     files = ("head.safetensors", "network.json", "network.safetensors")
     assert all((run / name).read_bytes() == (whole / name).read_bytes() for name in files)
     assert sorted(path.name for path in run.iterdir()) == sorted([*files, "manifest.json"])
 
 
-def test_ft_rows_use_the_fine_tuned_network_and_the_others_the_pretrained_one(workspace):
-    pretrained = load_network(workspace.network())
-    tuned = workspace.head("rcnn", ())
-    plain = Detector.load(workspace.detector("rcnn", (), "fc6"))
+def test_ft_rows_use_the_fine_tuned_network_and_the_others_the_pretrained_one(workspace, made):
+    pretrained = load_network(made(workspace.trained_network()))
+    tuned = made(workspace.finetuned("rcnn", ()))
+    plain = Detector.load(made(workspace.detector("rcnn", (), "fc6")))
     assert same_trunk(plain.extractor.network, pretrained)
-    regressed = workspace.detector("rcnn", (), "ftfc7 bb")
-    for folder in (workspace.detector("rcnn", (), "ftfc7"), regressed):
+    for row in ("ftfc7", "ftfc7 bb"):
+        folder = made(workspace.detector("rcnn", (), row))
         detector = Detector.load(folder)
         assert same_trunk(detector.extractor.network, load_network(tuned))
         assert (folder / HEAD_FILE).read_bytes() == (tuned / HEAD_FILE).read_bytes()
-    assert 0 <= workspace.score("rcnn", (), "ftfc7 bb").mean_ap <= 1
-    assert (workspace.detections("rcnn", (), "ftfc7 bb") / "detections.csv").stat().st_size > 100
+    assert (made(workspace.detections("rcnn", (), "ftfc7 bb")) / "detections.csv").stat().st_size > 100
 
 
-def test_a_given_fine_tuning_brings_its_network(workspace):
-    tuned = workspace.head("rcnn", ())
-    given = replace(workspace, network_run=workspace.network(), head_run=tuned)
-    detector = given.detector("rcnn", (), "ftfc6", workspace.runs / "given")
-    assert same_trunk(Detector.load(detector).extractor.network, load_network(tuned))
+def test_a_given_fine_tuning_brings_its_network(workspace, made):
+    tuned = made(workspace.finetuned("rcnn", ()))
+    network = made(workspace.trained_network())
+    given = replace(workspace, network_run=network, head_run=tuned).detector("rcnn", (), "ftfc6")
+    assert given.inputs["network"] == given.inputs["head"] == tuned
+    assert same_trunk(Detector.load(made(given)).extractor.network, load_network(tuned))
 
 
-def test_spp_net_keeps_its_frozen_trunk(workspace):
-    run = workspace.head("spp", (480,))
-    assert not brings_network(run)
-    detector = Detector.load(workspace.detector("spp", (480,), "ftfc7"))
-    assert same_trunk(detector.extractor.network, load_network(workspace.network()))
+def test_spp_net_keeps_its_frozen_trunk(workspace, made):
+    assert not brings_network(made(workspace.finetuned("spp", (480,))))
+    detector = Detector.load(made(workspace.detector("spp", (480,), "ftfc7")))
+    assert same_trunk(detector.extractor.network, load_network(made(workspace.trained_network())))
 
 
-def test_the_plan_knows_of_the_network(workspace):
-    (step,) = (s for s in detection_steps(workspace, "rcnn", (), "ftfc7", "detect") if s.name == "finetune")
-    assert step.out == workspace.head_folder("rcnn", ())
-    assert set(step.files) == {"head.safetensors", "network.json", "network.safetensors"}
-    assert step.seconds > 0
+def test_the_description_knows_of_the_network(workspace):
+    stage = workspace.finetuned("rcnn", ())
+    assert stage.name == "finetune-all"
+    seconds, files, memory = stage.cost()
+    assert set(files) == {"head.safetensors", "network.json", "network.safetensors"}
+    assert seconds > 0
+    assert memory > 1
