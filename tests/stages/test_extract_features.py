@@ -10,24 +10,30 @@ import time
 
 import numpy as np
 import pytest
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage, images_fingerprint
 
+from sppnet_cli.data.caltech101 import load_caltech101
 from sppnet_cli.data.images import find_images, read_image
+from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.features.store import read_features
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.runs import read_manifest
+from sppnet_cli.stages.extract_features import ExtractConfig, ImageSet, extract
 
-CONFIG = ExtractConfig(("conv5", "SPP pool5"), "crop", 224)
+CONFIG = ExtractConfig(("conv5", "SPP pool5"), "crop", 224, None)
 
 EXTRACT = """
 import sys
 from pathlib import Path
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage
+from sppnet_cli.chain import Cost, Resources, Stage
+from sppnet_cli.making import build_stage
+from sppnet_cli.stages.extract_features import ExtractConfig, extract
 
 network, images, out = map(Path, sys.argv[1:])
-extract_stage(ExtractConfig(("conv5", "SPP pool5"), "crop", 224), network, sorted(images.glob("*.jpg")) * 6, out)
+config = ExtractConfig(("conv5", "SPP pool5"), "crop", 224, None)
+files = tuple(sorted(images.glob("*.jpg")) * 6)
+build_stage(Stage("stage", config, {"network": network}, out, extract, Cost, files), Resources())
 """
 
 
@@ -36,8 +42,18 @@ def paths(tiny_data):
     return find_images([tiny_data / "VOCdevkit" / "VOC2007" / "JPEGImages"])
 
 
-def test_files_and_manifest(tiny_network, paths, tmp_path):
-    run = extract_stage(CONFIG, tiny_network, paths[:3], tmp_path / "run", workers=2)
+@pytest.fixture
+def run_of(make, tiny_network):
+    """Extracts features of files."""
+
+    def run(paths, name="run", workers=1):
+        return make(extract, CONFIG, {"network": tiny_network}, name, images=paths, workers=workers)
+
+    return run
+
+
+def test_files_and_manifest(run_of, tiny_network, paths):
+    run = run_of(paths[:3], workers=2)
     assert sorted(path.name for path in run.iterdir()) == [
         "SPP-pool5.npy", "conv5.npy", "index.csv", "manifest.json",
     ]  # fmt: skip
@@ -49,37 +65,52 @@ def test_files_and_manifest(tiny_network, paths, tmp_path):
     for layer in CONFIG.layers:
         np.testing.assert_array_equal(read_features(run, layer)[1], expected[layer])
     manifest = read_manifest(run)
-    assert manifest["config"] == {"layers": ["conv5", "SPP pool5"], "view": "crop", "size": 224}
+    assert manifest["config"] == {
+        "layers": ["conv5", "SPP pool5"],
+        "view": "crop",
+        "size": 224,
+        "images": None,
+    }
     assert set(manifest["inputs"]) == {"network", "images"}
 
 
-def test_the_same_call_returns_at_once_and_another_is_refused(tiny_network, paths, tmp_path):
-    run = extract_stage(CONFIG, tiny_network, paths[:2], tmp_path / "run")
+def test_the_same_call_returns_at_once_and_another_is_refused(run_of, paths):
+    run = run_of(paths[:2])
     before = (run / "conv5.npy").stat().st_mtime_ns
-    assert extract_stage(CONFIG, tiny_network, paths[:2], tmp_path / "run") == run
+    assert run_of(paths[:2]) == run
     assert (run / "conv5.npy").stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="from other sources: images"):
-        extract_stage(CONFIG, tiny_network, paths[:3], tmp_path / "run")
+        run_of(paths[:3])
 
 
-def test_what_stands_for_images(tmp_path):
-    names = ("a/one.jpg", "a/two.jpg", "b/one.jpg")
-    for copy in ("here", "there"):
-        for size, name in enumerate(names):
-            path = tmp_path / copy / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x" * size)
-    here, there = ([tmp_path / copy / name for name in names] for copy in ("here", "there"))
-    assert images_fingerprint(here) == images_fingerprint(there)
-    assert images_fingerprint(here) != images_fingerprint(here[::-1])
-    assert images_fingerprint(here) != images_fingerprint(here[:2])
-    here[1].write_bytes(b"other")
-    assert images_fingerprint(here) != images_fingerprint(there)
+@pytest.mark.parametrize(
+    ("images", "folder"),
+    [
+        (ImageSet("VOC", "trainval"), "VOCdevkit"),
+        (ImageSet("VOC", "test", 3), "VOCdevkit"),
+        (ImageSet("Caltech101", None, 5), "caltech101"),
+    ],
+)
+def test_the_images_of_a_set_in_its_order(make, tiny_network, tiny_data, images, folder):
+    config = ExtractConfig(("SPP pool5",), "warp", 64, images)
+    data = tiny_data / folder
+    run = make(extract, config, {"network": tiny_network, "data": data})
+    with (run / "index.csv").open(newline="") as file:
+        listed = [row["image"] for row in csv.DictReader(file)]
+    if images.dataset == "VOC":
+        dataset = load_voc(data, images.split, images.limit)
+        assert listed == [str(dataset.image_path(image_id)) for image_id in dataset.ids]
+    else:
+        assert listed == list(map(str, load_caltech101(data, images.limit).paths))
+    assert len(listed) == len(read_features(run, "SPP pool5")) == (images.limit or 20)
+    features = ImageFeatures(load_network(tiny_network), ("SPP pool5",), "warp", 64)
+    expected = features(whole_image(read_image(listed[-1]), 64, "warp"))
+    np.testing.assert_array_equal(read_features(run, "SPP pool5")[-1], expected["SPP pool5"])
 
 
-def test_an_image_that_is_missing_is_named(tiny_network, paths, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jpg: no such image file"):
-        extract_stage(CONFIG, tiny_network, [*paths[:2], tmp_path / "nowhere.jpg"], tmp_path / "run")
+def test_an_image_that_is_missing_is_named(run_of, paths, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.jpg: no such file"):
+        run_of([*paths[:2], tmp_path / "nowhere.jpg"])
     assert not list(tmp_path.glob("run*"))
 
 
@@ -89,10 +120,10 @@ def test_an_image_that_is_missing_is_named(tiny_network, paths, tmp_path):
 )
 def test_what_no_network_can_give_is_told_before_any_work(fields):
     with pytest.raises(UsageError):
-        ExtractConfig(*fields)
+        ExtractConfig(*fields, None)
 
 
-def test_an_extraction_that_is_killed_goes_on(tiny_network, paths, tmp_path):
+def test_an_extraction_that_is_killed_goes_on(run_of, tiny_network, paths, tmp_path):
     script = tmp_path / "extract.py"
     script.write_text(EXTRACT)
     command = [sys.executable, script, tiny_network, paths[0].parent]
@@ -109,8 +140,7 @@ def test_an_extraction_that_is_killed_goes_on(tiny_network, paths, tmp_path):
     assert 64 <= done.sum() < len(done) == 6 * len(paths)
 
     started = json.loads((tmp_path / "run.partial" / "started.json").read_text())
-    run = extract_stage(CONFIG, tiny_network, paths * 6, tmp_path / "run")
-    whole = extract_stage(CONFIG, tiny_network, paths * 6, tmp_path / "whole")
+    run, whole = run_of(paths * 6), run_of(paths * 6, "whole")
     assert read_manifest(run)["inputs"] == started["inputs"]
     for name in ("conv5.npy", "SPP-pool5.npy", "index.csv"):
         assert (run / name).read_bytes() == (whole / name).read_bytes()

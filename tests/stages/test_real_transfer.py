@@ -1,20 +1,15 @@
 """Transfer on real images with a real trunk, against another implementation's numbers; see CONTRIBUTING.md."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sppnet_cli.stages.classify import (
-    ClassifierConfig,
-    RandomSplits,
-    caltech_images,
-    classifier_stage,
-    score_classifier,
-    voc_images,
-)
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage
 
-from sppnet_cli.stages.pretrain import BackboneConfig, backbone_stage
+from sppnet_cli.protocols import RELEASED
+from sppnet_cli.stages.image_svm import RandomSplits
+from sppnet_cli.stages.profiles import find_profile
+from sppnet_cli.stages.workspace import Column, Workspace
 
 SHARED = Path(os.environ.get("SPPNET_TEST_SHARED", "/nowhere"))
 pytestmark = [
@@ -25,35 +20,30 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    weights = SHARED / "weights" / "squeezenet1_1_features.pth"
-    return backbone_stage(
-        BackboneConfig("squeezenet1_1"), str(weights), tmp_path_factory.mktemp("net") / "run"
+def workspace(tmp_path_factory):
+    return Workspace(
+        find_profile("pretrained"),
+        root=tmp_path_factory.mktemp("runs"),
+        protocol=RELEASED,  # whose loss the other implementation has
+        data=SHARED / "data" / "VOCdevkit",
+        caltech=SHARED / "data" / "caltech101",
+        weights=str(SHARED / "weights" / "squeezenet1_1_features.pth"),
+        jobs=1,
     )
 
 
-def test_voc_of_whole_images(network, tmp_path):
-    config = ExtractConfig(("pool5", "SPP pool5"), "full", 224)
-    images = {split: voc_images(SHARED / "data" / "VOCdevkit", split) for split in ("trainval", "test")}
-    features = {
-        split: extract_stage(config, network, of.paths, tmp_path / split, workers=2)
-        for split, of in images.items()
-    }
-    for layer, expected in (("pool5", 0.601), ("SPP pool5", 0.630)):
-        folder = classifier_stage(
-            ClassifierConfig(layer), network, features["trainval"], images["trainval"], tmp_path / layer
-        )
-        found = score_classifier(folder, features["test"], images["test"]).as_dict()
-        assert found["mAP"] == pytest.approx(expected, abs=0.01)
+@pytest.mark.parametrize(("layer", "expected"), [("pool5", 0.601), ("SPP pool5", 0.630)])
+def test_voc_of_whole_images(workspace, layer, expected):
+    tested = workspace.tested_svms(Column("spp6", "full", 224), layer, "VOC")
+    workspace.make(*tested)
+    assert tested.score().as_dict()["mAP"] == pytest.approx(expected, abs=0.01)
 
 
-def test_caltech_of_crops(network, tmp_path):
-    images = caltech_images(SHARED / "data" / "caltech101")
-    config = ExtractConfig(("pool5", "SPP pool5"), "crop", 224)
-    features = extract_stage(config, network, images.paths, tmp_path / "features", workers=2)
-    for layer, expected in (("pool5", 0.918), ("SPP pool5", 0.914)):
-        config = ClassifierConfig(layer, RandomSplits(count=3))
-        folder = classifier_stage(config, network, features, images, tmp_path / layer)
-        found = score_classifier(folder, features, images).as_dict()
-        assert found["accuracy"] == pytest.approx(expected, abs=0.01)
-        assert found["std"] < 0.01
+@pytest.mark.parametrize(("layer", "expected"), [("pool5", 0.918), ("SPP pool5", 0.914)])
+def test_caltech_of_crops(workspace, layer, expected):
+    ws = replace(workspace, profile=replace(workspace.profile, splits=RandomSplits(count=3)))
+    tested = ws.tested_svms(Column("spp6", "crop", 224), layer, "Caltech101")
+    ws.make(*tested)
+    found = tested.score().as_dict()
+    assert found["accuracy"] == pytest.approx(expected, abs=0.01)
+    assert found["std"] < 0.01
