@@ -20,7 +20,7 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, save_network
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -28,20 +28,30 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 WORK = """
 import sys
 from pathlib import Path
-from sppnet_cli.distributed import leave, world
+from sppnet_cli.chain import Cost, Resources, Stage
+from sppnet_cli.distributed import leave
 from sppnet_cli.learning.pretrain import Recipe
+from sppnet_cli.making import build_stage
 from sppnet_cli.network.sppnet import Dropout
-from sppnet_cli.stages.errors import ErrorsConfig, errors_stage
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage
-from sppnet_cli.stages.pretrain import PretrainConfig, pretrain_stage
+from sppnet_cli.stages.evaluate_network import EvaluateConfig, evaluate
+from sppnet_cli.stages.extract_features import ExtractConfig, extract
+from sppnet_cli.stages.pretrain import PretrainConfig, make_network
 
 data, out, network = (Path(argument) for argument in sys.argv[1:])
 Dropout.forward = lambda self, x: x
+
+
+def make(name, build, config, images=(), **inputs):
+    stage = Stage(name, config, inputs, out / name, build, Cost, images, together=True)
+    build_stage(stage, Resources())
+
+
 recipe = Recipe((224, 180), 2, 8, 0.0005, "one-cycle", "he", 5.0)
-pretrain_stage(PretrainConfig("zf5", 0.0625, (1, 2, 3, 6), 32, recipe, seed=0), data / "imagenet", out / "net")
-errors_stage(ErrorsConfig("8+2full"), network, data / "imagenet", out / "errors")
-images = sorted((data / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:7]
-extract_stage(ExtractConfig(("conv5", "SPP pool5"), "crop", 224), network, images, out / "features")
+config = PretrainConfig("zf5", 0.0625, (1, 2, 3, 6), 32, recipe, seed=0)
+make("net", make_network, config, data=data / "imagenet")
+make("errors", evaluate, EvaluateConfig("8+2full"), network=network, data=data / "imagenet")
+images = tuple(sorted((data / "VOCdevkit" / "VOC2007" / "JPEGImages").glob("*.jpg"))[:7])
+make("features", extract, ExtractConfig(("conv5", "SPP pool5"), "crop", 224, None), images, network=network)
 leave()
 """
 
@@ -49,31 +59,48 @@ DETECTION = """
 import sys
 from pathlib import Path
 from sppnet_cli import console
+from sppnet_cli.chain import Cost, Resources, Stage
 from sppnet_cli.distributed import leave, world
 from sppnet_cli.learning.finetune import Schedule
-from sppnet_cli.stages.detect import DetectConfig, detect_stage
-from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
-from sppnet_cli.stages.propose import ProposeConfig, propose_stage
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.making import build_stage
+from sppnet_cli.protocols import PAPER, BboxRules, DetectRules, FinetuneRules, MappingRules, SvmRules, take
+from sppnet_cli.stages.detect import DetectConfig, detect, lacks_images
+from sppnet_cli.stages.finetune import FinetuneConfig, finetune_fc_layers
+from sppnet_cli.stages.propose import ProposeConfig, propose_windows
+from sppnet_cli.stages.train_bbox import BboxConfig, add_regressors
+from sppnet_cli.stages.train_svm import SvmConfig, train_detector
+from sppnet_cli.stages.windows import WindowConfig
 
 data, network, detector, out = (Path(argument) for argument in sys.argv[1:5])
 console.configure(silent=not world().first)
+
+
+def make(name, build, config, gigabytes=0.0, cache="none", memory=8.0, unfinished=None, **inputs):
+    stage = Stage(
+        name, config, inputs, out / name, build, Cost, together=True, unfinished=unfinished
+    )
+    how = Resources(cache=out / f"cache-{cache}", cache_gb=gigabytes, max_memory=memory)
+    build_stage(stage, how)
+    return stage.folder
+
+
+windows = WindowConfig("trainval", "spp", (120, 240), take(MappingRules, PAPER), 1000, 5)
 for name, gigabytes in (("all", 1.0), ("some", 5e-5), ("none", 0.0)):
+    cache = {"gigabytes": gigabytes, "cache": name}
     inputs = {}
     for split in ("trainval", "test"):
-        proposals = propose_stage(
-            ProposeConfig(split, "ss-fast", 0, 5, 150), data, out / f"proposals-{split}", workers=1
-        )
-        inputs[split] = WindowInputs(data, proposals, out / f"cache-{name}", gigabytes)
-    trainval, test = (WindowConfig(split, "spp", (120, 240), "paper", 1000, 5) for split in inputs)
-    config = FinetuneConfig(trainval, Schedule(((1e-3, 4),)), 8, flip=True, seed=0)
-    finetune_stage(config, network, inputs["trainval"], out / f"head-{name}", device="cpu", max_gib=5e-4)
-    detect_stage(DetectConfig(test), (detector,), inputs["test"], out / f"detections-{name}", device="cpu")
-    trained = out / f"detector-{name}"
-    how = {"device": "cpu", "max_gib": 0.1}
-    svm_stage(SvmConfig(trainval, "pool5", 0), network, None, inputs["trainval"], trained, **how)
-    bbox_stage(BboxConfig(trainval, 0), trained, inputs["trainval"], out / f"detector-bb-{name}", **how)
+        config = ProposeConfig(split, "ss-fast", 0, 5, 150)
+        proposals = make(f"proposals-{split}", propose_windows, config, data=data)
+        inputs[split] = {"data": data, "proposals": proposals}
+    config = FinetuneConfig(windows, take(FinetuneRules, PAPER), Schedule(((1e-3, 4),)), 8, flip=True, seed=0)
+    trainval = inputs["trainval"]
+    make(f"head-{name}", finetune_fc_layers, config, **cache, memory=8 * 5e-4, **trainval, network=network)
+    config, test = DetectConfig("test", 1000, 5), inputs["test"]
+    make(f"detections-{name}", detect, config, **cache, unfinished=lacks_images, **test, detector=detector)
+    config = SvmConfig(windows, "pool5", take(SvmRules, PAPER), take(DetectRules, PAPER), "paper", 0)
+    trained = make(f"detector-{name}", train_detector, config, **cache, memory=0.2, **trainval, network=network)
+    config = BboxConfig(windows, take(BboxRules, PAPER), 0)
+    make(f"detector-bb-{name}", add_regressors, config, **cache, memory=0.2, **trainval, detector=trained)
 leave()
 """
 
@@ -121,8 +148,8 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
     # Evaluation and features: the same bits.
     with (
-        np.load(tmp_path / "one" / "errors" / "errors.npz") as a,
-        np.load(tmp_path / "two" / "errors" / "errors.npz") as b,
+        np.load(tmp_path / "one" / "errors" / "wrong.npz") as a,
+        np.load(tmp_path / "two" / "errors" / "wrong.npz") as b,
     ):
         assert all((a[name] == b[name]).all() for name in ("wrong1", "wrong5"))
     for name in ("conv5.npy", "SPP-pool5.npy", "index.csv"):
@@ -145,7 +172,7 @@ def network(tmp_path):
 def detector(tmp_path, tiny_data, network):
     """One that has learnt nothing."""
     names = load_voc(tiny_data / "VOCdevkit", "test").class_names
-    extractor = SppWindows(load_network(network), PAPER, (120, 240))
+    extractor = SppWindows(load_network(network), take(MappingRules, PAPER), (120, 240))
     weights = np.random.default_rng(0).normal(size=(len(names), extractor.network.pooled_size))
     svms = Svms(weights.astype(np.float32), np.full(len(names), -1, np.float32), 0.01)
     (tmp_path / "detector").mkdir()

@@ -1,16 +1,31 @@
-import fcntl
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import filelock
 import pytest
 
-from sppnet_cli import runs
+from sppnet_cli import distributed, provenance
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.runs import CHECKPOINT, fingerprint, read_manifest, run_stage
+from sppnet_cli.runs import (
+    CHECKPOINT,
+    content,
+    discard_partial,
+    file_digest,
+    files_digest,
+    fingerprint,
+    identity,
+    is_run,
+    make_run,
+    read_manifest,
+    require_intact,
+    require_same,
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +58,9 @@ def cut_off(folder):
     raise KeyboardInterrupt
 
 
-def make(out, build=write, stage="train", config=Config(), inputs=INPUTS):
-    return run_stage(out, stage, config, inputs, build)
+def make(out, build=write, stage="train", config=Config(), inputs=INPUTS, **more):
+    make_run(out, identity(stage, config, inputs), build, **more)
+    return out
 
 
 @pytest.fixture
@@ -57,6 +73,7 @@ def test_a_run_is_written_and_says_what_it_was_made_from(out):
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
     assert list(out.parent.iterdir()) == [out]
     manifest = read_manifest(out)
+    assert is_run(out)
     assert manifest["stage"] == "train"
     assert manifest["config"] == {
         "rate": 0.1,
@@ -67,6 +84,23 @@ def test_a_run_is_written_and_says_what_it_was_made_from(out):
     assert manifest["inputs"] == INPUTS
     assert manifest["seconds"] >= 0
     assert {"sppnet", "python", "torch", "torchvision", "numpy"} <= manifest["environment"].keys()
+
+
+def test_a_run_says_by_what_and_on_what_it_was_made(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/sppnet", "detect", "--limit", "3"])
+    make(out, sources={"data": tmp_path / "VOCdevkit"})
+    manifest = read_manifest(out)
+    assert manifest["code"] == provenance.code_digest()
+    assert manifest["commit"] == provenance.commit()
+    assert manifest["command"] == "sppnet detect --limit 3"
+    assert manifest["sources"] == {"data": str(tmp_path / "VOCdevkit")}
+    assert manifest["machine"] == provenance.machine()
+    assert set(manifest["machine"]) == {"processor", "system", "threads", "gpu"}
+    assert manifest["content"] == {"result.txt": hashlib.sha256(b"whole").hexdigest()[:16]}
+    assert manifest["fingerprint"] == identity("train", Config(), INPUTS).digest
+    assert 0.01 < manifest["peak_memory_gib"] < 100
+    made = datetime.fromisoformat(manifest["date"])
+    assert abs(datetime.now(UTC) - made) < timedelta(minutes=5)
 
 
 def test_a_complete_run_returns_at_once(out):
@@ -95,7 +129,7 @@ def test_an_unfinished_run_is_gone_on_with(out):
         (folder / "left").unlink()
 
     def run(build, config=Config()):
-        return run_stage(out, "train", config, INPUTS, build, unfinished=unfinished)
+        return make(out, build, config=config, unfinished=unfinished)
 
     run(begin)
     made = (out / "manifest.json").read_bytes()
@@ -208,9 +242,10 @@ def test_a_failure_that_left_no_file_leaves_no_folder(out):
 def test_empty_folders_of_a_killed_start_stand_in_nobodys_way(out):
     script = (
         "import os, sys; from dataclasses import make_dataclass; from pathlib import Path\n"
-        "from sppnet_cli.runs import run_stage\n"
+        "from sppnet_cli.runs import identity, make_run\n"
+        "wanted = identity('train', make_dataclass('Config', [])(), {})\n"
         "def build(folder): (folder / 'parts').mkdir(); os._exit(9)\n"
-        "run_stage(Path(sys.argv[1]), 'train', make_dataclass('Config', [])(), {}, build)\n"
+        "make_run(Path(sys.argv[1]), wanted, build)\n"
     )
     assert subprocess.run([sys.executable, "-c", script, str(out)], check=False).returncode == 9
     assert (out.with_name("a.partial") / "parts").is_dir()
@@ -281,9 +316,9 @@ def test_a_checkpoint_stays_until_the_run_is_whole(out):
 def test_a_killed_process_holds_no_lock(out):
     script = (
         "import os, sys; from dataclasses import make_dataclass; from pathlib import Path\n"
-        "from sppnet_cli.runs import run_stage\n"
-        "config = make_dataclass('Config', [])()\n"
-        "run_stage(Path(sys.argv[1]), 'train', config, {}, lambda folder: os._exit(9))\n"
+        "from sppnet_cli.runs import identity, make_run\n"
+        "wanted = identity('train', make_dataclass('Config', [])(), {})\n"
+        "make_run(Path(sys.argv[1]), wanted, lambda folder: os._exit(9))\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(out)], check=False)
     assert killed.returncode == 9
@@ -293,15 +328,14 @@ def test_a_killed_process_holds_no_lock(out):
 
 
 def test_a_run_made_between_the_look_and_the_lock_is_not_made_again(out, monkeypatch):
-    real = fcntl.flock
+    real = filelock.FileLock.acquire
 
-    def late(lock, how):
-        monkeypatch.setattr(runs.fcntl, "flock", real)
+    def late(self, *arguments, **options):
         out.mkdir()
         (out / "manifest.json").write_text("{}")
-        return real(lock, how)
+        return real(self, *arguments, **options)
 
-    monkeypatch.setattr(runs.fcntl, "flock", late)
+    monkeypatch.setattr(filelock.FileLock, "acquire", late)
     with pytest.raises(SppnetError, match="another process is making it"):
         make(out, never)
 
@@ -319,9 +353,9 @@ def test_the_fingerprint_of_a_file_is_its_contents(tmp_path):
 
 
 def tree(folder, files):
-    for name, content in files.items():
+    for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
+        (folder / name).write_text(text)
     return folder
 
 
@@ -339,6 +373,24 @@ def test_the_fingerprint_of_a_data_folder_is_its_names_and_sizes(tmp_path):
     found = {fingerprint(tree(tmp_path / f"other{k}", other)) for k, other in enumerate(others)}
     assert len(found) == len(others)
     assert first not in found
+
+
+def test_a_list_of_files_is_their_names_and_sizes_in_their_order(tmp_path):
+    names = ("a/one.jpg", "a/two.jpg", "b/one.jpg")
+    for copy in ("here", "there"):
+        for size, name in enumerate(names):
+            path = tmp_path / copy / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * size)
+    here, there = ([tmp_path / copy / name for name in names] for copy in ("here", "there"))
+    assert files_digest(here) == files_digest(there)
+    assert files_digest(here) != files_digest(here[::-1])
+    assert files_digest(here) != files_digest(here[:2])
+    here[1].write_bytes(b"other")
+    assert files_digest(here) != files_digest(there)
+    here[2].unlink()
+    with pytest.raises(DataError, match=r"b/one\.jpg: no such file"):
+        files_digest(here)
 
 
 def test_the_fingerprint_of_a_run_is_what_it_was_made_from(tmp_path):
@@ -374,3 +426,125 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         make(tmp_path / "a")
+
+
+def test_what_differs_from_a_run_is_said_without_making_anything(out):
+    make(out)
+    require_same(out, identity("train", Config(), INPUTS))
+    with pytest.raises(UsageError, match=r"rate was 0\.1, not 0\.2"):
+        require_same(out, identity("train", Config(rate=0.2), INPUTS))
+
+
+def test_a_run_is_made_anew_and_the_old_one_stays_until_then(out):
+    make(out, lambda folder: (folder / "old.txt").write_text("old"))
+
+    def build(folder):
+        assert (out / "old.txt").read_text() == "old"
+        assert is_run(out)
+        write(folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off, remake=True)
+    assert (out / "old.txt").read_text() == "old"
+    discard_partial(out)
+    make(out, build, remake=True)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+    assert [path.name for path in out.parent.iterdir()] == ["a"]
+
+
+def test_a_run_made_anew_is_still_only_of_its_settings(out):
+    make(out)
+    with pytest.raises(UsageError, match=r"rate was 0\.1, not 0\.2"):
+        make(out, never, config=Config(rate=0.2), remake=True)
+
+
+def test_what_was_begun_and_is_not_wanted_goes(out):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    discard_partial(out)
+    assert not list(out.parent.iterdir())
+    discard_partial(out)  # nothing there
+
+
+def several(folder):
+    for name in ("weights.safetensors", "about.json", "table.csv", "picture.jpg"):
+        (folder / name).write_text(name)
+    (folder / "boxes").mkdir()
+    (folder / "boxes" / "1.npy").write_text("1")
+
+
+def test_the_content_of_a_run(out):
+    make(out, several)
+    recorded = read_manifest(out)["content"]
+    assert list(recorded) == ["about.json", "boxes", "picture.jpg", "table.csv", "weights.safetensors"]
+    assert recorded["about.json"] == file_digest(out / "about.json")
+    assert recorded["boxes"] == fingerprint(out / "boxes")  # names and sizes
+    assert content(out) == recorded
+    require_intact(out)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "about.json", "table.csv"])
+def test_a_changed_file_is_named(out, name):
+    make(out, several)
+    (out / name).write_text(name[::-1])
+    with pytest.raises(DataError, match=rf"{name}: was changed after sppnet wrote it; .*remove {out}"):
+        require_intact(out)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "picture.jpg"])
+def test_a_missing_file_is_named(out, name):
+    make(out, several)
+    (out / name).unlink()
+    with pytest.raises(DataError, match=rf"{name}: is missing; remove {out} and repeat the command"):
+        require_intact(out)
+
+
+def test_a_missing_folder_is_named(out):
+    make(out, several)
+    (out / "boxes" / "1.npy").unlink()
+    (out / "boxes").rmdir()
+    with pytest.raises(DataError, match="boxes: is missing"):
+        require_intact(out)
+
+
+def test_what_is_added_to_a_run_does_not_matter(out):
+    make(out, several)
+    (out / "notes.txt").write_text("mine")
+    (out / "picture.jpg").write_text("cropped by hand")  # nothing is computed from it
+    require_intact(out)
+
+
+def test_a_call_that_failed_leaves_no_lock(out):
+    with pytest.raises(DataError):
+        make(out, lambda folder: (_ for _ in ()).throw(DataError("no")))
+    make(out)
+    assert not list(out.parent.glob("*.partial"))
+
+
+def test_of_several_processes_that_do_not_build_together_the_others_wait(out, monkeypatch):
+    said = []
+    monkeypatch.setattr("sppnet_cli.runs.world", lambda: distributed.World(0, 2))
+    monkeypatch.setattr("sppnet_cli.runs.from_first", said.append)
+    monkeypatch.setattr("sppnet_cli.runs.barrier", lambda: said.append("barrier"))
+    make(out)
+    assert said == ["done"]
+    said.clear()
+    make(out.with_name("b"), together=True)
+    assert said == ["start", "barrier", "done"]
+    said.clear()
+    with pytest.raises(UsageError):
+        make(out, config=Config(rate=2))
+    assert [type(word) for word in said] == [UsageError]
+
+
+def test_the_others_build_where_the_first_does_or_fail_as_it_does(out, monkeypatch):
+    monkeypatch.setattr("sppnet_cli.runs.world", lambda: distributed.World(1, 2))
+    monkeypatch.setattr("sppnet_cli.runs.barrier", lambda: None)
+    words = iter(["start", "done"])
+    monkeypatch.setattr("sppnet_cli.runs.from_first", lambda _: next(words))
+    built = []
+    make(out, built.append, together=True)
+    assert built == [out.with_name("a.partial")]
+    words = iter([DataError("no data")])
+    with pytest.raises(DataError, match="no data"):
+        make(out, never)

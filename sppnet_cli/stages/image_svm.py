@@ -27,9 +27,8 @@ from sppnet_cli.learning.image_svm import (
     scores,
     train_image_svms,
 )
-from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.protocols import ImageSvmRules
-from sppnet_cli.runs import file_digest, files_digest, read_manifest
+from sppnet_cli.runs import files_digest, read_manifest
 from sppnet_cli.stages.cost import memory
 from sppnet_cli.stages.extract_features import ImageSet
 
@@ -135,7 +134,7 @@ def train_on_images(config: ImageSvmConfig, inputs: Inputs, folder: Path, _how: 
     require_enough(config, images)
     splits = draw_splits(config, images)
     features = inputs["features"]
-    kind = _kind_of(features, config.layer, inputs["network"])
+    kind = _kind_of(features, config.layer)
     rows = _rows(features, config.layer, images)
     products, norms = gram(rows)
     coefficients = np.zeros((len(splits), len(images.class_names), len(rows)), np.float32)
@@ -276,10 +275,13 @@ def require_classes(svms_run: Path, svms: ImageSvms, images: LabelledImages) -> 
         )
 
 
-def _kind_of(features: Path, layer: str, network: Path) -> FeatureKind:
-    """What a run's features are."""
-    config = read_manifest(features)["config"]
-    return FeatureKind(layer, config["view"], config["size"], file_digest(network / WEIGHTS_FILE))
+def _kind_of(features: Path, layer: str) -> FeatureKind:
+    """What a run's features are.  Raises `DataError` where it is a run of another stage."""
+    manifest = read_manifest(features)
+    if manifest["stage"] != "extract-features":
+        raise DataError(f"{features}: a run of {manifest['stage']}, which has no features of whole images")
+    config = manifest["config"]
+    return FeatureKind(layer, config["view"], config["size"], manifest["inputs"]["network"])
 
 
 def _rows(features: Path, layer: str, images: LabelledImages) -> NDArray[np.float32]:

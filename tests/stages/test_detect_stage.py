@@ -1,6 +1,5 @@
 """Detections of a split as a run directory."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -20,22 +19,21 @@ from sppnet_cli.network.low_rank import principal_axes
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.runs import read_manifest
 from sppnet_cli.stages import detect as stage
-from sppnet_cli.stages.detect import DetectConfig, as_frame, detect_stage, skipped_images
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.stages.detect import DetectConfig, as_frame, lacks_images, skipped_images
 
-SCALES = (120, 240)
-CONFIG = DetectConfig(WindowConfig("test", "spp", SCALES, "paper", 1000, 6))
+CONFIG = DetectConfig("test", 1000, 6)
 FILES = ["comp4", "detections.csv", "manifest.json", "proposal_recall.csv"]
 
 
 @pytest.fixture
-def detect(random_detector, data, proposals, tmp_path):
-    def run(name="run", gigabytes=1.0, config=CONFIG, workers=1):
-        inputs = WindowInputs(data, proposals, tmp_path / "cache", gigabytes)
-        return detect_stage(
-            config, (random_detector,), inputs, tmp_path / name, device="cpu", workers=workers
-        )
+def detect(make, random_detector, data, proposals):
+    def run(name="run", gigabytes=1.0, config=CONFIG, workers=1, detectors=(random_detector,)):
+        inputs = {f"detector {k}" if k > 1 else "detector": path for k, path in enumerate(detectors, 1)}
+        inputs |= {"data": data, "proposals": proposals}
+        how = {"cache_gb": gigabytes, "workers": workers}
+        return make(stage.detect, config, inputs, name, unfinished=lacks_images, **how)
 
+    run.data, run.proposals = data, proposals
     return run
 
 
@@ -163,7 +161,7 @@ def test_a_run_with_skipped_images_is_still_only_of_its_settings(detect, data):
     dataset.image_path(dataset.ids[2]).write_bytes(b"")
     run = detect()
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    other = replace(CONFIG, windows=replace(CONFIG.windows, max_windows=7))
+    other = replace(CONFIG, max_windows=7)
     with pytest.raises(UsageError, match="max_windows was 1000, not 7"):
         detect(config=other)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -195,30 +193,35 @@ def fc_detector(random_detector, tmp_path):
     return folder
 
 
-def test_fast_runs_are_runs_of_other_settings(fc_detector, data, proposals, tmp_path):
-    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
+def test_fast_runs_are_runs_of_other_settings(detect, fc_detector):
+    def run(name, fast):
+        return detect(name, config=replace(CONFIG, fast=fast), detectors=[fc_detector])
 
-    def detect(name, fast):
-        config = replace(CONFIG, fast=fast)
-        return detect_stage(config, (fc_detector,), inputs, tmp_path / name, device="cpu")
-
-    whole, fast = detect("whole", None), detect("fast", FastOptions((8, 4), 0.3))
+    whole, fast = run("whole", None), run("fast", FastOptions((8, 4), 0.3))
     assert read_manifest(fast)["config"]["fast"] == {"fc_rank": [8, 4], "cascade": 0.3}
-    rows = [len(pd.read_csv(run / "detections.csv")) for run in (whole, fast)]
+    rows = [len(pd.read_csv(made / "detections.csv")) for made in (whole, fast)]
     assert 0 < rows[1] < rows[0]
-    assert detect("fast", FastOptions((8, 4), 0.3)) == fast
+    assert run("fast", FastOptions((8, 4), 0.3)) == fast
     with pytest.raises(UsageError, match=r"made with other settings: fast.cascade was 0.3, not 0.4"):
-        detect("fast", FastOptions((8, 4), 0.4))
+        run("fast", FastOptions((8, 4), 0.4))
     with pytest.raises(UsageError, match="made with other settings: fast was"):
-        detect("fast", None)
+        run("fast", None)
 
 
-def test_a_run_of_before_the_fast_options_is_still_the_same_run(detect):
-    run = detect()
-    manifest = json.loads((run / "manifest.json").read_text())
-    del manifest["config"]["fast"], manifest["config"]["precision"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    assert detect() == run
+def test_other_scales_than_the_detectors(detect, random_detector):
+    """They are the first detector's; one that is combined with it keeps its own."""
+    own, small = detect(), detect("small", config=replace(CONFIG, scales=(100,)))
+    detector = Detector.load(random_detector, scales=(100,))
+    dataset = load_voc(detect.data, "test", 6)
+    image, boxes = (
+        dataset.image(dataset.ids[0]),
+        np.load(detect.proposals / "boxes" / f"{dataset.ids[0]}.npy"),
+    )
+    expected = as_frame(dataset.ids[0], detector.set_image(image).detect(boxes), detector.class_names)
+    rows = pd.read_csv(small / "detections.csv", dtype={"image": str})
+    rows = rows[rows["image"] == dataset.ids[0]]
+    np.testing.assert_allclose(rows["score"], expected["score"], atol=0.02)  # maps are kept in 16 bits
+    assert (own / "detections.csv").read_bytes() != (small / "detections.csv").read_bytes()
 
 
 def test_no_image_can_be_used(detect, data):
@@ -244,17 +247,32 @@ def test_a_detector_of_other_classes(detect, data):
         detect()
 
 
-def test_a_detector_combined_with_itself_changes_nothing(detect, random_detector, data, proposals, tmp_path):
-    alone = detect()
-    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
-    twice = detect_stage(CONFIG, (random_detector, random_detector), inputs, tmp_path / "twice", device="cpu")
+def test_a_detector_combined_with_itself_changes_nothing(detect, random_detector):
+    alone, twice = detect(), detect("twice", detectors=[random_detector] * 2)
     assert (twice / "detections.csv").read_bytes() == (alone / "detections.csv").read_bytes()
 
 
-def test_detectors_of_different_classes_are_not_combined(random_detector, data, proposals, tmp_path):
-    other = shutil.copytree(random_detector, tmp_path / "other")
-    about = (other / "detector.json").read_text().replace("disk", "disc")
-    (other / "detector.json").write_text(about)
-    inputs = WindowInputs(data, proposals, tmp_path / "cache", 1.0)
+@pytest.mark.parametrize(("known", "other"), [("disk", "disc"), ('"nms_iou": 0.3', '"nms_iou": 0.4')])
+def test_detectors_of_different_classes_or_rules_are_not_combined(
+    detect, random_detector, tmp_path, known, other
+):
+    copy = shutil.copytree(random_detector, tmp_path / "other")
+    about = (copy / "detector.json").read_text()
+    assert known in about
+    (copy / "detector.json").write_text(about.replace(known, other))
     with pytest.raises(UsageError, match="other: is of other classes or another protocol"):
-        detect_stage(CONFIG, (random_detector, other), inputs, tmp_path / "run", device="cpu")
+        detect(detectors=[random_detector, copy])
+
+
+def test_ten_detectors_keep_their_order(detect, random_detector, tmp_path, monkeypatch):
+    folders = [shutil.copytree(random_detector, tmp_path / f"copy{k}") for k in range(11)]
+    loaded = []
+    original = Detector.load.__func__
+
+    def spy(cls, path, *arguments, **options):
+        loaded.append(path)
+        return original(cls, path, *arguments, **options)
+
+    monkeypatch.setattr(Detector, "load", classmethod(spy))
+    detect(config=replace(CONFIG, limit=1), detectors=folders)
+    assert loaded == folders

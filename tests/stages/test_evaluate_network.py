@@ -2,14 +2,23 @@
 
 import pytest
 import torch
-from sppnet_cli.stages.evaluate import evaluate_classifier, evaluate_network
 from torchvision.models import squeezenet1_1
 
+from sppnet_cli.chain import Resources
 from sppnet_cli.data.imagenet import load_image_folder
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
+from sppnet_cli.stages.evaluate_network import (
+    EvaluateConfig,
+    classifier_error,
+    evaluate,
+    network_error,
+    read_errors,
+)
+
+HOW = Resources()
 
 
 @pytest.fixture
@@ -29,9 +38,12 @@ def test_a_network_of_the_same_classes(tiny_data, tmp_path, names):
     for known in (names, None):  # a network of another origin has no list
         network = network_of(tmp_path / f"net-{known is None}", len(names), known)
         data = tiny_data / "imagenet"
-        error = evaluate_network(network, data, "1crop", limit=5, workers=1)
+        error = network_error(network, data, "1crop", 5, HOW)
         assert len(error.wrong1) == error.images == 5
-        assert evaluate_network(network, data / "val", "1crop", limit=5).as_dict() == error.as_dict()
+        assert (
+            network_error(network, data / "val", "1crop", 5, Resources(workers=2)).as_dict()
+            == error.as_dict()
+        )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +61,7 @@ def test_the_first_class_that_differs_is_named(tiny_data, tmp_path, names, chang
     n = len(names)
     expected = message.format(names[0], net=network, n=n, more=n + 1, last=names[-1])
     with pytest.raises(DataError) as caught:
-        evaluate_network(network, tiny_data / "imagenet", "1crop")
+        network_error(network, tiny_data / "imagenet", "1crop", None, HOW)
     assert expected in str(caught.value)
     assert str(caught.value).endswith("give --data of the same classes")
 
@@ -57,14 +69,26 @@ def test_the_first_class_that_differs_is_named(tiny_data, tmp_path, names, chang
 def test_another_number_of_classes(tiny_data, tmp_path, names):
     network = network_of(tmp_path / "net", len(names) + 1)
     with pytest.raises(UsageError, match=f"knows {len(names) + 1} classes, but .* holds {len(names)}"):
-        evaluate_network(network, tiny_data / "imagenet", "1crop")
+        network_error(network, tiny_data / "imagenet", "1crop", None, HOW)
 
 
 def test_a_classifier_of_torchvision(tiny_data, tmp_path, names):
     data, path = tiny_data / "imagenet", tmp_path / "net.pth"
     torch.save(squeezenet1_1(num_classes=len(names)).state_dict(), path)
-    error = evaluate_classifier("squeezenet1_1", str(path), data, "8+2full", limit=3)
+    error = classifier_error("squeezenet1_1", str(path), data, "8+2full", 3, HOW)
     assert len(error.wrong5) == 3
     torch.save(squeezenet1_1(num_classes=3).state_dict(), path)
     with pytest.raises(UsageError, match=rf"squeezenet1_1 .*net\.pth: knows 3 classes, .* {len(names)}$"):
-        evaluate_classifier("squeezenet1_1", str(path), data, "1crop")
+        classifier_error("squeezenet1_1", str(path), data, "1crop", None, HOW)
+
+
+def test_a_run_keeps_which_images_are_wrong(make, tiny_data, tmp_path, names):
+    network = network_of(tmp_path / "net", len(names), names)
+    data = tiny_data / "imagenet"
+    run = make(evaluate, EvaluateConfig("1crop", 5), {"network": network, "data": data})
+    expected = network_error(network, data, "1crop", 5, HOW)
+    assert read_errors(run).wrong1.tolist() == expected.wrong1.tolist()
+    assert read_errors(run).wrong5.tolist() == expected.wrong5.tolist()
+    (run / "wrong.npz").write_bytes(b"cut")
+    with pytest.raises(DataError, match=r"wrong\.npz: missing or broken; remove .* and evaluate again"):
+        read_errors(run)

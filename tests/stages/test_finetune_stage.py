@@ -5,7 +5,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 
 from sppnet_cli import runs
 from sppnet_cli.data.voc import load_voc
@@ -13,25 +12,28 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.errors import DataError
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.network.weights import load_head
+from sppnet_cli.protocols import PAPER, BboxRules, DetectRules, FinetuneRules, MappingRules, SvmRules, take
 from sppnet_cli.stages import finetune as module
-from sppnet_cli.stages.finetune import FinetuneConfig, finetune_stage
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.stages.finetune import FinetuneConfig, finetune_fc_layers
+from sppnet_cli.stages.train_bbox import BboxConfig, add_regressors
+from sppnet_cli.stages.train_svm import SvmConfig, train_detector
+from sppnet_cli.stages.windows import WindowConfig
 
-WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 4)
-CONFIG = FinetuneConfig(WINDOWS, Schedule(((1e-3, 6),)), 8, flip=True, seed=0)
+WINDOWS = WindowConfig("trainval", "spp", (120, 240), take(MappingRules, PAPER), 1000, 4)
+CONFIG = FinetuneConfig(WINDOWS, take(FinetuneRules, PAPER), Schedule(((1e-3, 6),)), 8, flip=True, seed=0)
 CHUNK = 5e-4  # GiB: two batches
 
 
 @pytest.fixture
-def inputs_of(data, proposals, tmp_path):
-    return lambda gigabytes=1.0: WindowInputs(data, proposals, tmp_path / "cache", gigabytes)
+def inputs(data, proposals, window_network):
+    return {"data": data, "proposals": proposals, "network": window_network}
 
 
 @pytest.fixture
-def finetune(window_network, inputs_of, tmp_path):
+def finetune(make, inputs):
     def run(name="run", gigabytes=1.0):
-        inputs = inputs_of(gigabytes)
-        return finetune_stage(CONFIG, window_network, inputs, tmp_path / name, device="cpu", max_gib=CHUNK)
+        how = {"cache_gb": gigabytes, "max_memory": 8 * CHUNK}
+        return make(finetune_fc_layers, CONFIG, inputs, name, **how)
 
     return run
 
@@ -65,9 +67,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch,
     assert sorted(path.name for path in run.iterdir()) == ["head.safetensors", "manifest.json"]
 
 
-def test_images_that_lack_proposals_or_objects(
-    finetune, window_network, inputs_of, data, proposals, tmp_path
-):
+def test_images_that_lack_proposals_or_objects(finetune, make, inputs, data, proposals):
     """Of four images one has no proposals, one no object and one neither; every stage takes them as they are."""
     dataset = load_voc(data, "trainval", 4)
     for image_id in (dataset.ids[0], dataset.ids[2]):
@@ -81,18 +81,11 @@ def test_images_that_lack_proposals_or_objects(
     head = finetune()
     assert all(value.isfinite().all() for value in load_head(head).state_dict().values())
     for layer in ("pool5", "fc7"):
-        svms = svm_stage(
-            SvmConfig(WINDOWS, layer, 0),
-            window_network,
-            None if layer == "pool5" else head,
-            inputs_of(),
-            tmp_path / layer,
-            device="cpu",
-            max_gib=0.1,
-        )
-        found = bbox_stage(
-            BboxConfig(WINDOWS, 0), svms, inputs_of(), tmp_path / f"{layer}-bb", device="cpu", max_gib=0.1
-        )
+        config = SvmConfig(WINDOWS, layer, take(SvmRules, PAPER), take(DetectRules, PAPER), "paper", 0)
+        tuned = {} if layer == "pool5" else {"head": head}
+        svms = make(train_detector, config, inputs | tuned, layer)
+        config = BboxConfig(WINDOWS, take(BboxRules, PAPER), 0)
+        found = make(add_regressors, config, inputs | {"detector": svms}, f"{layer}-bb")
         detector = Detector.load(found).set_image(dataset.image(dataset.ids[0]))
         assert detector.detect(np.empty((0, 4), np.float32)) == []
         assert np.isfinite(detector.svms.weights).all()

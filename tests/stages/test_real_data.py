@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from sppnet_cli.chain import Inputs, Resources
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.network.weights import load_network
-from sppnet_cli.protocols import PAPER
-from sppnet_cli.stages.pretrain import BackboneConfig, backbone_stage
+from sppnet_cli.protocols import PAPER, MappingRules, take
+from sppnet_cli.stages.pretrain import BackboneConfig, make_backbone
 
 SHARED = Path(os.environ.get("SPPNET_TEST_SHARED", "/nowhere"))
 pytestmark = [
@@ -23,9 +24,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     weights = SHARED / "weights" / "squeezenet1_1_features.pth"
-    folder = backbone_stage(
-        BackboneConfig("squeezenet1_1"), str(weights), tmp_path_factory.mktemp("net") / "run"
-    )
+    folder = tmp_path_factory.mktemp("net")
+    make_backbone(BackboneConfig("squeezenet1_1"), Inputs({"weights": weights}), folder, Resources())
     return load_network(folder)
 
 
@@ -41,7 +41,7 @@ def test_the_trunk_sees_what_is_in_a_photograph(network):
     image = dataset.image(dataset.ids[0])
     height, width = image.shape[:2]
     whole = np.array([[0, 0, width - 1, height - 1], [0, 0, width // 3, height // 3]], dtype=np.float32)
-    extractor = SppWindows(network, PAPER, (688,))
+    extractor = SppWindows(network, take(MappingRules, PAPER), (688,))
     one, corner = extractor.pool(extractor.prepare(image), whole)
     mirrored = extractor.pool(extractor.prepare(np.ascontiguousarray(image[:, ::-1])), whole)[0]
     cosine = torch.nn.functional.cosine_similarity

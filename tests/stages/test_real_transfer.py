@@ -1,20 +1,15 @@
 """Transfer on real images with a real trunk, against another implementation's numbers; see CONTRIBUTING.md."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sppnet_cli.stages.classify import (
-    ClassifierConfig,
-    RandomSplits,
-    caltech_images,
-    classifier_stage,
-    score_classifier,
-    voc_images,
-)
-from sppnet_cli.stages.extract import ExtractConfig, extract_stage
 
-from sppnet_cli.stages.pretrain import BackboneConfig, backbone_stage
+from sppnet_cli.protocols import RELEASED
+from sppnet_cli.stages.image_svm import RandomSplits
+from sppnet_cli.stages.profiles import find_profile
+from sppnet_cli.stages.workspace import Column, Workspace
 
 SHARED = Path(os.environ.get("SPPNET_TEST_SHARED", "/nowhere"))
 pytestmark = [
@@ -25,45 +20,51 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    weights = SHARED / "weights" / "squeezenet1_1_features.pth"
-    return backbone_stage(
-        BackboneConfig("squeezenet1_1"), str(weights), tmp_path_factory.mktemp("net") / "run"
+def workspace(tmp_path_factory):
+    return Workspace(
+        find_profile("pretrained"),
+        root=tmp_path_factory.mktemp("runs"),
+        protocol=RELEASED,  # whose loss the other implementation has
+        data=SHARED / "data" / "VOCdevkit",
+        caltech=SHARED / "data" / "caltech101",
+        weights=str(SHARED / "weights" / "squeezenet1_1_features.pth"),
+        jobs=1,
     )
 
 
-def test_voc_of_whole_images(network, tmp_path):
-    extract = ExtractConfig(("pool5", "SPP pool5"), "full", 224)
-    images = {split: voc_images(SHARED / "data" / "VOCdevkit", split) for split in ("trainval", "test")}
-    features = {
-        split: extract_stage(extract, network, of.paths, tmp_path / split, workers=2)
-        for split, of in images.items()
-    }
-    for layer, loss, expected in (
+def tested_with(workspace, loss, *of):
+    """The score of SVMs with a loss, whatever the protocol's."""
+    ws = replace(workspace, protocol=replace(workspace.protocol, whole_image_loss=loss))
+    tested = ws.tested_svms(*of)
+    ws.make(*tested)
+    return tested.score().as_dict()
+
+
+@pytest.mark.parametrize(
+    ("layer", "loss", "expected"),
+    [
         ("pool5", "squared-hinge", 0.601),
         ("SPP pool5", "squared-hinge", 0.630),
         ("pool5", "hinge", 0.604),
         ("SPP pool5", "hinge", 0.641),
-    ):
-        config = ClassifierConfig(layer, loss=loss)
-        out = tmp_path / f"{layer}-{loss}"
-        folder = classifier_stage(config, network, features["trainval"], images["trainval"], out)
-        found = score_classifier(folder, features["test"], images["test"]).as_dict()
-        assert found["mAP"] == pytest.approx(expected, abs=0.01)
+    ],
+)
+def test_voc_of_whole_images(workspace, layer, loss, expected):
+    found = tested_with(workspace, loss, Column("spp6", "full", 224), layer, "VOC")
+    assert found["mAP"] == pytest.approx(expected, abs=0.01)
 
 
-def test_caltech_of_crops(network, tmp_path):
-    images = caltech_images(SHARED / "data" / "caltech101")
-    config = ExtractConfig(("pool5", "SPP pool5"), "crop", 224)
-    features = extract_stage(config, network, images.paths, tmp_path / "features", workers=2)
-    for layer, loss, expected in (
+@pytest.mark.parametrize(
+    ("layer", "loss", "expected"),
+    [
         ("pool5", "squared-hinge", 0.918),
         ("SPP pool5", "squared-hinge", 0.914),
         ("pool5", "hinge", 0.906),
         ("SPP pool5", "hinge", 0.906),
-    ):
-        config = ClassifierConfig(layer, RandomSplits(count=3), loss=loss)
-        folder = classifier_stage(config, network, features, images, tmp_path / f"{layer}-{loss}")
-        found = score_classifier(folder, features, images).as_dict()
-        assert found["accuracy"] == pytest.approx(expected, abs=0.01)
-        assert found["std"] < 0.01
+    ],
+)
+def test_caltech_of_crops(workspace, layer, loss, expected):
+    ws = replace(workspace, profile=replace(workspace.profile, splits=RandomSplits(count=3)))
+    found = tested_with(ws, loss, Column("spp6", "crop", 224), layer, "Caltech101")
+    assert found["accuracy"] == pytest.approx(expected, abs=0.01)
+    assert found["std"] < 0.01

@@ -3,14 +3,13 @@
 import pandas as pd
 import pytest
 from PIL import Image
-from sppnet_cli.stages.evaluate import evaluate_detections, score_frame
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
-from sppnet_cli.stages.detect import COLUMNS, DetectConfig, detect_stage
+from sppnet_cli.stages.detect import COLUMNS, DetectConfig, detect
 from sppnet_cli.stages.report import write_report
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs
+from sppnet_cli.stages.score_detections import evaluate_detections, score_frame
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +89,10 @@ def test_result_files_score_as_the_rows_they_were_made_from(tiny_data, dataset, 
     assert evaluate_detections(tmp_path, data, "test").as_dict() == expected
 
 
-def test_a_run_of_detect_has_both_forms(tiny_data, random_detector, random_proposals, tmp_path):
+def test_a_run_of_detect_has_both_forms(make, tiny_data, random_detector, random_proposals):
     data = tiny_data / "VOCdevkit"
-    config = DetectConfig(WindowConfig("test", "spp", (120, 240), "paper", 1000, 3))
-    inputs = WindowInputs(data, random_proposals, tmp_path / "cache", 1.0)
-    run = detect_stage(config, (random_detector,), inputs, tmp_path / "run", device="cpu")
+    inputs = {"data": data, "proposals": random_proposals, "detector": random_detector}
+    run = make(detect, DetectConfig("test", 1000, 3), inputs)
     names = {path.name for path in (run / "comp4").iterdir()}
     assert names == {f"comp4_det_test_{name}.txt" for name in load_voc(data, "test").class_names}
     expected = evaluate_detections(run, data, "test", 3).as_dict()

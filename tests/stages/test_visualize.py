@@ -1,6 +1,7 @@
 """Pictures of detections and of conv5 responses."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages import visualize
 from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.extract_features import ImageSet
 from sppnet_cli.stages.visualize import (
     SHEET_FILE,
     DetectionPictures,
@@ -46,31 +48,43 @@ def run(voc, tmp_path):
     return write_detections(tmp_path / "run", rows)
 
 
-def drawn_ids(pictures):
-    return [path.stem for path in pictures]
+@pytest.fixture
+def picture(make, run, voc):
+    """Draws detections; returns the folder."""
+
+    def draw(name="out", detections=run, data=voc, **config):
+        inputs = {"detections": detections, "data": data}
+        return make(picture_detections, DetectionPictures("test", **config), inputs, name)
+
+    return draw
 
 
-def test_images_evenly_over_those_detected(run, voc, tmp_path):
+def drawn_ids(folder):
+    """In the order in which they were drawn."""
+    files = [path for path in folder.glob("*.jpg") if path.name != SHEET_FILE]
+    return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def test_images_evenly_over_those_detected(picture, voc):
     ids = load_voc(voc, "test").ids
-    out = tmp_path / "out"
-    pictures = picture_detections(DetectionPictures(count=4), run, voc, (), out)
+    out = picture(count=4)
     # Of the places 0 to 17 behind the first two: 0, 5.67, 11.33, 17.
-    assert drawn_ids(pictures) == [ids[2], ids[8], ids[13], ids[19]]
+    assert drawn_ids(out) == [ids[2], ids[8], ids[13], ids[19]]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [*(f"{p.stem}.jpg" for p in pictures), SHEET_FILE]
+        [*(f"{ids[k]}.jpg" for k in (2, 8, 13, 19)), SHEET_FILE, "manifest.json"]
     )
-    assert len(picture_detections(DetectionPictures(count=99), run, voc, (), out)) == 18
+    assert len(drawn_ids(picture("all", count=99))) == 18
 
 
-def test_pictures_are_of_the_detections(run, voc, tmp_path):
+def test_pictures_are_of_the_detections(picture, voc):
     dataset = load_voc(voc, "test")
     image_id = dataset.ids[5]  # the fourth detected one
-    (picture,) = picture_detections(DetectionPictures(), run, voc, [image_id], tmp_path / "out")
+    out = picture(ids=(image_id,))
     image = dataset.image(image_id)
     height, width = image.shape[:2]
     found = [Detection(3, 0.5, (0.0, 0.0, width // 2, height // 2))]
     expected = draw_detections(image, found, dataset.class_names, zoom=800 / max(height, width))
-    written = read_image(picture).astype(int)
+    written = read_image(out / f"{image_id}.jpg").astype(int)
     assert written.shape == expected.shape
     assert max(written.shape) == 800
     assert np.abs(written - expected).mean() < 4  # JPEG
@@ -78,36 +92,29 @@ def test_pictures_are_of_the_detections(run, voc, tmp_path):
     assert np.abs(written - without).mean() > np.abs(written - expected).mean()
 
 
-def test_named_images_in_their_order_each_once(run, voc, tmp_path):
+def test_named_images_in_their_order_each_once(picture, voc):
     ids = load_voc(voc, "test").ids
-    named = [ids[7], ids[0], ids[7]]
-    assert drawn_ids(picture_detections(DetectionPictures(), run, voc, named, tmp_path / "out")) == [
-        ids[7],
-        ids[0],
-    ]
+    assert drawn_ids(picture(ids=(ids[7], ids[0], ids[7]))) == [ids[7], ids[0]]
 
 
-def test_the_score_and_the_ground_truth_change_the_picture(run, voc, tmp_path):
+def test_the_score_and_the_ground_truth_change_the_picture(picture, voc):
     image_id = load_voc(voc, "test").ids[5]
     written = []
-    for number, config in enumerate(
-        [DetectionPictures(), DetectionPictures(min_score=0.5), DetectionPictures(min_score=0.5, truth=True)]
-    ):
-        (path,) = picture_detections(config, run, voc, [image_id], tmp_path / str(number))
-        written.append(path.read_bytes())
+    for number, config in enumerate([{}, {"min_score": 0.5}, {"min_score": 0.5, "truth": True}]):
+        out = picture(str(number), ids=(image_id,), **config)
+        written.append((out / f"{image_id}.jpg").read_bytes())
     assert len(set(written)) == 3
 
 
-def test_an_unreadable_image_is_left_out(run, voc, tmp_path, capsys):
+def test_an_unreadable_image_is_left_out(picture, voc, tmp_path, capsys):
     copy = shutil.copytree(voc, tmp_path / "VOCdevkit")
     dataset = load_voc(copy, "test")
     dataset.image_path(dataset.ids[4]).write_bytes(b"")
     named = dataset.ids[3:6]
-    pictures = picture_detections(DetectionPictures(), run, copy, named, tmp_path / "out")
-    assert drawn_ids(pictures) == [named[0], named[2]]
+    assert drawn_ids(picture(data=copy, ids=named)) == [named[0], named[2]]
     assert f"{named[1]}.jpg: is empty" in capsys.readouterr().err
     with pytest.raises(DataError, match="none of the 1 images"):
-        picture_detections(DetectionPictures(), run, copy, named[1:2], tmp_path / "out")
+        picture("none", data=copy, ids=named[1:2])
 
 
 @pytest.mark.parametrize(
@@ -117,23 +124,24 @@ def test_an_unreadable_image_is_left_out(run, voc, tmp_path, capsys):
         (("", "unicorn", 1, 0, 0, 9, 9), "class 'unicorn'"),
     ],
 )
-def test_detections_of_another_data_set_are_refused(voc, tmp_path, row, message):
+def test_detections_of_another_data_set_are_refused(picture, voc, tmp_path, row, message):
     row = (row[0] or load_voc(voc, "test").ids[0], *row[1:])
-    run = write_detections(tmp_path / "run", [row])
+    write_detections(tmp_path / "other", [row])
     with pytest.raises(DataError, match=message):
-        picture_detections(DetectionPictures(), run, voc, (), tmp_path / "out")
+        picture(detections=tmp_path / "other")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_drawn_is_told(run, voc, tmp_path):
+def test_what_cannot_be_drawn_is_said(picture, tmp_path):
     with pytest.raises(UsageError, match="000000: no image of this name in test of"):
-        picture_detections(DetectionPictures(), run, voc, ["000000"], tmp_path / "out")
+        picture(ids=("000000",))
     with pytest.raises(DataError, match="holds no detection"):
-        picture_detections(
-            DetectionPictures(), write_detections(tmp_path / "none", []), voc, (), tmp_path / "out"
-        )
-    with pytest.raises(DataError, match=r"nowhere: not detections"):
-        picture_detections(DetectionPictures(), tmp_path / "nowhere", voc, (), tmp_path / "out")
+        picture(detections=write_detections(tmp_path / "none", []))
+    with pytest.raises(DataError, match=r"nowhere: no such file or folder"):
+        picture(detections=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: .*detections"):
+        picture(detections=tmp_path / "empty")
     assert not (tmp_path / "out").exists()
 
 
@@ -156,21 +164,33 @@ def drawn(monkeypatch):
     return calls
 
 
-def test_a_folder_of_photographs_gets_no_pictures(run, voc, tiny_network, paths, tmp_path):
-    copy = shutil.copytree(voc, tmp_path / "VOCdevkit")
-    photographs = load_voc(copy, "test").image_path("x").parent
+@pytest.fixture
+def respond(make, tiny_network):
+    """Draws responses; returns the pictures in their order."""
+
+    def draw(paths, name="out", network=tiny_network, images=None, data=None, **config):
+        inputs = {"network": network} | ({"data": data} if data else {})
+        config = ResponsePictures(images, **{"size": 128} | config)
+        out = make(picture_responses, config, inputs, name, images=paths)
+        return sorted(out.glob("*.png"))
+
+    return draw
+
+
+def test_a_folder_of_photographs_gets_no_pictures(picture, respond, paths, tmp_path):
+    photographs = tmp_path / "JPEGImages"
+    photographs.mkdir()
+    images = [Path(shutil.copy(path, photographs)) for path in paths]
     before = sorted(photographs.iterdir())
-    with pytest.raises(UsageError, match=r"JPEGImages: holds .* give another --out"):
-        picture_detections(DetectionPictures(count=2), run, copy, (), photographs)
-    images = [photographs / path.name for path in paths]
-    with pytest.raises(UsageError, match=r"JPEGImages: holds .* give another --out"):
-        picture_responses(ResponsePictures(size=128), tiny_network, images, photographs)
+    with pytest.raises(UsageError, match=r"JPEGImages: is there already .* give another --out"):
+        picture("JPEGImages", count=2)
+    with pytest.raises(UsageError, match=r"JPEGImages: is there already .* give another --out"):
+        respond(images, "JPEGImages")
     assert sorted(photographs.iterdir()) == before
 
 
-def test_a_picture_of_responses(tiny_network, paths, tmp_path):
-    config = ResponsePictures(size=128, count=1, strongest=2, excited=3)
-    (picture,) = picture_responses(config, tiny_network, paths, tmp_path / "out")
+def test_a_picture_of_responses(respond, paths, tmp_path):
+    (picture,) = respond(paths, count=1, strongest=2, excited=3)
     assert picture == tmp_path / "out" / f"1-{paths[0].stem}.png"
     image = read_image(picture)
     assert image.shape == (470, 1050, 3)  # two rows, five columns
@@ -179,15 +199,14 @@ def test_a_picture_of_responses(tiny_network, paths, tmp_path):
     assert green[:, 850:].any()
 
 
-def test_the_strongest_filters_and_the_other_images_that_excite_them(tiny_network, paths, tmp_path, drawn):
-    config = ResponsePictures(size=128, count=3, strongest=2, excited=4)
-    pictures = picture_responses(config, tiny_network, paths, tmp_path / "out")
+def test_the_strongest_filters_and_the_other_images_that_excite_them(respond, tiny_network, paths, drawn):
+    pictures = respond(paths, count=3, strongest=2, excited=4)
     assert [path.name for path in pictures] == [
         f"{n + 1}-{paths[k].stem}.png" for n, k in enumerate((0, 2, 5))
     ]
-    respond = FilterResponses(load_network(tiny_network), 128)
+    responses_of = FilterResponses(load_network(tiny_network), 128)
     images = [read_image(path) for path in paths]
-    peaks = [respond(image).maps.max(axis=(1, 2)) for image in images]
+    peaks = [responses_of(image).maps.max(axis=(1, 2)) for image in images]
     for k, (title, image, responses, filters, excited) in zip((0, 2, 5), drawn, strict=True):
         assert paths[k].name in title
         np.testing.assert_array_equal(image, images[k])
@@ -200,34 +219,38 @@ def test_the_strongest_filters_and_the_other_images_that_excite_them(tiny_networ
             for e in row:
                 j = next(j for j in range(6) if peaks[j][f] == e.response and j != k)
                 np.testing.assert_array_equal(e.image, images[j])
-                np.testing.assert_array_equal(e.field, respond(images[j]).fields[f])
+                np.testing.assert_array_equal(e.field, responses_of(images[j]).fields[f])
 
 
-def test_filters_that_are_named(tiny_network, paths, tmp_path, drawn):
-    picture_responses(
-        ResponsePictures(size=128, count=1, filters=(9, 3)), tiny_network, paths[:1], tmp_path / "out"
-    )
+def test_filters_that_are_named(respond, paths, drawn):
+    respond(paths[:1], count=1, filters=(9, 3))
     assert drawn[0][3] == (9, 3)
     assert drawn[0][4] == [[], []]  # no other image
     for wrong in (16, -1):
         with pytest.raises(UsageError, match=rf"filter {wrong}: .* has the filters 0 to 15"):
-            picture_responses(ResponsePictures(filters=(3, wrong)), tiny_network, paths, tmp_path / "other")
+            respond(paths, "other", filters=(3, wrong))
 
 
-def test_one_image_alone_can_be_drawn(tiny_network, paths, tmp_path):
-    (picture,) = picture_responses(ResponsePictures(size=128), tiny_network, paths[:1], tmp_path / "out")
+def test_one_image_alone_can_be_drawn(respond, paths):
+    (picture,) = respond(paths[:1])
     assert read_image(picture).shape == (870, 420, 3)
 
 
-def test_images_that_cannot_be_read_are_left_out(tiny_network, paths, tmp_path, drawn, capsys):
+def test_images_of_a_set(respond, voc, drawn):
+    dataset = load_voc(voc, "test", 3)
+    pictures = respond((), images=ImageSet("VOC", "test", 3), data=voc, count=2, excited=1)
+    assert [path.name for path in pictures] == [f"{n}-{dataset.ids[k]}.png" for n, k in ((1, 0), (2, 2))]
+    np.testing.assert_array_equal(drawn[1][1], dataset.image(dataset.ids[2]))
+
+
+def test_images_that_cannot_be_read_are_left_out(respond, paths, tmp_path, drawn, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
-    pictures = picture_responses(
-        ResponsePictures(size=128), tiny_network, [broken, *paths[:2]], tmp_path / "out"
-    )
+    pictures = respond([broken, *paths[:2]])
     assert [path.name for path in pictures] == [f"{k + 1}-{paths[k].stem}.png" for k in range(2)]
     assert "broken.jpg" in capsys.readouterr().err
     with pytest.raises(DataError, match="none of the 1 images"):
-        picture_responses(ResponsePictures(size=128), tiny_network, [broken], tmp_path / "out")
+        respond([broken], "none")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="not a network folder"):
-        picture_responses(ResponsePictures(), tmp_path / "nowhere", paths, tmp_path / "out")
+        respond(paths, "other", network=tmp_path / "empty")

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sppnet_cli.errors import UsageError
+from sppnet_cli.chain import Inputs, Resources
 from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.network import precision
 from sppnet_cli.network.weights import WEIGHTS_FILE, load_network
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 from sppnet_cli.runs import fingerprint
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+from sppnet_cli.stages.windows import WindowConfig, window_source
 
-SPP = WindowConfig("trainval", "spp", (120, 240), "paper", 30, 4)
+SPP = WindowConfig("trainval", "spp", (120, 240), take(MappingRules, PAPER), 30, 4)
 RCNN = replace(SPP, method="rcnn", scales=())
 
 
@@ -25,13 +25,15 @@ def folder_of(window_network, random_proposals, tiny_data, tmp_path):
     def folder(
         config, network_id=None, proposals=random_proposals, data=tiny_data, truth=True, precision="fp32"
     ):
-        inputs = WindowInputs(data / "VOCdevkit", proposals, tmp_path / "cache", 1.0)
+        inputs = Inputs({"data": data / "VOCdevkit", "proposals": proposals})
         identity = network_id or fingerprint(window_network / WEIGHTS_FILE)
         network = load_network(window_network)
         if precision != "fp32":
-            network = make_extractor(config.method, network, PAPER, config.scales, "cpu", precision)
-        source = window_source(config, inputs, network, identity, device="cpu", truth=truth)
+            network = make_extractor(config.method, network, config.mapping, config.scales, "cpu", precision)
+        how = Resources(cache=tmp_path / "cache", cache_gb=1.0)
+        source = window_source(config, inputs, how, network, identity, truth=truth)
         assert source.cache.folder.parent == tmp_path / "cache"
+        assert source.extractor.mapping == config.mapping
         return source.cache.folder.name
 
     return folder
@@ -44,7 +46,14 @@ def test_maps_are_of_a_network_and_of_images(folder_of, tiny_data, tmp_path):
     (other / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000001.jpg").write_bytes(b"another")
     assert len({folder, folder_of(SPP, network_id="other"), folder_of(SPP, data=other)}) == 3
     # Whatever windows are pooled from them, at whichever scales.
-    for config in (replace(SPP, scales=(240,)), replace(SPP, split="test"), replace(SPP, max_windows=9)):
+    other_rules = replace(SPP, mapping=MappingRules("rounded-side", 0.1))
+    others = (
+        replace(SPP, scales=(240,)),
+        replace(SPP, split="test"),
+        replace(SPP, max_windows=9),
+        other_rules,
+    )
+    for config in others:
         assert folder_of(config, truth=False) == folder
 
 
@@ -66,8 +75,3 @@ def test_rcnns_vectors_are_of_windows_too(folder_of, random_proposals, tmp_path)
         folder_of(replace(RCNN, max_windows=9)),
     }
     assert len(folders) == 6
-
-
-def test_an_unknown_protocol(folder_of):
-    with pytest.raises(UsageError, match="choose one of paper, released"):
-        folder_of(replace(SPP, protocol="mine"))

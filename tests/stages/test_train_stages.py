@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sppnet_cli.stages.train import BboxConfig, SvmConfig, bbox_stage, svm_stage
 
+from sppnet_cli.chain import Inputs, Resources
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.fast import FastOptions
@@ -17,20 +17,44 @@ from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.svm import train_svms
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.network.weights import load_network, save_head
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, BboxRules, DetectRules, MappingRules, SvmRules, take
 from sppnet_cli.runs import CHECKPOINT
-from sppnet_cli.stages.windows import WindowConfig, WindowInputs, window_source
+from sppnet_cli.stages.train_bbox import BboxConfig, add_regressors
+from sppnet_cli.stages.train_svm import SvmConfig, train_detector
+from sppnet_cli.stages.windows import WindowConfig, window_source
 
-WINDOWS = WindowConfig("trainval", "spp", (120, 240), "paper", 1000, 8)
+WINDOWS = WindowConfig("trainval", "spp", (120, 240), take(MappingRules, PAPER), 1000, 8)
+FEW = replace(WINDOWS, max_windows=20, limit=4)
+SVM_RULES = take(SvmRules, PAPER)
+
+
+def svm_config(windows, layer, rules=SVM_RULES):
+    return SvmConfig(windows, layer, rules, take(DetectRules, PAPER), "paper", 0)
 
 
 @pytest.fixture
-def train(window_network, tiny_data, random_proposals, tmp_path):
-    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
+def inputs(tiny_data, random_proposals):
+    return {"data": tiny_data / "VOCdevkit", "proposals": random_proposals}
+
+
+@pytest.fixture
+def train(make, inputs, window_network):
+    """Trains a detector on pool5; its rows may take `max_gib`."""
 
     def run(name="run", max_gib=0.05):
-        config = SvmConfig(WINDOWS, "pool5", 0)
-        return svm_stage(config, window_network, None, inputs, tmp_path / name, device="cpu", max_gib=max_gib)
+        given = inputs | {"network": window_network}
+        return make(train_detector, svm_config(WINDOWS, "pool5"), given, name, max_memory=max_gib / 0.75)
+
+    return run
+
+
+@pytest.fixture
+def regress(make, inputs):
+    """Adds box regressors to a detector; samples and systems may take `max_gib`."""
+
+    def run(detector, name="bb", max_gib=1.0, windows=FEW):
+        config = BboxConfig(windows, take(BboxRules, PAPER), 0)
+        return make(add_regressors, config, inputs | {"detector": detector}, name, max_memory=max_gib / 0.75)
 
     return run
 
@@ -66,14 +90,11 @@ def test_rows_that_outgrow_the_bound(train, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_box_regression_takes_turns_in_little_memory(train, tiny_data, random_proposals, tmp_path):
+def test_box_regression_takes_turns_in_little_memory(train, regress):
     detector = train()
-    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
 
     def regressors(name, max_gib):
-        config = BboxConfig(WINDOWS, 0)
-        run = bbox_stage(config, detector, inputs, tmp_path / name, device="cpu", max_gib=max_gib)
-        return Detector.load(run).bbox
+        return Detector.load(regress(detector, name, max_gib, WINDOWS)).bbox
 
     plenty, little = regressors("plenty", 1.0), regressors("little", 5e-5)
     np.testing.assert_array_equal(little.weights, plenty.weights)
@@ -82,34 +103,18 @@ def test_box_regression_takes_turns_in_little_memory(train, tiny_data, random_pr
         regressors("none", 1e-5)
 
 
-@pytest.fixture
-def few_windows(tiny_data, random_proposals, tmp_path):
-    """Settings of a detector of four images and up to 20 proposals in each, and the inputs that it takes."""
-    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
-    return replace(WINDOWS, max_windows=20, limit=4), inputs
-
-
 @pytest.mark.parametrize("layer", ["fc6", "fc7"])
-def test_svms_of_a_fine_tuned_head_are_trained_on_its_features(few_windows, tiny_network, tmp_path, layer):
-    windows, inputs = few_windows
+def test_svms_of_a_fine_tuned_head_are_trained_on_its_features(make, inputs, tiny_network, tmp_path, layer):
     network = load_network(tiny_network)
     torch.manual_seed(1)
     tuned = Head(network.pooled_size, 24, 21)
     (tmp_path / "head").mkdir()
     save_head(tuned, tmp_path / "head")
-    out = svm_stage(
-        SvmConfig(windows, layer, 0),
-        tiny_network,
-        tmp_path / "head",
-        inputs,
-        tmp_path / "run",
-        device="cpu",
-        max_gib=0.05,
-    )
-    detector = Detector.load(out)
-    source = window_source(windows, inputs, network, "other", device="cpu", truth=True)
+    given = inputs | {"network": tiny_network, "head": tmp_path / "head"}
+    detector = Detector.load(make(train_detector, svm_config(FEW, layer), given))
+    source = window_source(FEW, Inputs(inputs), Resources(cache=tmp_path / "other"), network, "", truth=True)
     svms = [
-        train_svms(source, Layer(layer, head), PAPER, seed=0, max_gib=0.05, folder=tmp_path / "none")
+        train_svms(source, Layer(layer, head), SVM_RULES, seed=0, max_gib=0.05, folder=tmp_path / "none")
         for head in (tuned, network.head)
     ]
     np.testing.assert_array_equal(detector.svms.weights, svms[0].weights)
@@ -117,19 +122,25 @@ def test_svms_of_a_fine_tuned_head_are_trained_on_its_features(few_windows, tiny
     assert torch.equal(detector.head.fc7.weight, tuned.fc7.weight)
 
 
+def test_the_detector_carries_the_rules_of_its_config(make, inputs, window_network):
+    windows = replace(FEW, mapping=MappingRules("rounded-side", 0.125), limit=2)
+    detect = DetectRules(score_threshold=-1.25, nms_iou=0.4, nms_ties="last", max_per_image=7)
+    config = SvmConfig(windows, "pool5", SVM_RULES, detect, "released", 0)
+    detector = Detector.load(make(train_detector, config, inputs | {"network": window_network}))
+    assert (detector.rules, detector.protocol) == (detect, "released")
+    assert detector.extractor.mapping == windows.mapping
+    assert detector.extractor.scales == (120, 240)
+
+
 def test_box_regression_takes_pooled_features_scaled_to_a_mean_norm_of_20(
-    few_windows, tiny_network, tmp_path
+    make, regress, inputs, tiny_network
 ):
-    windows, inputs = few_windows
-    config = SvmConfig(windows, "fc6", 0)
-    run = svm_stage(config, tiny_network, None, inputs, tmp_path / "fc6", device="cpu", max_gib=0.05)
-    config = BboxConfig(windows, 0)
-    bbox = bbox_stage(config, run, inputs, tmp_path / "bb", device="cpu", max_gib=1.0)
-    detector = Detector.load(bbox)
-    dataset = load_voc(inputs.data, "trainval", 4)
+    run = make(train_detector, svm_config(FEW, "fc6"), inputs | {"network": tiny_network}, "fc6")
+    detector = Detector.load(regress(run))
+    dataset = load_voc(inputs["data"], "trainval", 4)
     norms = []
     for image_id in dataset.ids:  # so few that all of their windows are taken
-        boxes = np.load(inputs.proposals / "boxes" / f"{image_id}.npy")[:20]
+        boxes = np.load(inputs["proposals"] / "boxes" / f"{image_id}.npy")[:20]
         boxes = np.concatenate([dataset.annotation(image_id).boxes, boxes])
         pooled = detector.extractor.pool(detector.extractor.prepare(dataset.image(image_id)), boxes)
         norms.extend(pooled.norm(dim=1).tolist())
@@ -138,25 +149,17 @@ def test_box_regression_takes_pooled_features_scaled_to_a_mean_norm_of_20(
 
 
 def test_detectors_on_fc_layers_have_shortcuts_which_regressors_leave_as_they_are(
-    tiny_network, tiny_data, random_proposals, tmp_path
+    make, regress, inputs, tiny_network
 ):
-    inputs = WindowInputs(tiny_data / "VOCdevkit", random_proposals, tmp_path / "cache", 1.0)
-
     def train(name, layer, method="spp"):
-        windows = WindowConfig("trainval", method, (120, 240) if method == "spp" else (), "paper", 20, 4)
-        config = SvmConfig(windows, layer, 0)
-        out = tmp_path / name
-        return svm_stage(config, tiny_network, None, inputs, out, device="cpu", max_gib=0.05)
+        windows = replace(FEW, method=method, scales=(120, 240) if method == "spp" else ())
+        return make(train_detector, svm_config(windows, layer), inputs | {"network": tiny_network}, name)
 
     fc6 = train("fc6", "fc6")
     assert files(train("again", "fc6")) == files(fc6)
     assert (fc6 / "shortcuts.safetensors").is_file()
 
-    def regress(name, detector):
-        config = BboxConfig(replace(WINDOWS, max_windows=20, limit=4), 0)
-        return bbox_stage(config, detector, inputs, tmp_path / name, device="cpu", max_gib=1.0)
-
-    regressed = regress("bb", fc6)
+    regressed = regress(fc6)
     assert files(regressed)["shortcuts.safetensors"] == files(fc6)["shortcuts.safetensors"]
     detector = Detector.load(regressed, fast=FastOptions((6,), 0.5))
     assert detector.bbox is not None

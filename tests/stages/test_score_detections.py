@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sppnet_cli.stages.evaluate import evaluate_detections
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
 from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.score_detections import evaluate_detections
 
 
 def perfect(dataset):
