@@ -12,11 +12,22 @@ import math
 from pathlib import Path
 
 import click
+import pandas as pd
 
 from sppnet_cli import console
 from sppnet_cli.cli import run
 from sppnet_cli.cli.options import say
-from sppnet_cli.tables.claims import certainty, count_verdicts, difference, summary, write_claims
+from sppnet_cli.tables.claims import (
+    both_sides,
+    certainty,
+    count_verdicts,
+    difference,
+    speed_table,
+    summary,
+    write_claims,
+)
+
+COLOURS = {"holds": "green", "fails": "red"}
 
 
 @click.command(help=(__doc__ or "").split("\n")[0], context_settings={"show_default": True})
@@ -35,38 +46,39 @@ def command(profile: str, results: Path, as_json: bool) -> None:
     console.configure(json=as_json)
     folder = results / profile
     claims = write_claims(folder)
-    records = claims.to_dict("records")
-    rows = [
-        (
-            row["id"],
-            row["claim"],
-            *(format_number(row[name]) for name in ("ours_better", "ours_worse")),
-            difference(row["id"], row["low"], row["high"]),
-            row["verdict"],
-            certainty(row["low"], row["high"], row["images"]),
-        )
-        for row in records
-    ]
-    console.table(
-        f"Claims of the paper ({profile})",
-        ["id", "claim", "better", "worse", "better by (95%)", "verdict", ""],
-        rows,
-    )
+    show(claims, profile)
     result = {
         **count_verdicts(claims),
-        "claims": [{name: or_none(value) for name, value in row.items()} for row in records],
+        "claims": [
+            {name: or_none(value) for name, value in row.items()} for row in claims.to_dict("records")
+        ],
     }
     say(as_json, result, f"{summary(claims)}; written to {folder}/claims.csv and .md")
+
+
+def show(claims: pd.DataFrame, profile: str) -> None:
+    """Print the claims that were measured, and their speed-ups."""
+    measured = claims[claims["verdict"] != "not measured"]
+    rows, styles = [], {}
+    for row in measured.to_dict("records"):
+        sure = certainty(row["low"], row["high"], row["images"])
+        verdict = ", ".join(filter(None, (row["verdict"], sure)))
+        styles[verdict] = COLOURS[row["verdict"]] if sure != "clear" else f"bold {COLOURS[row['verdict']]}"
+        ours = both_sides(row["ours_better"], row["ours_worse"])
+        interval = difference(row["id"], row["low"], row["high"]).removesuffix(" points")
+        rows.append((row["id"], row["claim"], ours, interval, verdict))
+    if rows:
+        header = ["id", "claim", "ours", "better by (95%)", "verdict"]
+        title = f"Claims of the paper ({profile}); percent and percentage points, or as they say"
+        console.table(title, header, rows, styles=styles, fold="claim")
+    speed = speed_table(claims)
+    if speed.rows:
+        console.table("Speed-ups over R-CNN", speed.header, speed.rows, fold="claim")
 
 
 def or_none(value: object) -> object:
     """A value for JSON, which has no NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def format_number(value: float) -> str:
-    """Four significant digits, empty where there is none."""
-    return "" if math.isnan(value) else f"{value:.4g}"
 
 
 if __name__ == "__main__":

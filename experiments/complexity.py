@@ -62,7 +62,7 @@ def complexity(ws: Workspace, tables: Path) -> Measured:
         values=values,
         notes=[
             f"R-CNN's work is 100 percent.  Estimate and multiply-adds as fractions: {', '.join(fractions)}.",
-            "conv_time is Table 6's, of its own images and windows; in brackets that of the published one.",
+            "conv_time is Table 6's, of its own images and windows; the paper's is from its Table 6.",
         ],
         more={"image": SIZE, "windows": WINDOWS, "protocol": ws.protocol.name, "conv_gflop": gflop},
     )

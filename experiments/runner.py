@@ -17,14 +17,14 @@ from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, option, say, shared, show_plan
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.outcomes import AccuracyOutcome, Outcome
+from sppnet_cli.evaluation.outcomes import Outcome
 from sppnet_cli.runs import environment
 from sppnet_cli.stages.plan import Step
 from sppnet_cli.stages.workspace import NeedsData, Workspace
 from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
 from sppnet_cli.tables.paper import VOC_CLASSES, empty_like_published, unit
-from sppnet_cli.tables.small import write_small_table
-from sppnet_cli.tables.write import format_number, write_table
+from sppnet_cli.tables.render import format_mean, fraction
+from sppnet_cli.tables.write import mean_and_deviation, write_small_table, write_table
 
 Cell = tuple[Any, str]  # row and column of a table
 KINDS = ("csv", "md", "tex", "json")  # of a table's files
@@ -63,13 +63,15 @@ class Written:
 
     def tell(self, as_json: bool, seconds: float) -> None:
         """Say so, under `--json` as an object; `cells` counts those that were measured."""
+        if not self.files:
+            return  # the first process of several wrote them
         result = {
             "table": self.name,
             "cells": int(self.table.notna().to_numpy().sum()),
             "files": self.files,
             "seconds": round(seconds, 2),
         }
-        names = [str(self.files[0]), *(path.suffix for path in self.files[1:])]
+        names = [str(self.files[0]), *("." + path.name.partition(".")[2] for path in self.files[1:])]
         say(as_json, result, f"written to {', '.join(names[:-1])} and {names[-1]}")
 
 
@@ -84,8 +86,7 @@ def experiment(
     """The command of a table of the report: `measure` for every seed, the mean written to the table."""
 
     def write(workspaces: list[Workspace], folder: Path) -> Written:
-        table = run_table(number, workspaces, measure, folder)
-        return Written(number, table, [folder / f"table{number}.{kind}" for kind in KINDS])
+        return run_table(number, workspaces, measure, folder)
 
     return _command(title, write, plan, detection=detection)
 
@@ -188,22 +189,23 @@ def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
 
 def run_table(
     number: int, workspaces: list[Workspace], measure: Callable[[Workspace], Measured], folder: Path
-) -> pd.DataFrame:
-    """Measure a table with every workspace (one per seed), write it to `folder`, print and return it."""
+) -> Written:
+    """Measure a table with every workspace (one per seed), write it to `folder` and print it."""
     by_seed, about = measure_seeds(workspaces, measure)
     classes = next(iter(by_seed.values())).classes
-    table = mean_table(empty_like_published(number, classes), by_seed)
-    means = mean_cells(by_seed)
-    for row, column in means:  # of a control, which the report does not print
+    table, spread = over_seeds(empty_like_published(number, classes), by_seed)
+    for row, column in next(iter(by_seed.values())).cells():  # of a control, which the report does not print
         if row not in table.index:
-            about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
+            mean = np.mean([each.cells()[row, column] for each in by_seed.values()])
+            about.setdefault("control", {}).setdefault(row, {})[column] = fraction(float(mean), row)
+    files: list[Path] = []
     if world().first:
         shutil.rmtree(outcomes_folder(folder, number), ignore_errors=True)  # seeds that are not measured now
         for seed, measured in by_seed.items():
             write_outcomes(folder, number, seed, measured.outcomes)
-        write_table(folder, number, table, about)
-        show(f"Table {number}", workspaces[0], table)
-    return table
+        files = write_table(folder, number, table, about, deviation=spread, seeds=len(by_seed))
+        show(f"Table {number}", workspaces[0], table, spread)
+    return Written(number, table, files)
 
 
 def run_small_table(
@@ -215,11 +217,12 @@ def run_small_table(
 ) -> Written:
     """Measure a table that the report does not number, write it to `folder` and print it."""
     by_seed, about = measure_seeds(workspaces, measure)
-    table = mean_table(published, by_seed)
+    table, spread = over_seeds(published, by_seed)
+    files: list[Path] = []
     if world().first:
-        write_small_table(folder, name, table, published, about)
-        show(name, workspaces[0], table)
-    return Written(name, table, [folder / f"{name}.{kind}" for kind in ("csv", "md", "json")])
+        files = write_small_table(folder, name, table, published, about, deviation=spread, seeds=len(by_seed))
+        show(name, workspaces[0], table, spread)
+    return Written(name, table, files)
 
 
 def measure_seeds(
@@ -235,24 +238,24 @@ def measure_seeds(
     return by_seed, record(workspaces, by_seed, seconds)
 
 
-def mean_table(empty: pd.DataFrame, by_seed: Mapping[int, Measured]) -> pd.DataFrame:
-    """The rows and columns of `empty`, each measured cell the mean over the seeds."""
-    table = empty.copy() * float("nan")
-    for (row, column), mean in mean_cells(by_seed).items():
-        if row in table.index:
-            table.loc[[row], column] = mean
-    return table
+def over_seeds(like: pd.DataFrame, by_seed: Mapping[int, Measured]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean and deviation over the seeds, with the rows and columns of `like`."""
+    tables = []
+    for measured in by_seed.values():
+        table = like * float("nan")
+        for (row, column), value in measured.cells().items():
+            if row in table.index:
+                table.loc[[row], column] = value
+        tables.append(table)
+    return mean_and_deviation(tables)
 
 
-def mean_cells(by_seed: Mapping[int, Measured]) -> dict[Cell, float]:
-    """Every measured cell, the mean over the seeds."""
-    cells = [measured.cells() for measured in by_seed.values()]
-    return {cell: float(np.mean([each[cell] for each in cells])) for cell in cells[0]}
-
-
-def show(title: str, ws: Workspace, table: pd.DataFrame) -> None:
+def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -> None:
     """Print a measured table."""
-    rows = [(_label(key), *(format_number(v, key) for v in row)) for key, *row in table.itertuples()]
+    rows = [
+        (_label(key), *(format_mean(*cell, key) for cell in zip(means, deviations, strict=True)))
+        for key, means, deviations in zip(table.index, table.to_numpy(), spread.to_numpy(), strict=True)
+    ]
     console.table(f"{title} ({ws.profile.name})", ["row", *map(str, table.columns)], rows)
 
 
@@ -276,7 +279,7 @@ def record(
         **measured.more,
         "by_seed": {
             str(seed): {
-                _label((*_parts(row), column)): None if np.isnan(value) else value
+                _label((*_parts(row), column)): fraction(value, row)
                 for (row, column), value in each.cells().items()
             }
             for seed, each in by_seed.items()
@@ -288,12 +291,6 @@ def record(
         "environment": environment(),
         "notes": notes,
     }
-
-
-def deviation(outcome: AccuracyOutcome) -> float:
-    """Sample deviation over the splits of the mean accuracy of the classes, a fraction."""
-    accuracies = [AccuracyOutcome(split[None], outcome.labels).value() for split in outcome.right]
-    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else float("nan")
 
 
 def _parts(row: Any) -> tuple[Any, ...]:

@@ -126,7 +126,7 @@ def test_a_trunk_without_fc_layers_leaves_its_rows_empty(tmp_path, tiny_data):
         weights=str(tmp_path / "squeezenet.pth"),
         limit=3,
     )
-    measured = run_table(6, [ws], table6.table6, tmp_path / "results")
+    measured = run_table(6, [ws], table6.table6, tmp_path / "results").table
     assert measured.loc["fc6"].isna().all()
     assert (
         measured.loc[["pool5", "ftfc6", "ftfc7", "ftfc7 bb"], ["spp_1scale", "spp_5scale"]]
