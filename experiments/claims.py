@@ -12,42 +12,55 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from sppnet_cli import console
-from sppnet_cli.tables.claims import certainty, count_verdicts, difference, summary, write_claims
+from sppnet_cli.tables.claims import (
+    both_sides,
+    certainty,
+    count_verdicts,
+    difference,
+    speed_table,
+    summary,
+    write_claims,
+)
+
+COLOURS = {"holds": "green", "fails": "red"}
 
 
 def write(folder: Path, profile: str) -> dict[str, Any]:
     """Evaluate the claims on the tables in `folder`, write and print them; returns them for `--json`."""
     claims = write_claims(folder)
-    records = claims.to_dict("records")
-    rows = [
-        (
-            row["id"],
-            row["claim"],
-            *(format_number(row[name]) for name in ("ours_better", "ours_worse")),
-            difference(row["id"], row["low"], row["high"]),
-            row["verdict"],
-            certainty(row["low"], row["high"], row["images"]),
-        )
-        for row in records
-    ]
-    console.table(
-        f"Claims of the paper ({profile})",
-        ["id", "claim", "better", "worse", "better by (95%)", "verdict", ""],
-        rows,
-    )
+    show(claims, profile)
     console.status(f"{summary(claims)}; written to {folder}/claims.csv and .md")
     return {
         **count_verdicts(claims),
-        "claims": [{name: or_none(value) for name, value in row.items()} for row in records],
+        "claims": [
+            {name: or_none(value) for name, value in row.items()} for row in claims.to_dict("records")
+        ],
     }
+
+
+def show(claims: pd.DataFrame, profile: str) -> None:
+    """Print the claims that were measured, and their speed-ups."""
+    measured = claims[claims["verdict"] != "not measured"]
+    rows, styles = [], {}
+    for row in measured.to_dict("records"):
+        sure = certainty(row["low"], row["high"], row["images"])
+        verdict = ", ".join(filter(None, (row["verdict"], sure)))
+        styles[verdict] = COLOURS[row["verdict"]] if sure != "clear" else f"bold {COLOURS[row['verdict']]}"
+        ours = both_sides(row["ours_better"], row["ours_worse"])
+        interval = difference(row["id"], row["low"], row["high"]).removesuffix(" points")
+        rows.append((row["id"], row["claim"], ours, interval, verdict))
+    if rows:
+        header = ["id", "claim", "ours", "better by (95%)", "verdict"]
+        title = f"Claims of the paper ({profile}); percent and percentage points, or as they say"
+        console.table(title, header, rows, styles=styles, fold="claim")
+    speed = speed_table(claims)
+    if speed.rows:
+        console.table("Speed-ups over R-CNN", speed.header, speed.rows, fold="claim")
 
 
 def or_none(value: object) -> object:
     """A value for JSON, which has no NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def format_number(value: float) -> str:
-    """Four significant digits, empty where there is none."""
-    return "" if math.isnan(value) else f"{value:.4g}"

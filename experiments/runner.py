@@ -25,11 +25,11 @@ from sppnet_cli.runs import is_run, read_manifest
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.claims import outcomes_folder, write_outcomes
 from sppnet_cli.tables.paper import VOC_CLASSES, empty_like_published, unit
-from sppnet_cli.tables.small import write_small_table
-from sppnet_cli.tables.write import format_number, write_table
+from sppnet_cli.tables.render import format_mean, fraction
+from sppnet_cli.tables.write import mean_and_deviation, write_small_table, write_table
 
 Cell = tuple[Any, str]  # row and column of a table
-KINDS = ("csv", "md", "tex", "json")  # of a table's files
+KINDS = ("csv", "md", "tex", "json", "published.csv")  # of a table's files
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Written:
         return {"table": self.name, "cells": cells, "files": self.files}
 
     def __str__(self) -> str:
-        names = [str(self.files[0]), *(path.suffix for path in self.files[1:])]
+        names = [str(self.files[0]), *("." + path.name.partition(".")[2] for path in self.files[1:])]
         return (
             f"written to {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"written to {names[0]}"
         )
@@ -102,19 +102,21 @@ def numbered(number: int, doc: str | None, measure: Callable[[Workspace], Steps]
 
     def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
         classes = next(iter(by_seed.values())).classes
-        table = mean_table(empty_like_published(number, classes), by_seed)
-        means = mean_cells(by_seed)
-        for row, column in means:  # of a control, which the report does not print
+        table, spread = over_seeds(empty_like_published(number, classes), by_seed)
+        for row, column in next(
+            iter(by_seed.values())
+        ).cells():  # of a control, which the report does not print
             if row not in table.index:
-                about.setdefault("control", {}).setdefault(row, {})[column] = means[row, column] / 100
+                mean = np.mean([each.cells()[row, column] for each in by_seed.values()])
+                about.setdefault("control", {}).setdefault(row, {})[column] = fraction(float(mean), row)
         if world().first:
             shutil.rmtree(
                 outcomes_folder(folder, number), ignore_errors=True
             )  # seeds that are not measured now
             for seed, measured in by_seed.items():
                 write_outcomes(folder, number, seed, measured.outcomes)
-            write_table(folder, number, table, about)
-            show(f"Table {number}", ws, table)
+            write_table(folder, number, table, about, deviation=spread, seeds=len(by_seed))
+            show(f"Table {number}", ws, table, spread)
         return Written(number, table, [folder / name for name in files])
 
     files = tuple(f"table{number}.{kind}" for kind in KINDS)
@@ -131,13 +133,13 @@ def small(
 
     def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
         others = published(ws)
-        table = mean_table(others, by_seed)
+        table, spread = over_seeds(others, by_seed)
         if world().first:
-            write_small_table(folder, name, table, others, about)
-            show(name, ws, table)
+            write_small_table(folder, name, table, others, about, deviation=spread, seeds=len(by_seed))
+            show(name, ws, table, spread)
         return Written(name, table, [folder / file for file in files])
 
-    files = tuple(f"{name}.{kind}" for kind in ("csv", "md", "json"))
+    files = tuple(f"{name}.{kind}" for kind in ("csv", "md", "json", "published.csv"))
     return Experiment(name, _title(doc), measure, write, files)
 
 
@@ -182,24 +184,24 @@ def measure_seeds(
     return {ws.seed: by_seed[ws.seed] for ws in workspaces}, list(used.values())
 
 
-def mean_table(empty: pd.DataFrame, by_seed: BySeed) -> pd.DataFrame:
-    """The rows and columns of `empty`, each measured cell the mean over the seeds."""
-    table = empty.copy() * float("nan")
-    for (row, column), mean in mean_cells(by_seed).items():
-        if row in table.index:
-            table.loc[[row], column] = mean
-    return table
+def over_seeds(like: pd.DataFrame, by_seed: BySeed) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean and deviation over the seeds, with the rows and columns of `like`."""
+    tables = []
+    for measured in by_seed.values():
+        table = like * float("nan")
+        for (row, column), value in measured.cells().items():
+            if row in table.index:
+                table.loc[[row], column] = value
+        tables.append(table)
+    return mean_and_deviation(tables)
 
 
-def mean_cells(by_seed: BySeed) -> dict[Cell, float]:
-    """Every measured cell, the mean over the seeds."""
-    cells = [measured.cells() for measured in by_seed.values()]
-    return {cell: float(np.mean([each[cell] for each in cells])) for cell in cells[0]}
-
-
-def show(title: str, ws: Workspace, table: pd.DataFrame) -> None:
+def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -> None:
     """Print a measured table."""
-    rows = [(_label(key), *(format_number(v, key) for v in row)) for key, *row in table.itertuples()]
+    rows = [
+        (_label(key), *(format_mean(*cell, key) for cell in zip(means, deviations, strict=True)))
+        for key, means, deviations in zip(table.index, table.to_numpy(), spread.to_numpy(), strict=True)
+    ]
     console.table(f"{title} ({ws.profile.name})", ["row", *map(str, table.columns)], rows)
 
 
@@ -223,7 +225,7 @@ def record(
         **measured.more,
         "by_seed": {
             str(seed): {
-                _label((*_parts(row), column)): None if np.isnan(value) else value
+                _label((*_parts(row), column)): fraction(value, row)
                 for (row, column), value in each.cells().items()
             }
             for seed, each in by_seed.items()

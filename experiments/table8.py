@@ -2,8 +2,8 @@
 
     make reproduce-table8        (sppnet reproduce table8 --profile mini)
 
-SPP-net is the 5-scale one of Table 6.  The rows of other groups hold their published numbers: table8.json names them
-under "published", table8.md and .tex have a star there; table8.csv has the paper's columns and does not tell.
+SPP-net is the 5-scale one of Table 6.  The rows of other groups hold their published numbers: table8.json lists them
+under "others", and table8.md and .tex mark them with a star; table8.csv has the paper's columns and cannot.
 
 Cost: seconds beyond Table 6.
 """

@@ -7,7 +7,8 @@ that standard output holds one JSON object.  rich is imported where a terminal n
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,8 @@ T = TypeVar("T")
 _SLOW = 2.0  # seconds from which on an iteration is worth a word
 _BAR_INTERVAL = 0.1  # seconds between updates of a bar
 _LINE_INTERVAL = 10.0  # seconds between lines off a terminal
+_WIDTH = 80  # characters of a line of a table off a terminal, where it can be folded
+_LEAST_FOLD = 16  # characters
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,23 @@ def error(text: str) -> None:
     _say(f"error: {text}", "bold red")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    styles: Mapping[str, str] | None = None,
+    fold: str | None = None,
+) -> None:
     """Print a table: on a terminal with rules, elsewhere as aligned text; columns of numbers to the right.
 
     Args:
         title: one line.
         columns: the headings.
         rows: cells in the order of `columns`, printed by `str`; format numbers beforehand.
+        styles: of rich, for the cells that hold exactly these texts; on a terminal alone.
+        fold: the column whose cells are folded where lines of text would be longer than 80 characters; a terminal
+            folds where it must.
     """
     if _settings.silent:
         return
@@ -130,7 +143,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     to_right = [_is_numeric([row[k] for row in cells]) for k in range(len(columns))]
     stream = sys.stderr if _settings.json else sys.stdout
     if not _is_terminal(stream):
-        print(_plain_table(title, columns, cells, to_right), file=stream, flush=True)
+        folded = cells if fold is None else _fold(columns, cells, columns.index(fold))
+        print(_plain_table(title, columns, folded, to_right), file=stream, flush=True)
         return
     from rich.table import Table
     from rich.text import Text
@@ -139,7 +153,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for name, right in zip(columns, to_right, strict=True):
         grid.add_column(Text(name), justify="right" if right else "left")
     for row in cells:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(cell, style=(styles or {}).get(cell, "")) for cell in row))
     _console(stream is sys.stderr).print(grid)
 
 
@@ -259,6 +273,18 @@ def _is_numeric(cells: Sequence[str]) -> bool:
         return [float(cell) for cell in filled] != []
     except ValueError:
         return False
+
+
+def _fold(columns: Sequence[str], cells: Sequence[Sequence[str]], column: int) -> list[list[str]]:
+    """The rows with one column folded to a width of 80 in all, what does not fit in rows of their own."""
+    widths = [max(len(name), *(len(row[k]) for row in cells), 0) for k, name in enumerate(columns)]
+    room = max(_LEAST_FOLD, _WIDTH - sum(width + 2 for k, width in enumerate(widths) if k != column))
+    folded = []
+    for row in cells:
+        for number, line in enumerate(textwrap.wrap(row[column], room) or [""]):
+            rest = row if number == 0 else [""] * len(row)
+            folded.append([line if k == column else cell for k, cell in enumerate(rest)])
+    return folded
 
 
 def _plain_table(

@@ -134,6 +134,23 @@ def test_table_without_rows(capsys):
     assert capsys.readouterr().out.splitlines() == ["None found", "class  score", "-----  -----"]
 
 
+def test_a_column_of_words_is_folded_to_80_characters(capsys):
+    words = " ".join(["word"] * 20)
+    rows = [("T1", words, "41.2"), ("T2", "", "5"), ("T3", "short", "6")]
+    console.table("T", ("id", "claim", "mAP"), rows, fold="claim")
+    assert capsys.readouterr().out.splitlines() == [
+        "T",
+        f"id  {'claim':69}   mAP",
+        f"--  {'-' * 69}  ----",
+        f"T1  {' '.join(['word'] * 14)}  41.2",
+        f"    {' '.join(['word'] * 6)}",
+        f"T2  {'':69}     5",
+        f"T3  {'short':69}     6",
+    ]
+    console.table("T", ("id", "claim", "mAP"), rows)
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 80
+
+
 def test_under_json_tables_go_to_standard_error(capsys):
     console.configure(json=True)
     console.table("T", ("a",), [("b",)])
@@ -200,6 +217,13 @@ def test_table_on_a_terminal_has_rules():
     written = on_terminal("console.table('T [x]', ('row', 'mAP'), [('pool5', '41.2')])")
     assert "T [x]" in written
     assert "─" in written
+
+
+def test_a_style_colours_the_cells_of_its_text():
+    rows = "[('holds', 'a'), ('fails', 'holds not')]"
+    written = on_terminal(f"console.table('T', ('verdict', 'b'), {rows}, styles={{'holds': 'green'}})")
+    assert written.count("\x1b[32m") == 1
+    assert "\x1b[32mholds" in written
 
 
 def test_a_dumb_terminal_has_plain_lines():

@@ -137,7 +137,7 @@ def _of_image_svms(
     _make_data(ws, data)
     labelled = labelled_images(images, path_of(data))
     require_classes(classifier, svms, labelled)
-    score = score_images(classifier, make(ws, features), network, labelled)
+    score = score_images(classifier, make(ws, features), labelled)
     if isinstance(score, MapScore):
         show_detection_score(score)
     else:

@@ -233,17 +233,15 @@ class AccuracyScore:
         return {"accuracy": self.accuracy, "std": std, "splits": len(self.outcome.right)}
 
 
-def score_images(
-    svms_run: Path, features: Path, network: Path, images: LabelledImages
-) -> MapScore | AccuracyScore:
-    """Test SVMs on features that `network` gave of a VOC split, or of the Caltech101 images that their splits were drawn from.
+def score_images(svms_run: Path, features: Path, images: LabelledImages) -> MapScore | AccuracyScore:
+    """Test SVMs on features of a VOC split, or of the Caltech101 images that their splits were drawn from.
 
     Raises `DataError` for features of another network, layer, view or size than the SVMs', and for images of another
     data set or, for Caltech101, other images.
     """
     svms = ImageSvms.load(svms_run)
     require_classes(svms_run, svms, images)
-    wanted, found = vars(svms.features), vars(_kind_of(features, svms.features.layer, network))
+    wanted, found = vars(svms.features), vars(_kind_of(features, svms.features.layer))
     differences = [f"{n} {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n]]
     if differences:
         raise DataError(f"{features}: features that {svms_run} was not trained on: {', '.join(differences)}")

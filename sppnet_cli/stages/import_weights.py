@@ -36,7 +36,9 @@ def import_network(config: ImportConfig, inputs: Inputs, folder: Path, _how: Res
     """
     weights = inputs["weights"]
     layers = read_caffemodel(weights)
-    network, left_out = network_of_layers(layers, config.kind, weights, dropout_scaling=config.dropout_scaling)
+    network, left_out = network_of_layers(
+        layers, config.kind, weights, dropout_scaling=config.dropout_scaling
+    )
     save_network(network, folder)
     write_json(folder / _IMPORT_FILE, asdict(Imported(config.kind, tuple(left_out))))
 

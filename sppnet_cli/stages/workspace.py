@@ -89,8 +89,7 @@ class TestedSvms(NamedTuple):
         images = image_training.labelled_images(
             self.features.config.images, path_of(self.features.inputs["data"])
         )
-        network = path_of(self.features.inputs["network"])
-        return image_training.score_images(self.svms.folder, self.features.folder, network, images)
+        return image_training.score_images(self.svms.folder, self.features.folder, images)
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,8 @@ class Workspace:
         count = lists.get(split, size.voc_trainval)
         return min(count, limit or count)
 
-    def _image_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of a typical image of the detection set."""
         return _SIZE[self.data is None and self.profile.data is not None]
 
     # Networks.
@@ -323,7 +323,7 @@ class Workspace:
         if method in PROPOSAL_METHODS:
             config = proposing.ProposeConfig(split, method, self.proposals_seed, limit)
             images = self.voc_images(split, limit)
-            cost_of = partial(proposing.propose_cost, config, images, self._image_size(), self.how.workers)
+            cost_of = partial(proposing.propose_cost, config, images, self.image_size(), self.how.workers)
             stem = ["proposals", split, method]
             return self._stage(
                 "propose", stem, config, {"data": data}, proposing.propose_windows, cost_of, together=True
@@ -372,7 +372,7 @@ class Workspace:
         images = self.voc_images(split, self.detection_limit(split))
         windows = self.max_windows(split) or 2200
         crops = windows if METHODS[method].per_window else None
-        return cost.Walk(images, windows, self._image_size(), crops, scales)
+        return cost.Walk(images, windows, self.image_size(), crops, scales)
 
     # Detectors.
 
@@ -636,7 +636,7 @@ class Workspace:
         self, config: extracting.ExtractConfig, spec: NetworkSpec, images: ImageSet | None, files: int
     ) -> Cost:
         count = files if images is None else self.count(images)
-        return extracting.extract_cost(config, spec, count, self._image_size(), self.how.device)
+        return extracting.extract_cost(config, spec, count, self.image_size(), self.how.device)
 
     def count(self, images: ImageSet) -> int:
         """How many images a set holds; the embedded data need not be there."""

@@ -1,4 +1,4 @@
-"""Which cells of the measured tables the paper's claims compare, and what those hold."""
+"""The cells of the measured tables that the paper's claims compare, and the numbers in them."""
 
 import json
 import math
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sppnet_cli.errors import DataError
-from sppnet_cli.tables.paper import PER_CLASS, published
+from sppnet_cli.tables.paper import PER_CLASS, SPEEDUPS, published
 
 Cell = tuple[Hashable, str]  # row key, a tuple where a table has several key columns, and column
 
-# Table 9's record, not the printed table, holds two fine-tunings of one network and their combination.
+# Two fine-tunings of one network and their combination: in Table 9's record, not in the table itself.
 CONTROL = ("control (1)", "control (2)", "control combination")
 
 
@@ -57,19 +57,25 @@ _CELLS: dict[int, Callable[[str], tuple[Cell, ...]]] = {
     8: _cells_8_9,
     9: _cells_8_9,
 }
-TABLES = tuple(_CELLS)  # that claims are made of
+TABLES = tuple(_CELLS)  # those with claims
 
 
 def claimed_cells(number: int, text: str) -> tuple[Cell, ...]:
     """The cells of table `number` that a claim's `better` or `worse` names; the best of them counts.
 
-    Those of Tables 8 and 9 are mAPs; a claim about categories means the APs of the same rows.
+    In Tables 8 and 9 they are mAPs; a claim about categories means the APs of the same rows.
     """
     return _CELLS[number](text)
 
 
+def speedup_cell(cell: Cell) -> Cell:
+    """The cell of the speed-up that compares a time of Table 6 with R-CNN's, as in `paper.journal()`."""
+    row, column = cell
+    return SPEEDUPS[str(row)], column
+
+
 def cell_name(row: Hashable, column: str) -> str:
-    """A cell's name in files, unlike those of all other cells of its table: `pool5-6x6.spp_full224`."""
+    """A cell's name in files, unique in its table: `pool5-6x6.spp_full224`."""
     parts = (*row, column) if isinstance(row, tuple) else (row, column)
     return ".".join(re.sub(r"[^a-z0-9_]+", "-", str(part).lower()).strip("-") for part in parts)
 
@@ -77,21 +83,45 @@ def cell_name(row: Hashable, column: str) -> str:
 def read_table(results: Path, number: int) -> dict[Cell, float]:
     """The cells of `table<number>.json`: fractions or seconds, NaN where not measured, with Table 9's control.
 
-    Where the table was not measured at all, those that the paper printed, NaN.  Raises `DataError` for a file
+    A table that was not measured at all has NaN in the cells of the published one.  Raises `DataError` for a file
     that is no such table.
     """
-    path = results / f"table{number}.json"
     table = published(number)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+
+    def cells(record: Any) -> dict[Cell, float]:
         rows = {key: _row(record["values"], key) for key in table.index}
         if number in PER_CLASS:
             rows |= record.get("control", {})
         else:
             rows = {key: {name: row[name] for name in table.columns} for key, row in rows.items()}
         return {(key, name): _number(value) for key, row in rows.items() for name, value in row.items()}
+
+    found = _read(results, number, cells)
+    return (
+        {(key, name): math.nan for key in table.index for name in table.columns} if found is None else found
+    )
+
+
+def read_limits(results: Path) -> dict[Cell, float]:
+    """The limits of Table 6's speed-ups, by `speedup_cell`: "arithmetic" of its record (`write_table`).
+
+    Empty where the table or its limits are missing.  Raises `DataError` for a file that is no such table.
+    """
+
+    def limits(record: Any) -> dict[Cell, float]:
+        rows = record.get("arithmetic", {}).items()
+        return {(row, column): float(ratio) for row, ratios in rows for column, ratio in ratios.items()}
+
+    return _read(results, 6, limits) or {}
+
+
+def _read(results: Path, number: int, parse: Callable[[Any], dict[Cell, float]]) -> dict[Cell, float] | None:
+    """What `parse` makes of a table's JSON; None without that file."""
+    path = results / f"table{number}.json"
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return {(key, name): math.nan for key in table.index for name in table.columns}
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path}: not a table that sppnet wrote; measure it again") from None
 

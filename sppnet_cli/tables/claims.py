@@ -1,4 +1,4 @@
-"""The paper's claims against measured tables: both numbers, the interval of their difference, and a verdict."""
+"""Tests the paper's claims on measured tables: both numbers, the interval of their difference, and a verdict."""
 
 import math
 import shutil
@@ -13,29 +13,41 @@ from sppnet_cli.atomic import write_text
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.evaluation.bootstrap import Best, Resampled, Times, Wins, paired_interval
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, Outcome, load_outcome, save_outcome
-from sppnet_cli.tables.claimed import CONTROL, TABLES, Cell, cell_name, claimed_cells, read_table
-from sppnet_cli.tables.paper import claims, published
+from sppnet_cli.tables.claimed import (
+    CONTROL,
+    TABLES,
+    Cell,
+    cell_name,
+    claimed_cells,
+    read_limits,
+    read_table,
+    speedup_cell,
+)
+from sppnet_cli.tables.paper import claims, journal, published
+from sppnet_cli.tables.render import TextTable
 
+SPEED_COLUMNS = ("factor", "ours_factor", "journal_factor", "limit")
 COLUMNS = (
     "id", "table", "claim", "better", "worse", "ours_better", "ours_worse", "low", "high", "verdict", "images",
+    *SPEED_COLUMNS,
 )  # fmt: skip
 VERDICTS = ("holds", "fails", "not measured")
 
 _LOWER_IS_BETTER = ("top1_error", "seconds")
 _FRACTIONS = ("top1_error", "mAP", "accuracy")
-_FEWEST = 5  # test images that an interval is drawn from
+_FEWEST = 5  # an interval of fewer test images says nothing
 _TIES_HOLD = ("T6.9", "T8.1", "T9.3")  # no worse than, in at least half of the categories, no gain
-_SAME = 1e-6  # as a fraction, between a table's value and that of its outcomes
+_SAME = 1e-6  # greatest difference, a fraction, between a cell of a table and the value of its outcomes
 
 
 def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell, Outcome]) -> None:
-    """Write what each test image contributed to cells of a table, in place of what was there of that seed.
+    """Write what each test image contributed to cells of a table, in place of that seed's earlier outcomes.
 
     Args:
         results: the folder that `write_table` writes the table to; the files go to
             `outcomes/table<number>/seed<seed>/<cell_name>.npz` in it.
         number: of the table.
-        seed: that the cells were measured with.
+        seed: with which the cells were measured.
         outcomes: by row key and column of `published(number)`.  A cell's number in the table must be the mean of
             its outcomes' values over the seeds.
 
@@ -60,14 +72,20 @@ def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell
 
 
 def evaluate_claims(results: Path) -> pd.DataFrame:
-    """Every claim of the paper against the tables in `results`, in the order of `claims()`.
+    """Test every claim of the paper on the tables in `results`, in the order of `claims()`.
 
-    Columns: id, table, claim, better, worse as in `claims()`; ours_better and ours_worse, percent, seconds or
-    categories, NaN where not measured; low and high, the 95% interval of how much better (`paired_interval`): in
-    percentage points, seconds saved beyond the claimed factor, or categories, NaN where there are no outcomes
-    that belong to the table, or of too few test images; verdict by the numbers alone: `holds` where the one is
-    strictly better, or at least `factor` times (of categories: in most of them), `fails`, or `not measured`;
-    images, how many test images those outcomes are of, 0 where there are none.
+    Columns:
+        id, table, claim, better, worse: as in `claims()`.
+        ours_better, ours_worse: percent, seconds or categories, NaN where not measured.
+        low, high: the 95% interval of how much better (`paired_interval`), in percentage points, categories, or
+            seconds saved beyond the claimed factor; NaN without outcomes that belong to the table, or with those of
+            too few test images.
+        verdict: `holds`, `fails` or `not measured`, by the numbers alone: whether the one is strictly better, or
+            wins most categories, or is `factor` times better when the measured ratio is rounded as the paper rounds.
+        images: how many test images the outcomes are of, 0 without outcomes.
+        factor, ours_factor, journal_factor, limit: of claims with a factor, how many times better, as the paper
+            prints it, as measured, as the journal edition prints it for R-CNN on SPP-net's weights, and as the
+            arithmetic allows at equal efficiency (`claimed.read_limits`); else NaN.
 
     Raises:
         DataError: no such folder, or a file in it is damaged.
@@ -75,29 +93,34 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
     if not results.is_dir():
         raise DataError(f"{results}: no tables there; measure one first: python -m experiments.table6")
     tables = {number: read_table(results, number) for number in TABLES}
+    limits = read_limits(results)
     rows = []
     for claim_id, claim in zip(claims().index, claims().to_dict("records"), strict=True):
-        number, measure = claim["table"], claim["measure"]
+        number, measure, factor = claim["table"], claim["measure"], claim["factor"]
         sides = [claimed_cells(number, claim[side]) for side in ("better", "worse")]
         better, worse, classes = _values(tables[number], sides, measure)
         interval, images, verdict = (math.nan, math.nan), 0, "not measured"
         if not (math.isnan(better) or math.isnan(worse)):
             least = classes / 2 if classes else math.nan
-            holds = _holds(better, worse, measure, claim["factor"], least, ties=claim_id in _TIES_HOLD)
+            holds = _holds(better, worse, measure, factor, least, ties=claim_id in _TIES_HOLD)
             verdict = "holds" if holds else "fails"
-            interval, images = _interval(results, number, tables[number], sides, measure, claim["factor"])
+            interval, images = _interval(results, number, tables[number], sides, measure, factor)
         scale = 100 if measure in _FRACTIONS else 1
         numbers = (round(scale * value, 10) + 0.0 for value in (better, worse, *interval))  # + 0.0: no -0.0
         words = (claim["claim"], claim["better"], claim["worse"])
-        rows.append((claim_id, number, *words, *numbers, verdict, images))
+        speed = (
+            factor,
+            *([math.nan] * 3 if math.isnan(factor) else _speed(sides[0][0], better, worse, limits)),
+        )
+        rows.append((claim_id, number, *words, *numbers, verdict, images, *speed))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def write_claims(results: Path) -> pd.DataFrame:
     """Evaluate the claims and write `claims.csv`, exactly what is returned, and `claims.md` into `results`.
 
-    The Markdown has the paper's two numbers beside ours, and the verdict with its `certainty`.  Raises as
-    `evaluate_claims`, and `SppnetError` where a file cannot be written.
+    The Markdown has the paper's two numbers beside ours, the verdict with its `certainty`, and a table of the
+    speed-ups.  Raises as `evaluate_claims`, and `SppnetError` where a file cannot be written.
     """
     table = evaluate_claims(results)
     write_text(results / "claims.csv", table.to_csv(index=False))
@@ -106,16 +129,16 @@ def write_claims(results: Path) -> pd.DataFrame:
 
 
 def certainty(low: float, high: float, images: int) -> str:
-    """`clear` where an interval excludes 0, `within noise` where not; where there is none, why or nothing."""
+    """`clear` if the interval excludes 0, else `within noise`; without an interval `too few images`, or nothing."""
     if 0 < images < _FEWEST:
-        return "too few images to be sure"
+        return "too few images"
     if math.isnan(low) or math.isnan(high):
         return ""
     return "clear" if low > 0 or high < 0 else "within noise"
 
 
 def difference(claim_id: str, low: float, high: float) -> str:
-    """An interval of `evaluate_claims` with its unit: `+1.20 to +3.40 points`; nothing for NaN."""
+    """An interval of `evaluate_claims` with its unit: `+1.20 to +3.40 points`; "" for NaN."""
     if math.isnan(low) or math.isnan(high):
         return ""
     measure = claims().loc[claim_id, "measure"]
@@ -137,6 +160,20 @@ def summary(table: pd.DataFrame) -> str:
     return f"{counts['holds']} hold, {counts['fails']} fail, {counts['not measured']} not measured"
 
 
+def speed_table(table: pd.DataFrame) -> TextTable:
+    """The measured claims with a factor: how many times faster here, as claimed, in the journal, and at most."""
+    rows = table[table["factor"].notna() & table["ours_factor"].notna()]
+    cells = [
+        [
+            row["id"],
+            row["claim"],
+            *("" if math.isnan(row[name]) else f"{row[name]:.3g}x" for name in SPEED_COLUMNS),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    return TextTable(["id", "claim", "claimed", "ours", "journal", "arithmetic"], cells, words=2)
+
+
 def outcomes_folder(results: Path, number: int) -> Path:
     """Where `write_outcomes` puts the outcomes of a table, a folder for each seed."""
     return results / "outcomes" / f"table{number}"
@@ -145,8 +182,8 @@ def outcomes_folder(results: Path, number: int) -> Path:
 def _values(
     table: Mapping[Cell, float], sides: Sequence[Sequence[Cell]], measure: str
 ) -> tuple[float, float, int]:
-    """What a claim compares, and of how many categories; NaN where not measured."""
-    # Python's max would pass over a NaN that is not the first.
+    """The two numbers that a claim compares, NaN where not measured, and how many categories there are."""
+    # Python's max would ignore a NaN that is not the first.
     better, worse = (float(np.max([table.get(cell, math.nan) for cell in side])) for side in sides)
     if measure != "categories":
         return better, worse, 0
@@ -164,8 +201,22 @@ def _holds(better: float, worse: float, measure: str, factor: float, least: floa
         return better >= least if ties else better > least
     larger, smaller = (worse, better) if measure in _LOWER_IS_BETTER else (better, worse)
     if not math.isnan(factor):
-        return larger >= factor * smaller
+        return larger >= _least_ratio(factor) * smaller
     return larger >= smaller if ties else larger > smaller
+
+
+def _least_ratio(factor: float) -> float:
+    """The smallest ratio that the paper prints as `factor`: its ratios are rounded to whole numbers (63.6 is 64)."""
+    return factor - 0.5
+
+
+def _speed(
+    time: Cell, better: float, worse: float, limits: Mapping[Cell, float]
+) -> tuple[float, float, float]:
+    """How many times faster: as measured, in the journal, and by the arithmetic; NaN where unknown."""
+    cell = speedup_cell(time)
+    printed = str(journal().loc[str(cell[0]), cell[1]])
+    return (worse / better if better else math.nan), float(printed or "nan"), limits.get(cell, math.nan)
 
 
 def _interval(
@@ -176,9 +227,9 @@ def _interval(
     measure: str,
     factor: float,
 ) -> tuple[tuple[float, float], int]:
-    """The interval of the difference of the two sides of a claim, NaN without outcomes, and of how many images.
+    """The interval of the difference between a claim's two sides, NaN without outcomes, and the number of images.
 
-    Outcomes that are not those of the table, being older or of other seeds, are passed over with a warning.
+    Outcomes that do not belong to the table (older ones, or of other seeds) are ignored with a warning.
     """
     none = math.nan, math.nan
     folder = outcomes_folder(results, number)
@@ -218,7 +269,7 @@ def _compared(sides: Sequence[Sequence[Outcome]], measure: str, factor: float) -
         detections = [tuple(o for o in side if isinstance(o, DetectionOutcome)) for side in sides]
         return Wins(detections[0], detections[1]), Wins(detections[1], detections[0])
     better, worse = (side[0] if len(side) == 1 else Best(tuple(side)) for side in sides)
-    return (better, worse) if math.isnan(factor) else (Times(factor, better), worse)
+    return (better, worse) if math.isnan(factor) else (Times(_least_ratio(factor), better), worse)
 
 
 def _require_of_table(by_cell: Mapping[Cell, Mapping[str, Outcome]], table: Mapping[Cell, float]) -> None:
@@ -234,38 +285,42 @@ def _require_of_table(by_cell: Mapping[Cell, Mapping[str, Outcome]], table: Mapp
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    cells = [["id", "claim", "better", "worse", "ours", "paper", "better by (95%)", "verdict"]]
+    header = ["id", "claim", "better", "worse", "ours", "paper", "better by (95%)", "verdict"]
+    rows = []
     for row, printed in zip(table.to_dict("records"), claims().to_dict("records"), strict=True):
         low, high = row["low"], row["high"]
-        cells.append(
+        rows.append(
             [
                 row["id"],
                 row["claim"],
                 row["better"],
                 row["worse"],
-                _beside(row["ours_better"], row["ours_worse"]),
-                _beside(printed["paper_better"], printed["paper_worse"]),
+                both_sides(row["ours_better"], row["ours_worse"]),
+                both_sides(printed["paper_better"], printed["paper_worse"]),
                 difference(row["id"], low, high),
                 ", ".join(filter(None, (row["verdict"], certainty(low, high, row["images"])))),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths])
-    about = (
+    text = (
         f"**The paper's claims: {summary(table)}.** Ours and the paper's: the better cell / the worse one, in percent, "
-        "seconds or categories. Better by: the 95% interval of the difference, from resampled test images, and seeds "
-        "where there are several: in percentage points; where a factor is claimed, the seconds that are saved beyond "
-        "it; or categories. The verdict goes by the numbers alone; it is clear where the interval excludes 0, and "
-        f"within noise where not; of fewer than {_FEWEST} test images there is no interval."
+        "seconds or categories. Better by: the 95% interval of the difference, from resampled test images, and from "
+        "resampled seeds where there are several: in percentage points, in categories, or, where a factor is claimed, "
+        "in seconds saved beyond the smallest ratio that rounds to the factor. The verdict follows from the numbers "
+        "alone. It is clear if the interval excludes 0, and within noise if not; fewer than "
+        f"{_FEWEST} test images give no interval.\n\n{TextTable(header, rows, words=len(header)).markdown()}"
     )
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in cells
-    ]
-    return "\n".join([about, "", *lines]) + "\n"
+    speed = speed_table(table)
+    if speed.rows:
+        text += (
+            "\n**Speed-ups over R-CNN.** Claimed: by the paper, whose R-CNN is AlexNet's. Journal: as the journal "
+            "edition prints them for R-CNN on SPP-net's weights, the comparison that ours is. Arithmetic: R-CNN's "
+            "floating-point operations over SPP-net's, the limit at equal efficiency.\n\n" + speed.markdown()
+        )
+    return text
 
 
-def _beside(better: float, worse: float) -> str:
+def both_sides(better: float, worse: float) -> str:
+    """`59.2 / 58.5`, a dash for a number that is NaN; "" where both are."""
     if math.isnan(better) and math.isnan(worse):
         return ""
     return " / ".join("-" if math.isnan(value) else f"{value:.4g}" for value in (better, worse))

@@ -1,4 +1,4 @@
-"""The published numbers: Tables 1-9 of the technical report and the claims made of them."""
+"""The published numbers: Tables 1 to 9 of the technical report, the claims that they support, the journal's Table 6."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _FOLDER = Path(__file__).with_name("published")
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns of a table are; those not named here hold measured numbers."""
+    """The kinds of a table's columns; those not named here hold measured numbers."""
 
     caption: str
     keys: tuple[str, ...]  # columns that together name a row
     remarks: tuple[str, ...] = ()  # further columns of words
-    others: tuple[str, ...] = ()  # rows of other groups, where no column marks them
+    others: tuple[str, ...] = ()  # rows of other groups, in a table without a column that marks them
 
 
 PER_CLASS = (7, 8, 9)  # tables with a column for every class
@@ -64,11 +64,19 @@ _VOC = {
 }  # fmt: skip
 VOC_CLASSES = tuple(_VOC.values())
 
+CONV_SPEEDUP = "conv speedup vs R-CNN"  # no row of the report's Table 6, but claimed in its section 1
+PRINTED_CONV_SPEEDUP = ("170", "30", "")  # "30-170x faster", by column of Table 6
+SPEEDUPS = {
+    "conv time (s)": CONV_SPEEDUP,
+    "total time (s)": "speedup vs R-CNN",
+}  # by the times that they compare
+
 _UNITS: dict[str, Unit] = {
     "conv time (s)": "seconds",
     "fc time (s)": "seconds",
     "total time (s)": "seconds",
     "speedup vs R-CNN": "ratio",
+    CONV_SPEEDUP: "ratio",
 }
 
 
@@ -85,7 +93,7 @@ def class_columns(class_names: Sequence[str]) -> tuple[str, ...]:
 def printed(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
     """Table `number` as its file has it: every column, every cell as text, "" for an empty one.
 
-    Tables 7 to 9 for other `classes` than VOC's have a column for each of these, which is empty.
+    For other `classes` than VOC's, Tables 7 to 9 have an empty column for each class.
     """
     table = pd.read_csv(StringIO(_text(f"table{number}")), dtype=str, keep_default_na=False)
     if number in PER_CLASS and tuple(classes) != VOC_CLASSES:
@@ -107,19 +115,27 @@ def published(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame
 
 
 def empty_like_published(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
-    """The rows and columns of `published(number)`, every cell NaN: what an experiment fills in."""
+    """The rows and columns of `published(number)` with every cell NaN, for an experiment to fill."""
     table = published(number, classes)
     return pd.DataFrame(float("nan"), index=table.index, columns=table.columns)
 
 
+def journal() -> pd.DataFrame:
+    """What the journal edition prints of Table 6, as text, "" for nothing: its R-CNN has SPP-net's weights (ZF-5).
+
+    Rows and columns are Table 6's, and the row `CONV_SPEEDUP`.
+    """
+    return pd.read_csv(StringIO(_text("journal6")), dtype=str, keep_default_na=False, index_col="row")
+
+
 def literature(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
-    """Which cells of `published(number)` are other groups' numbers, never measured here: bool, the same shape."""
+    """Marks the cells of `published(number)` that are other groups' numbers and never measured here: bool."""
     marks = printed(number)
     table = published(number, classes)
     flags = pd.DataFrame(False, index=table.index, columns=table.columns)
     flags.loc[list(LAYOUTS[number].others)] = True
     if "measured_here" in marks:
-        # "voc only": of such a row, what was measured on VOC alone is the authors' own.
+        # "voc only": the authors measured the row's VOC columns themselves.
         for row, mark in enumerate(marks["measured_here"]):
             others = {"yes": [], "no": list(table.columns)}.get(mark)
             if others is None:
@@ -129,15 +145,15 @@ def literature(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFram
 
 
 def unit(row: object) -> Unit:
-    """The unit of a row by its label: percent everywhere but in the last four rows of Table 6."""
+    """The unit of a row by its label: percent everywhere but in Table 6's times and speed-ups."""
     return _UNITS.get(str(row), "percent")
 
 
 def claims() -> pd.DataFrame:
-    """The comparisons that the tables make, indexed by id (`T6.5`).
+    """The paper's claims, each a comparison of cells of a table, indexed by id (`T6.5`).
 
-    Columns: table (int), claim, better and worse (which cells), paper_better and paper_worse (float, NaN
-    where the paper prints none), measure (errors and seconds: lower is better; mAP and accuracy: higher;
-    categories: how many are won and lost), factor (float, how many times better; NaN: by any amount).
+    Columns: table (int), claim, better and worse (the cells), paper_better and paper_worse (float, NaN where the
+    paper prints none), measure (errors and seconds: lower is better; mAP and accuracy: higher; categories: how
+    many are won and lost), factor (float, how many times better as printed; NaN: by any amount).
     """
     return pd.read_csv(StringIO(_text("claims")), index_col="id")

@@ -1,222 +1,315 @@
-"""Writes a measured table: CSV with the paper's labels, Markdown and LaTeX beside its numbers, and JSON."""
+"""Writes measured tables: CSV, Markdown and LaTeX beside the published numbers, and JSON."""
 
-import csv
 import json
 import math
-import re
-from collections.abc import Hashable, Mapping, Sequence
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from sppnet_cli.atomic import atomic_path
+from sppnet_cli.atomic import write_text
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.tables.paper import LAYOUTS, PER_CLASS, VOC_CLASSES, literature, printed, published, unit
+from sppnet_cli.tables.paper import (
+    CONV_SPEEDUP,
+    LAYOUTS,
+    PER_CLASS,
+    PRINTED_CONV_SPEEDUP,
+    SPEEDUPS,
+    VOC_CLASSES,
+    journal,
+    literature,
+    printed,
+    published,
+    unit,
+)
+from sppnet_cli.tables.render import by_source, format_mean, format_number, fraction, parts, with_notes
 
-_LEGEND = "Each cell: ours (published); a dash: not measured, or not published."
 _STAR = "*"  # behind the label of a row that is not ours
 _STARRED = f"Rows with {_STAR} are other groups', as published."
-_WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
+_SOURCES = {
+    "journal": "the journal edition, whose R-CNN has SPP-net's weights, as here",
+    "arithmetic": "R-CNN's floating-point operations over SPP-net's: the limit at equal efficiency",
+}
 
 
-def write_table(results_dir: Path, number: int, measured: pd.DataFrame, record: Mapping[str, Any]) -> None:
-    """Write `table<number>.csv`, `.md`, `.tex` and `.json` into `results_dir`, each file whole or not at all.
+def mean_and_deviation(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean and sample standard deviation (n - 1) of each cell over tables of several seeds; of one, NaN deviations."""
+    cells = np.stack([table.to_numpy(float) for table in tables])
+    deviation = cells.std(axis=0, ddof=1) if len(tables) > 1 else np.full(cells.shape[1:], math.nan)
+    rows, columns = tables[0].index, tables[0].columns
+    return pd.DataFrame(cells.mean(axis=0), rows, columns), pd.DataFrame(deviation, rows, columns)
 
-    - CSV: the published header and row labels to the letter, measured numbers alone, empty where nothing was
+
+def write_table(
+    results_dir: Path,
+    number: int,
+    measured: pd.DataFrame,
+    record: Mapping[str, Any],
+    *,
+    deviation: pd.DataFrame | None = None,
+    seeds: int = 1,
+) -> list[Path]:
+    """Write `table<number>.csv`, `.md`, `.tex`, `.json` and `.published.csv` into `results_dir`; returns their paths.
+
+    - CSV: the published header and row labels to the letter, measured means alone, empty where nothing was
       measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent
       with the decimals of the published column, seconds with 4 significant digits, speed-ups with 3.
-    - Markdown and LaTeX: each measured cell beside the published one, a star at the rows of other groups, a caption,
-      `record["notes"]` beneath.
-    - JSON: the record, and under "values" the measured numbers unrounded, by row and column: fractions,
-      seconds or ratios, null where nothing was measured; under "published" the rows that hold no number of ours,
-      which the CSV of Table 8, with the paper's columns, does not tell.
+    - `.published.csv`: the paper's numbers under the same header and labels, so that the two subtract.
+    - Markdown and LaTeX: for each row a line `ours` (mean ± deviation) and a line `paper`, a star at the rows of
+      other groups, a caption, `record["notes"]` beneath.  Table 6 also has lines `journal` (`paper.journal`) and
+      `arithmetic`, and a row with the speed-up of the convolutions.
+    - JSON: the record; "values", the measured means unrounded, by row and column, as fractions, seconds or ratios,
+      null where nothing was measured; "deviation", where there are several seeds, and "published" likewise;
+      "others", the rows that hold no number of ours, where there are any; of Table 6 "journal".
 
     Args:
         results_dir: made where it does not exist.
         number: 1 to 9.
         measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent),
-            but for the cells of other groups.  Of Tables 7 to 9 its columns name the classes; where they are
-            not VOC's, the numbers of other groups are their overall ones alone.
+            but for the cells of other groups; means where there are several seeds.  The columns of Tables 7 to 9
+            name the classes; where they are not VOC's, other groups have their overall numbers alone.
         record: how the numbers came about, of JSON types: images, windows, seed, device, versions, seconds.
-            "notes", a list of sentences, is optional; "table" and "values" are taken.
+            "notes", a list of sentences, is optional.  So is "arithmetic", of Table 6: R-CNN's floating-point
+            operations over SPP-net's, `{row: {column: ratio}}` for the rows "speedup vs R-CNN" and "conv speedup
+            vs R-CNN" and the columns of SPP-net; these are the limits of the speed-ups.
+        deviation: the cells' sample deviations over the seeds, in the units of `measured`.
+        seeds: how many there are.
 
     Raises:
         ValueError: `measured` has other rows or columns than the published table, an infinite value, or one in
-            a cell of other groups.
+            a cell of other groups; or "arithmetic" has other rows or columns.
         SppnetError: a file cannot be written.
     """
     classes = tuple(map(str, measured.columns[1:])) if number in PER_CLASS else VOC_CLASSES
-    expected = published(number, classes)
-    if not (measured.index.equals(expected.index) and measured.columns.equals(expected.columns)):
+    theirs = published(number, classes)
+    others = literature(number, classes)
+    if not (measured.index.equals(theirs.index) and measured.columns.equals(theirs.columns)):
         raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
     if measured.isin([math.inf, -math.inf]).to_numpy().any():
         raise ValueError(f"table {number} holds an infinite value")
-    if (measured.notna() & literature(number, classes)).to_numpy().any():
+    if (measured.notna() & others).to_numpy().any():
         raise ValueError(f"table {number}: a number of another group's was measured here")
-    notes = list(record.get("notes", ()))
-    ours = _format(number, measured, classes)
-    beside = _beside(number, ours, classes)
-    files = {
-        "csv": _csv(ours),
-        "md": _markdown(number, beside, notes),
-        "tex": _latex(number, beside, notes),
-        "json": _json(number, measured, classes, record),
+    if deviation is None:
+        deviation = measured * math.nan
+
+    of_paper = printed(number, classes)
+    of_numbers = of_paper[[*measured.columns]]
+    decimals = _decimals(measured, of_numbers)
+    ours = _as_text(measured, deviation * math.nan, decimals)
+    csv = of_paper.copy()
+    csv[ours.columns] = of_numbers.where(others.to_numpy(), ours)
+
+    layout = LAYOUTS[number]
+    labels = of_paper[[*layout.keys, *(name for name in layout.remarks if name != "measured_here")]]
+    names = labels[layout.keys[0]]
+    labels = labels.assign(
+        **{layout.keys[0]: names.where(~others.all(axis=1).to_numpy(), names + f" {_STAR}")}
+    )
+    ours = _dashed(_as_text(measured, deviation, decimals), of_numbers.mask(others.to_numpy(), ""))
+    sources = {"ours": ours, "paper": of_numbers}
+    if number == 6:
+        labels, sources = _with_speed(labels, sources, measured, record.get("arithmetic", {}))
+
+    starred = [", ".join(parts(key)) for key, row in others.iterrows() if row.all()]
+    values = {
+        "values": _nested(measured),
+        **({"deviation": _nested(deviation)} if seeds > 1 else {}),
+        "published": _nested(theirs),
+        **({"others": starred} if starred else {}),
+        **({"journal": _journal_numbers()} if number == 6 else {}),
     }
-    try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SppnetError(
-            f"{results_dir}: cannot be made ({error.strerror}); choose another folder"
-        ) from None
-    for suffix, text in files.items():
-        with atomic_path(results_dir / f"table{number}.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
-def _format(number: int, measured: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The printed table with the measured numbers, as text, in place of the published ones."""
-    table = printed(number, classes)
-    others = literature(number, classes)
-    decimals = 1
-    for column in measured.columns:
-        percent = [
-            text for key, text in zip(measured.index, table[column], strict=True) if unit(key) == "percent"
-        ]
-        if any(percent):  # else those of the column before, mAP's
-            decimals = max(len(text.partition(".")[2]) for text in percent)
-        table[column] = [
-            text if of_others else format_number(value, key, decimals)
-            for key, value, text, of_others in zip(
-                measured.index, measured[column], table[column], others[column], strict=True
-            )
-        ]
-    return table
-
-
-def format_number(value: float, key: Hashable, decimals: int = 2) -> str:
-    """A cell's number as text, by the unit of its row: percent with `decimals`; "" for NaN."""
-    if math.isnan(value):
-        return ""
-    if unit(key) == "percent":
-        return f"{value:.{decimals}f}"
-    digits = 4 if unit(key) == "seconds" else 3
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
-    return f"{value:.{max(0, digits - 1 - exponent)}f}"
-
-
-def _beside(number: int, ours: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Each measured cell with the published one in brackets, as text; words as printed."""
-    theirs = printed(number, classes)
-    others = literature(number, classes)
-    table = theirs.drop(columns="measured_here", errors="ignore")
-    label = LAYOUTS[number].keys[0]
-    table[label] = [
-        f"{name} {_STAR}" if starred else name
-        for name, starred in zip(table[label], others.all(axis=1), strict=True)
-    ]
-    for column in published(number, classes).columns:
-        if not any(theirs[column]):
-            table[column] = ours[column]
-            continue
-        table[column] = [
-            f"{'-' if of_others else own or '-'} ({other or '-'})" if own or other else ""
-            for own, other, of_others in zip(ours[column], theirs[column], others[column], strict=True)
-        ]
-    return table
-
-
-def _caption(number: int) -> str:
-    starred = literature(number).all(axis=1).any()
-    return " ".join([LAYOUTS[number].caption, _LEGEND, *([_STARRED] if starred else [])])
-
-
-def _csv(table: pd.DataFrame) -> str:
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows([list(table.columns), *table.to_numpy().tolist()])
-    return text.getvalue()
-
-
-def _markdown(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    numeric = set(table.columns) - set(LAYOUTS[number].keys + LAYOUTS[number].remarks)
-    widths = [max(3, len(name), *table[name].map(len)) for name in table.columns]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    rule = [
-        "-" * (width - 1) + (":" if name in numeric else "-")
-        for name, width in zip(table.columns, widths, strict=True)
-    ]
-    lines = [
-        f"**Table {number}.** {_caption(number)}",
-        "",
-        line(list(table.columns)),
-        line(rule),
-        *(line(row) for row in table.to_numpy().tolist()),
-    ]
-    if notes:
-        lines += ["", *(f"- {note}" for note in notes)]
-    return "\n".join(lines) + "\n"
-
-
-def _latex(number: int, table: pd.DataFrame, notes: Sequence[str]) -> str:
-    numeric = set(table.columns) - set(LAYOUTS[number].keys + LAYOUTS[number].remarks)
-    rows = [
-        " & ".join(map(_escape, row)) + r" \\" for row in [list(table.columns), *table.to_numpy().tolist()]
-    ]
-    wide = len(table.columns) >= _WIDE
-    lines = [
-        *([r"% needs \usepackage{graphicx}"] if wide else []),
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_escape(_caption(number))}}}",
-        rf"\label{{tab:table{number}}}",
-        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
-        rf"\begin{{tabular}}{{{''.join('r' if name in numeric else 'l' for name in table.columns)}}}",
-        r"\hline",
-        rows[0],
-        r"\hline",
-        *rows[1:],
-        r"\hline",
-        r"\end{tabular}" + ("}" if wide else ""),
-        *(rf"\par{{\footnotesize {_escape(note)}\par}}" for note in notes),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"[\\~^%&$#_{}]", lambda found: _LATEX.get(found[0], "\\" + found[0]), text)
-
-
-def _json(number: int, measured: pd.DataFrame, classes: Sequence[str], record: Mapping[str, Any]) -> str:
-    values: dict[str, Any] = {}
-    for key, row in measured.iterrows():
-        inner = values
-        for part in _parts(key):
-            inner = inner.setdefault(part, {})
-        inner.update({str(column): _fraction(float(value), key) for column, value in row.items()})
-    others = [", ".join(_parts(key)) for key, row in literature(number, classes).iterrows() if row.all()]
-    return (
-        json.dumps(
-            {"table": number, **record, "published": others, "values": values}, indent=2, allow_nan=False
-        )
-        + "\n"
+    caption = " ".join([layout.caption, _legend(sources, seeds), *([_STARRED] if starred else [])])
+    notes = list(record.get("notes", ()))
+    text = by_source(labels, sources)
+    return _write(
+        results_dir,
+        f"table{number}",
+        {
+            "csv": csv.to_csv(index=False, lineterminator="\n"),
+            "md": with_notes(text, f"**Table {number}.** {caption}", notes),
+            "tex": text.latex(f"table{number}", caption, notes),
+            "json": _json({"table": number, **record, **values}),
+            "published.csv": of_paper.to_csv(index=False, lineterminator="\n"),
+        },
     )
 
 
-def _parts(key: Hashable) -> tuple[str, ...]:
-    return tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
+def write_small_table(
+    results_dir: Path,
+    name: str,
+    measured: pd.DataFrame,
+    published: pd.DataFrame,
+    record: Mapping[str, Any],
+    *,
+    deviation: pd.DataFrame | None = None,
+    seeds: int = 1,
+) -> list[Path]:
+    """Write a table that the report does not number: `<name>.csv`, `.md`, `.json` and `.published.csv`.
+
+    They are as those of `write_table`, but for the tables in the JSON: lists of rows, each with its labels.  Rows
+    with the labels of Table 6's times hold seconds (`paper.unit`).  Returns the paths.
+
+    Args:
+        results_dir: made where it does not exist.
+        name: of the files.
+        measured: percent, NaN where nothing was measured; the index names the rows.
+        published: the same rows and columns, NaN where nothing was published.
+        record: how the numbers came about; "notes", a list of sentences, is optional.
+        deviation: the cells' sample deviations over the seeds, in the units of `measured`.
+        seeds: how many there are.
+
+    Raises:
+        ValueError: `measured` and `published` have other rows or columns.
+        SppnetError: a file cannot be written.
+    """
+    if not (measured.index.equals(published.index) and measured.columns.equals(published.columns)):
+        raise ValueError(f"{name}: measured and published differ in rows or columns")
+    none = measured * math.nan
+    deviation = none if deviation is None else deviation
+    labels = measured.index.to_frame(index=False).astype(str)
+    theirs = _as_text(published, none)
+    sources = {"ours": _dashed(_as_text(measured, deviation), theirs), "paper": theirs}
+    in_percent = all(unit(key) == "percent" for key in measured.index)
+    units = "Percent." if in_percent else "Percent, but for the rows that name their unit."
+    values = {
+        "values": _rows(measured),
+        **({"deviation": _rows(deviation)} if seeds > 1 else {}),
+        **({"published": _rows(published)} if published.notna().to_numpy().any() else {}),
+    }
+    return _write(
+        results_dir,
+        name,
+        {
+            "csv": _rounded(measured).to_csv(lineterminator="\n"),
+            "md": with_notes(
+                by_source(labels, sources), f"{units} {_legend(sources, seeds)}", record.get("notes", ())
+            ),
+            "json": _json({"table": name, **record, **values}),
+            "published.csv": _rounded(published).to_csv(lineterminator="\n"),
+        },
+    )
 
 
-def _fraction(value: float, key: Hashable) -> float | None:
-    if math.isnan(value):
-        return None
-    return (
-        round(value / 100, 12) if unit(key) == "percent" else value
-    )  # 12: 34.6 is .346, not .34600000000000003
+def _write(folder: Path, name: str, files: Mapping[str, str]) -> list[Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SppnetError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+    for suffix, text in files.items():
+        write_text(folder / f"{name}.{suffix}", text)
+    return [folder / f"{name}.{suffix}" for suffix in files]
+
+
+def _decimals(measured: pd.DataFrame, of_paper: pd.DataFrame) -> dict[str, int]:
+    """Of each column's percentages: as many as the paper prints, or as those of the column before (mAP's)."""
+    decimals, last = {}, 1
+    for column in measured.columns:
+        texts = [
+            text for key, text in zip(measured.index, of_paper[column], strict=True) if unit(key) == "percent"
+        ]
+        if any(texts):
+            last = max(len(text.partition(".")[2]) for text in texts)
+        decimals[column] = last
+    return decimals
+
+
+def _as_text(
+    mean: pd.DataFrame, deviation: pd.DataFrame, decimals: Mapping[str, int] | None = None
+) -> pd.DataFrame:
+    """Cells as text, rows numbered from 0."""
+    cells = {
+        column: [
+            format_mean(value, spread, key, 2 if decimals is None else decimals[column])
+            for key, value, spread in zip(mean.index, mean[column], deviation[column], strict=True)
+        ]
+        for column in mean.columns
+    }
+    return pd.DataFrame(cells, dtype=str)
+
+
+def _dashed(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Our cells as text, with a dash in each empty one that `theirs` has a number for."""
+    return ours.mask((ours.to_numpy() == "") & (theirs.to_numpy() != ""), "-")
+
+
+def _with_speed(
+    labels: pd.DataFrame,
+    sources: Mapping[str, pd.DataFrame],
+    measured: pd.DataFrame,
+    arithmetic: Mapping[str, Mapping[str, float]],
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Table 6's labels and sources with the convolutions' speed-up as a last row, the journal and the arithmetic."""
+    rows = pd.Index([*measured.index, CONV_SPEEDUP])
+    known = pd.DataFrame(arithmetic).T
+    if not (set(known.index) <= set(SPEEDUPS.values()) and set(known.columns) <= set(measured.columns)):
+        raise ValueError('table 6: "arithmetic" has rows or columns that are no speed-ups of table 6')
+    times = measured.loc["conv time (s)"]
+    ratios = times["rcnn"] / times.drop("rcnn").reindex(times.index)
+    last = {
+        "ours": [format_number(float(ratio), CONV_SPEEDUP) for ratio in ratios.to_numpy()],
+        "paper": PRINTED_CONV_SPEEDUP,
+    }
+    limits = known.reindex(index=rows, columns=measured.columns).astype(float)
+    more = {
+        "journal": journal().reindex(index=rows, fill_value="").reset_index(drop=True),
+        "arithmetic": _as_text(limits, limits * math.nan),
+    }
+    labels = pd.concat([labels, pd.DataFrame({"row": [CONV_SPEEDUP]})], ignore_index=True)
+    extended = {
+        source: pd.concat([numbers, pd.DataFrame([last[source]], columns=numbers.columns)], ignore_index=True)
+        for source, numbers in sources.items()
+    }
+    return labels, extended | more
+
+
+def _legend(sources: Mapping[str, pd.DataFrame], seeds: int) -> str:
+    mean = f"mean ± standard deviation over {seeds} seeds, " if seeds > 1 else ""
+    lines = [f"ours (measured here, {mean}a dash where it was not)", "paper (as published)"]
+    lines += [
+        f"{name} ({_SOURCES[name]})"
+        for name, numbers in sources.items()
+        if name in _SOURCES and (numbers.to_numpy() != "").any()
+    ]
+    return f"Sources: {', '.join(lines)}."
+
+
+def _nested(table: pd.DataFrame) -> dict[str, Any]:
+    """A table for JSON, by row and column."""
+    values: dict[str, Any] = {}
+    for key, row in table.iterrows():
+        inner = values
+        for part in parts(key):
+            inner = inner.setdefault(part, {})
+        inner.update({str(column): fraction(float(value), key) for column, value in row.items()})
+    return values
+
+
+def _journal_numbers() -> dict[str, dict[str, float]]:
+    texts = journal().to_dict("index").items()
+    return {
+        str(row): {str(column): float(text) for column, text in cells.items() if text} for row, cells in texts
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table for JSON, row by row, with the labels of each."""
+    labels = table.index.to_frame(index=False).astype(str).to_dict("records")
+    return [
+        {str(name): label for name, label in of_row.items()}
+        | {str(column): fraction(float(value), key) for column, value in cells.items()}
+        for of_row, (key, cells) in zip(labels, table.iterrows(), strict=True)
+    ]
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    cells = [
+        [float(format_number(value, key) or "nan") for value in row]
+        for key, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return pd.DataFrame(cells, index=table.index, columns=table.columns)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"

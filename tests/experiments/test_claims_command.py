@@ -1,6 +1,7 @@
 """The claims of made-up tables, as a user asks for them."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -47,21 +48,57 @@ def tables(tmp_path):
     return folder
 
 
-def test_all_claims_are_printed_and_written(ask, tables):
+def test_measured_claims_are_printed_and_all_are_written(ask, tables):
     code, out, err = ask()
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "Claims of the paper (mini)"
-    assert len(lines) == 3 + 35
-    first = lines[3].split()
+    assert lines[0].startswith("Claims of the paper (mini)")
+    assert max(map(len, lines)) <= 80
+    assert re.split("  +", lines[1]) == ["id", "claim", "ours", "better by (95%)", "verdict"]
+    claims_of, speed = out.split("Speed-ups over R-CNN\n")
+    found = re.findall(r"^T\d+\.\d+", claims_of, re.MULTILINE)
+    assert found == ["T1.1", *(f"T6.{k}" for k in range(1, 14))]  # what was not measured is counted
+    first = re.split("  +", lines[3])
     assert first[0] == "T1.1"
-    assert first[-8:-6] == ["25", "50"]
-    assert first[-5] == "to"
-    assert first[-3:] == ["points", "holds", "clear"]
-    assert lines[4].endswith("not measured")
-    assert err == ("12 hold, 2 fail, 21 not measured; written to results/mini/claims.csv and .md\n")
+    assert first[2:] == ["25 / 50", first[3], "holds, clear"]
+    assert re.fullmatch(r"\+1\d\.\d\d to \+3\d\.\d\d", first[3])
+    assert re.split("  +", speed.splitlines()[0]) == [
+        "id",
+        "claim",
+        "claimed",
+        "ours",
+        "journal",
+        "arithmetic",
+    ]
+    assert re.findall(r"^(T6\.\d+) .*  (\d+x) +([\d.]+x) +(\d+x)$", speed, re.MULTILINE) == [
+        ("T6.10", "30x", "169x", "270x"),
+        ("T6.11", "30x", "30.6x", "49x"),
+        ("T6.12", "64x", "63.6x", "102x"),
+        ("T6.13", "24x", "23.6x", "38x"),
+    ]
+    assert err == ("14 hold, 0 fail, 21 not measured; written to results/mini/claims.csv and .md\n")
     assert (tables / "claims.csv").is_file()
     assert (tables / "claims.md").is_file()
+
+
+def test_verdicts_are_coloured(ask, tables, monkeypatch):
+    seen = []
+    monkeypatch.setattr(console, "table", lambda *arguments, **options: seen.append((arguments, options)))
+    table = empty_like_published(2)
+    table.loc[("SPP-net6, single-size trained", "1 full"), "top1_error"] = 40.0
+    table.loc[("SPP-net4, single-size trained", "1 crop"), "top1_error"] = 39.0
+    write_table(tables, 2, table, {})
+    ask()
+    (_, _, rows), options = seen[0]
+    colours = {row[0]: options["styles"][row[-1]] for row in rows}
+    assert colours["T1.1"] == "bold green"  # clear
+    assert colours["T6.1"] == "green"
+    assert colours["T2.1"] == "red"
+
+
+def test_nothing_measured_is_one_line(ask, tmp_path):
+    (tmp_path / "results" / "mini").mkdir(parents=True)
+    assert ask() == (0, "", "0 hold, 0 fail, 35 not measured; written to results/mini/claims.csv and .md\n")
 
 
 def test_json_is_one_object(ask, tables):
@@ -70,13 +107,15 @@ def test_json_is_one_object(ask, tables):
     code, out, err = ask("--profile", "tiny", "--results", "elsewhere", "--json")
     assert code == 0
     result = json.loads(out)
-    assert (result["holds"], result["fails"], result["not measured"]) == (12, 2, 21)
+    assert (result["holds"], result["fails"], result["not measured"]) == (14, 0, 21)
     assert len(result["claims"]) == 35
     first, second = result["claims"][:2]
     assert (first["id"], first["ours_better"], first["ours_worse"]) == ("T1.1", 25.0, 50.0)
     assert 10 < first["low"] < 25 < first["high"] < 40
     assert second["ours_better"] is None
     assert second["low"] is None
+    factors = [result["claims"][28][key] for key in ("id", "factor", "journal_factor", "limit")]
+    assert factors == ["T6.11", 30, 49, None]
     assert "Claims of the paper (tiny)" in err
 
 

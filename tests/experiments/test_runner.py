@@ -33,14 +33,14 @@ def test_json_is_one_object(run, capsys, inside, monkeypatch):
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert result.pop("seconds") >= 0.02
-    kinds = ("csv", "md", "tex", "json")
+    kinds = ("csv", "md", "tex", "json", "published.csv")
     assert result == {
         "table": 2,
         "cells": 1,
         "files": [f"results/tiny/table2.{kind}" for kind in kinds],
     }
     assert all((inside / file).is_file() for file in result["files"])
-    assert "written to results/tiny/table2.csv, .md, .tex and .json" in err
+    assert "written to results/tiny/table2.csv, .md, .tex, .json and .published.csv" in err
 
 
 def test_json_of_a_table_without_a_number(run, capsys, monkeypatch):
@@ -49,7 +49,7 @@ def test_json_of_a_table_without_a_number(run, capsys, monkeypatch):
     assert run("scale", "--json", "--out", "here") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["table"], result["cells"]) == ("small", 1)
-    assert result["files"] == ["here/small.csv", "here/small.md", "here/small.json"]
+    assert result["files"] == [f"here/small.{kind}" for kind in ("csv", "md", "json", "published.csv")]
 
 
 def test_json_of_an_experiment_that_trains_nothing(run, capsys):
@@ -57,6 +57,28 @@ def test_json_of_an_experiment_that_trains_nothing(run, capsys):
     result = json.loads(capsys.readouterr().out)
     assert (result["table"], result["cells"]) == ("complexity", 12)
     assert result["files"][0] == "results/tiny/complexity.csv"
+
+
+def measure_by_seed(ws):
+    yield []
+    row = ("SPP-net6, multi-size trained", "1 full")
+    return Measured(values={(row, "top1_error"): 37.0 + ws.seed}, images={"val": 1})
+
+
+def test_several_seeds_give_mean_and_deviation(run, capsys, inside, monkeypatch):
+    monkeypatch.setattr(experiment_module("table2"), "EXPERIMENT", numbered(2, "Table 2.", measure_by_seed))
+    assert run("table2", "--seeds", "0,1,5") == 0
+    label = "SPP-net6, multi-size trained, 1 full, top1_error"
+    record = json.loads((inside / "results/tiny/table2.json").read_text())
+    assert record["seeds"] == [0, 1, 5]
+    assert record["by_seed"] == {"0": {label: 0.37}, "1": {label: 0.38}, "5": {label: 0.42}}
+    cell = {key: record[key]["SPP-net6, multi-size trained"]["1 full"] for key in ("values", "deviation")}
+    assert cell["values"] == {"top1_error": 0.39}
+    assert cell["deviation"] == {"top1_error": pytest.approx(0.07**0.5 / 10)}  # of 37, 38 and 42: sqrt(7)
+    text = (inside / "results/tiny/table2.md").read_text()
+    assert "| ours   | 39.00 ± 2.65 |" in text
+    assert "mean ± standard deviation over 3 seeds" in text
+    assert "39.00 ± 2.65" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["foo.csv", "foo.json", "foo.tex", "there"])

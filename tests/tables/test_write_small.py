@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from sppnet_cli.tables.small import write_small_table
+from sppnet_cli.tables.write import write_small_table
 
 NAN = float("nan")
 ROWS = pd.MultiIndex.from_tuples([("zf5", "no SPP"), ("zf5", "SPP")], names=["arch", "training"])
@@ -21,25 +21,52 @@ def test_the_files(tmp_path):
         "arch,training,top1_error,top5_error\nzf5,no SPP,35.13,\nzf5,SPP,34.0,14.5\n"
     )
     assert (folder / "nets.md").read_text() == (
-        "| arch | training | top1_error | top5_error |\n"
-        "|---|---|---|---|\n"
-        "| zf5 | no SPP | 35.13 (35.99) | - (14.76) |\n"
-        "| zf5 | SPP | 34.00 | 14.50 |\n"
+        "Percent. Sources: ours (measured here, a dash where it was not), paper (as published).\n"
         "\n"
-        "Percent; in brackets what was published.\n"
+        "| arch | training | source | top1_error | top5_error |\n"
+        "| ---- | -------- | ------ | ---------: | ---------: |\n"
+        "| zf5  | no SPP   | ours   | 35.13      | -          |\n"
+        "| zf5  | no SPP   | paper  | 35.99      | 14.76      |\n"
+        "| zf5  | SPP      | ours   | 34.00      | 14.50      |\n"
         "\n"
         "- Mini.\n"
+    )
+    assert (folder / "nets.published.csv").read_text() == (
+        "arch,training,top1_error,top5_error\nzf5,no SPP,35.99,14.76\nzf5,SPP,,\n"
     )
     record = json.loads((folder / "nets.json").read_text())
     assert (record["table"], record["seeds"]) == ("nets", [0])
     first = {"arch": "zf5", "training": "no SPP", "top1_error": 0.35126, "top5_error": None}
     assert record["values"][0] == first
+    assert record["published"][0] == {
+        "arch": "zf5",
+        "training": "no SPP",
+        "top1_error": 0.3599,
+        "top5_error": 0.1476,
+    }
+    assert "deviation" not in record
+
+
+def test_the_spread_over_seeds(tmp_path):
+    ours = table([[35.126, NAN], [34.0, 14.5]])
+    write_small_table(tmp_path, "nets", ours, ours * NAN, {}, deviation=ours / 100, seeds=2)
+    text = (tmp_path / "nets.md").read_text()
+    assert "| zf5  | no SPP   | ours   | 35.13 ± 0.35 |" in text
+    assert "mean ± standard deviation over 2 seeds" in text
+    record = json.loads((tmp_path / "nets.json").read_text())
+    assert record["deviation"][1] == {
+        "arch": "zf5",
+        "training": "SPP",
+        "top1_error": 0.0034,
+        "top5_error": 0.00145,
+    }
+    assert "published" not in record
 
 
 def test_a_single_key(tmp_path):
     ours = pd.DataFrame({"mAP": [50.0]}, index=pd.Index([224], name="short_side"))
     write_small_table(tmp_path, "scale", ours, ours * NAN, {})
-    assert "| 224 | 50.00 |" in (tmp_path / "scale.md").read_text()
+    assert "| 224        | ours   | 50.00 |" in (tmp_path / "scale.md").read_text()
 
 
 def test_rows_of_seconds_stay_seconds(tmp_path):
@@ -49,8 +76,13 @@ def test_rows_of_seconds_stay_seconds(tmp_path):
     write_small_table(tmp_path, "fc", ours, theirs, {})
     assert (tmp_path / "fc.csv").read_text() == "row,full,quarter\nftfc7,50.13,\nfc time (s),0.01235,2.0\n"
     text = (tmp_path / "fc.md").read_text()
-    assert "| ftfc7 | 50.13 (55.20) | - |\n| fc time (s) | 0.01235 (0.08900) | 2.000 |\n" in text
-    assert "Percent, but for the rows that name their unit; in brackets what was published." in text
+    assert (
+        "| ftfc7       | ours   | 50.13   |         |\n| ftfc7       | paper  | 55.20   |         |\n" in text
+    )
+    assert (
+        "| fc time (s) | ours   | 0.01235 | 2.000   |\n| fc time (s) | paper  | 0.08900 |         |\n" in text
+    )
+    assert text.startswith("Percent, but for the rows that name their unit. Sources: ")
     first, second = json.loads((tmp_path / "fc.json").read_text())["values"]
     assert first == {"row": "ftfc7", "full": 0.50126, "quarter": None}
     assert second == {"row": "fc time (s)", "full": 0.0123456, "quarter": 2.0}
