@@ -87,7 +87,13 @@ class _OneDnnLinear(Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight.T + bias`; oneDNN reads both matrices in whatever strides they have, but not the bias."""
+    """`x @ weight.T + bias`.
+
+    oneDNN reads any strides of `x`, takes `weight` or its transpose only where one of them is contiguous (for others it
+    runs its reference code, a thousand times slower), and takes the bias for contiguous.
+    """
+    if not (weight.is_contiguous() or weight.T.is_contiguous()):
+        weight = weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result

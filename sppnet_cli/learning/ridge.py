@@ -1,10 +1,12 @@
 """Ridge regression on whitened targets, in bounded memory: the samples are added piece by piece."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from sppnet_cli.errors import DataError
+from sppnet_cli.kernels.linear import linear
 
 _WHITENING = 0.001  # added to the variances of the targets
 _BLOCK = 1024  # samples, or features, converted to 32 bits at a time
@@ -72,7 +74,7 @@ class _Dual:
         for k, rows in enumerate(blocks):
             block = self._rows[rows].astype(np.float32)
             for others in blocks[: k + 1]:
-                gram[rows, others] = block @ self._rows[others].astype(np.float32).T
+                gram[rows, others] = _product(block, self._rows[others].astype(np.float32))
                 gram[rows, others] += 1  # the constant
         multipliers = _solve_in_place(gram, self._targets, penalty)
         coefficients = np.empty((dimension + 1, 4))
@@ -110,10 +112,18 @@ class _Primal:
         targets = self._targets[self._done : self._done + self._filled]
         for start in range(0, rows.shape[1], _BLOCK):
             columns = rows[:, start : start + _BLOCK].T
-            self._gram[start : start + _BLOCK, : start + _BLOCK] += columns @ rows[:, : start + _BLOCK]
+            self._gram[start : start + _BLOCK, : start + _BLOCK] += _product(
+                columns, rows[:, : start + _BLOCK].T
+            )
             self._right[start : start + _BLOCK] += columns.astype(np.float64) @ targets
         self._done += self._filled
         self._filled = 0
+
+
+def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`a @ b.T` by the library of the fc layers."""
+    product: NDArray[np.float32] = linear(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    return product
 
 
 def _solve_in_place(

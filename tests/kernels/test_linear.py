@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -104,6 +106,15 @@ def test_matrices_may_lie_in_any_way(library):
             exact = all_products(F.linear, x.double(), weight.double(), numbers(18)[::2].double())
             for found, truth in zip(ours, exact, strict=True):
                 torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-5)
+
+
+def test_no_layout_is_a_slow_one(library):
+    """A part of a wider matrix as the weights: oneDNN's reference code would take ten seconds."""
+    wide = numbers(1024, 1500)
+    for x, weight in ((numbers(512, 1024), wide[:, :1024]), (wide[:512, 7:1031], wide[:, :1024].T)):
+        start = time.process_time()
+        linear(x, weight)
+        assert time.process_time() - start < 1
 
 
 def test_the_gradient_may_lie_in_any_way(library):
