@@ -63,9 +63,9 @@ def shared(command: Command) -> Command:
         option(
             "--arch",
             metavar="NAME",
-            help="zf5, convnet5, overfeat5, overfeat7 or a torchvision classifier.  [default: the profile's]",
+            help="zf5, convnet5, overfeat5, overfeat7, a torchvision classifier, or timm/NAME.  [default: the profile's]",
         ),
-        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision --arch."),
+        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision or timm --arch."),
         option(
             "--protocol",
             type=click.Choice(["paper", "released"]),

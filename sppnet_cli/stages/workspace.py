@@ -85,7 +85,7 @@ class Workspace:
                 given.resolve().name for given in (self.data, self.imagenet, self.caltech) if given
             ]
         if self.profile.data is None or self.profile.arch != PROFILES[self.profile.name].arch:
-            departures.append(self.profile.arch)
+            departures.append(self.profile.arch.replace("/", "-"))
         if self.profile.fc != PROFILES[self.profile.name].fc:
             departures.append(f"fc{self.profile.fc}")
         if self.protocol is not PAPER:
