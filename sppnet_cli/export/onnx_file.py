@@ -63,7 +63,7 @@ def export_network(network: SPPNet, out: Path, class_names: Sequence[str] = ()) 
                 )
             (theirs,) = session.run(None, {"images": images})
             differences.append(_difference(theirs, ours.numpy()) / max(1.0, float(ours.abs().max())))
-        compared = tuple(f"{n} images of {height} x {width}" for n, height, width in shapes)
+        compared = tuple(f"{n} image{'s' * (n > 1)} of {height} x {width}" for n, height, width in shapes)
         result = Exported(*_interface(session), OPSET, compared, max(differences), None)
         _require_close(result, out)
     return result

@@ -36,7 +36,10 @@ def geometry_of(trunk: nn.Module) -> Geometry:
     fields; global context (squeeze and excitation) is left out.  Raises `UsageError` for a trunk whose
     layers are not of the kinds known here, or whose branches disagree about the stride.
     """
-    graph = fx.GraphModule(trunk, _Tracer().trace(trunk))
+    try:
+        graph = fx.GraphModule(trunk, _Tracer().trace(trunk))
+    except Exception as error:  # noqa: BLE001 - whatever a forward does with what stands for a map
+        raise UsageError(f"the trunk's layers cannot be followed ({str(error).splitlines()[0]})") from None
     spans = []
     for axis in (0, 1):
         interpreter = _SpanInterpreter(graph, axis)
@@ -158,7 +161,8 @@ class _SpanInterpreter(fx.Interpreter):
         of = args[0]
         if isinstance(of, Tensor) or of is None:  # a parameter, or what is made of global context
             return of
-        if target == "mean" and set(args[1]) in ({2, 3}, {-1, -2}):
+        axes = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if target == "mean" and isinstance(axes, tuple | list) and set(axes) in ({2, 3}, {-1, -2}):
             return None
         if target in _SPLITS:
             return _split(args, kwargs, target)
