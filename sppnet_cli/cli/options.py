@@ -62,9 +62,9 @@ def shared(command: Command) -> Command:
         option(
             "--arch",
             metavar="NAME",
-            help="zf5, convnet5, overfeat5, overfeat7 or a torchvision classifier.  [default: the profile's]",
+            help="zf5, convnet5, overfeat5, overfeat7, a torchvision classifier, or timm/NAME.  [default: the profile's]",
         ),
-        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision --arch."),
+        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision or timm --arch."),
         option(
             "--protocol",
             type=click.Choice(["paper", "released"]),
@@ -73,7 +73,7 @@ def shared(command: Command) -> Command:
         ),
         option("--runs", type=PATH, default=Path("runs"), help="Where run directories go."),
         option("--out", type=PATH, help="This command's own output.  [default: a folder under --runs]"),
-        option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where the networks run."),
+        option("--device", default="auto", metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run."),
         option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
         option(
             "--jobs",
@@ -217,8 +217,14 @@ def find_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()) or (kind == "cpu" and number):
-        raise UsageError(f"--device {name}: write auto, cpu, cuda or cuda:N")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()) or (kind != "cuda" and number):
+        raise UsageError(f"--device {name}: write auto, cpu, cuda, cuda:N or mps")
+    if kind == "mps":
+        from sppnet_cli.network.self_test import require_exact_pooling
+
+        if not torch.backends.mps.is_available():
+            raise DataError(f"--device mps: torch {torch.__version__} finds no MPS device; use --device cpu")
+        require_exact_pooling("mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise DataError(f"--device {name}: torch {torch.__version__} finds no CUDA device; use --device cpu")
     return name

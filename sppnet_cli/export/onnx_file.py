@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_sample_images
 
 from sppnet_cli import __version__
 from sppnet_cli.atomic import atomic_path
@@ -49,10 +50,10 @@ def export_network(network: SPPNet, out: Path, class_names: Sequence[str] = ()) 
     axes: dict[int, str] = {0: "images"} if plain else {0: "images", 1: "height", 2: "width"}
     example = torch.zeros(2, 224, 224 if plain else 231, 3, dtype=torch.uint8)
     with _written(graph, {"images": (example, axes)}, (graph.output,), out, class_names) as session:
-        rng, differences = np.random.default_rng(0), []
+        differences = []
         shapes = [(1, 224, 224), (3, 224, 224)] if plain else [(1, 224, 310), (3, 240, 180)]
-        for shape in shapes:
-            images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        for (count, height, width), photo in zip(shapes, _photos(), strict=True):
+            images = np.stack([photo[y : y + height, :width] for y in range(count)])
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 ours = (
@@ -62,14 +63,14 @@ def export_network(network: SPPNet, out: Path, class_names: Sequence[str] = ()) 
                 )
             (theirs,) = session.run(None, {"images": images})
             differences.append(_difference(theirs, ours.numpy()) / max(1.0, float(ours.abs().max())))
-        compared = tuple(f"{n} images of {height} x {width}" for n, height, width in shapes)
+        compared = tuple(f"{n} image{'s' * (n > 1)} of {height} x {width}" for n, height, width in shapes)
         result = Exported(*_interface(session), OPSET, compared, max(differences), None)
         _require_close(result, out)
     return result
 
 
 def export_detector(detector: Detector, out: Path, *, nms: bool = False) -> Exported:
-    """Write a detector as `DetectorGraph`, and compare it with `Detector` on images of noise and random windows.
+    """Write a detector as `DetectorGraph`, and compare it with `Detector` on random windows of two photos.
 
     Raises `DataError` where a package is missing, `UsageError` for detectors that have no graph, `SppnetError` where the
     file and the toolkit disagree by more than `TOLERANCE`; then nothing is written.
@@ -81,17 +82,17 @@ def export_detector(detector: Detector, out: Path, *, nms: bool = False) -> Expo
     }
     outputs = ("labels", "scores", "boxes") if nms else ("scores", "boxes")
     with _written(graph, inputs, outputs, out, detector.class_names) as session:
-        rng, differences = np.random.default_rng(0), []
-        cases = ((375, 500, 200), (400, 300, 17))
-        for height, width, count in cases:
-            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        rng, compared, differences = np.random.default_rng(0), [], []
+        for image, count in zip(_photos(), (200, 17), strict=True):
+            height, width = image.shape[:2]
             corners = rng.integers(0, (width // 2, height // 2), (count, 2))
             sides = rng.integers(16, (width // 2, height // 2), (count, 2))
             windows = np.concatenate([corners, corners + sides - 1], axis=1).astype(np.float32)
             differences.append(compare(session, detector, image, windows))
-        compared = tuple(f"{n} windows of an image of {height} x {width}" for height, width, n in cases)
+            found = f" ({len(detector.detect(windows))} detections)" if nms else ""
+            compared.append(f"{count} windows of a photo of {height} x {width}{found}")
         score, shift = np.max(differences, axis=0).tolist()
-        result = Exported(*_interface(session), OPSET, compared, score, shift)
+        result = Exported(*_interface(session), OPSET, tuple(compared), score, shift)
         _require_close(result, out)
     return result
 
@@ -128,6 +129,12 @@ def compare(
         score = max(score, abs(float(scores[nearest]) - detection.score))
         shift = max(shift, float(apart[nearest]))
     return score, shift
+
+
+def _photos() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A wide and a tall one."""
+    wide, other = load_sample_images().images  # which scikit-learn brings along
+    return wide.copy(), other[:, 100:420].copy()  # theirs are not writable
 
 
 def open_session(path: Path) -> Any:
@@ -259,8 +266,9 @@ def _interface(session: Any) -> tuple[dict[str, str], dict[str, str]]:
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
     if a.shape != b.shape:
         return np.inf
-    apart = np.where(a == b, 0.0, np.abs(a.astype(np.float64) - b))  # minus infinity is a score, too
-    return float(np.nan_to_num(apart, nan=np.inf).max(initial=0))
+    apart = np.zeros(a.shape)
+    np.subtract(a, b, out=apart, where=a != b)  # minus infinity is a score, too
+    return float(np.nan_to_num(np.abs(apart), nan=np.inf).max(initial=0))
 
 
 def _require_close(result: Exported, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Convolutional trunks by name: ZF-5 and its kin, and the feature trunks of torchvision's classifiers."""
+"""Convolutional trunks by name: ZF-5 and its kin, and the feature trunks of torchvision's and timm's classifiers."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,8 +9,10 @@ from torchvision import models
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.network.journal_nets import convnet5_trunk, overfeat5_trunk, overfeat7_trunk
-from sppnet_cli.network.preprocessing import CAFFE, FAST_RCNN, TORCHVISION, Preprocessing
+from sppnet_cli.network.preprocessing import CAFFE, FAST_RCNN, Preprocessing
 from sppnet_cli.network.receptive import geometry_of
+from sppnet_cli.network.timm_trunks import PREFIX as TIMM
+from sppnet_cli.network.timm_trunks import require_timm_model, timm_trunk
 from sppnet_cli.network.zf5 import zf5_trunk
 from sppnet_cli.network.zf_frcnn import zf_frcnn_trunk
 
@@ -42,7 +44,7 @@ def is_own(arch: str) -> bool:
 def build_trunk(arch: str, width: float = 1.0) -> tuple[nn.Sequential, Preprocessing]:
     """The trunk of `arch` with random weights, ending after the ReLU of its last map, and its preprocessing.
 
-    `arch` is one of `OWN` or the name of a torchvision classifier whose trunk is its `features` (AlexNet, VGG,
+    `arch` is one of `OWN`, `timm/` and the name of a timm model whose layers are convolutional, or the name of a torchvision classifier whose trunk is its `features` (AlexNet, VGG,
     SqueezeNet, DenseNet, MobileNet, EfficientNet, ConvNeXt, ...) or the stages of a ResNet.  A pool that ends
     the trunk is left out: the pyramid takes its place.  Raises `UsageError` for other names and for trunks whose
     geometry is not known.
@@ -52,12 +54,12 @@ def build_trunk(arch: str, width: float = 1.0) -> tuple[nn.Sequential, Preproces
         return OWN[arch].trunk(width), OWN[arch].preprocessing
     if width != 1:
         raise UsageError(f"--width goes with {', '.join(OWN)}, not with {arch}")
-    trunk = _torchvision_trunk(arch)
+    trunk, preprocessing = timm_trunk(arch) if arch.startswith(TIMM) else _torchvision_trunk(arch)
     try:
         geometry_of(trunk)
     except UsageError as error:
         raise UsageError(f"{arch} cannot be used: {error}; take a convolutional net") from None
-    return trunk, TORCHVISION
+    return trunk, preprocessing
 
 
 def plain_pool(arch: str) -> nn.Module:
@@ -70,14 +72,25 @@ def plain_pool(arch: str) -> nn.Module:
 
 
 def require_known(arch: str) -> None:
-    """Raise `UsageError` unless `arch` is one of `OWN` or the name of a torchvision classifier."""
-    if not is_own(arch) and arch not in models.list_models(module=models):
+    """Raise `UsageError` unless `arch` is one of `OWN`, a timm model's or a torchvision classifier's name.
+
+    Raises `DataError` for a timm model where timm is not installed.
+    """
+    if arch.startswith(TIMM):
+        require_timm_model(arch)
+    elif not is_own(arch) and arch not in models.list_models(module=models):
         raise UsageError(
-            f"unknown architecture {arch!r}: {', '.join(OWN)} or a torchvision classifier such as squeezenet1_1"
+            f"unknown architecture {arch!r}: {', '.join(OWN)}, a torchvision classifier such as squeezenet1_1, or timm/NAME"
         )
 
 
-def _torchvision_trunk(arch: str) -> nn.Sequential:
+def torchvision_preprocessing(arch: str) -> Preprocessing:
+    """What a torchvision classifier expects: the mean and deviation of the transforms of its published weights."""
+    transforms = models.get_model_weights(arch).DEFAULT.transforms()
+    return Preprocessing("RGB", 255.0, tuple(transforms.mean), tuple(transforms.std))
+
+
+def _torchvision_trunk(arch: str) -> tuple[nn.Sequential, Preprocessing]:
     # GoogLeNet-like nets warn about their own initialisation, and only those take init_weights.
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         model = models.get_model(arch, weights=None)
@@ -97,7 +110,7 @@ def _torchvision_trunk(arch: str) -> nn.Sequential:
     for name, layer in layers:
         trunk.add_module(name, layer)
     trunk.weights_prefix = prefix  # type: ignore[assignment]
-    return trunk
+    return trunk, torchvision_preprocessing(arch)
 
 
 def weights_prefix(trunk: nn.Sequential) -> str:

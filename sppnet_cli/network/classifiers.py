@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.preprocessing import TORCHVISION
+from sppnet_cli.network.backbones import torchvision_preprocessing
 from sppnet_cli.network.weights import fill, find_weights
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")  # heads of GoogLeNet and Inception, for training alone
@@ -21,7 +21,7 @@ class Classifier(nn.Module):
         self.arch = arch
         self.net = net
         self.classes = classes
-        self.preprocessing = TORCHVISION
+        self.preprocessing = torchvision_preprocessing(arch)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""

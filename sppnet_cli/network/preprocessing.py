@@ -46,7 +46,6 @@ class MinusMeanImage:
 
 CAFFE = Preprocessing("BGR", 1.0, (128.0, 128.0, 128.0), (1.0, 1.0, 1.0))
 FAST_RCNN = Preprocessing("BGR", 1.0, (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))  # its PIXEL_MEANS
-TORCHVISION = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

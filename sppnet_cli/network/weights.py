@@ -16,6 +16,8 @@ from torchvision import models
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.backbones import weights_prefix
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
+from sppnet_cli.network.timm_trunks import PREFIX as TIMM
+from sppnet_cli.network.timm_trunks import published_timm
 
 SPEC_FILE = "network.json"
 WEIGHTS_FILE = "network.safetensors"
@@ -93,10 +95,10 @@ def load_head(folder: Path) -> Head:
 
 
 def load_trunk_weights(network: SPPNet, source: str) -> None:
-    """Fill the trunk of `network` from a state dict of the whole torchvision classifier, or of its features.
+    """Fill the trunk of `network` from a state dict of the whole classifier of torchvision or timm, or of its features.
 
-    `source` is a file (safetensors, or what `torch.save` wrote: never code) or `DEFAULT` for torchvision's
-    published weights.  Raises `DataError` with the first differences where the file is of another net.
+    `source` is a file (safetensors, or what `torch.save` wrote: never code) or `DEFAULT` for those that torchvision,
+    or timm, publishes.  Raises `DataError` with the first differences where the file is of another net.
     """
     path, state = find_weights(network.spec.arch, source)
     fill(network.trunk, _trunk_part(network.trunk, state), path)
@@ -152,6 +154,14 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
 
 
 def _published(arch: str) -> dict[str, Tensor]:
+    if arch.startswith(TIMM):
+        try:
+            return published_timm(arch)
+        except Exception as error:  # noqa: BLE001 - its hub raises anything where there is no network
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"{arch} DEFAULT: the download failed ({reason}); give a file with --weights"
+            ) from None
     try:
         # Through the model, which knows the names that older files use.  torch prints where it downloads from.
         with contextlib.redirect_stdout(sys.stderr):
@@ -164,9 +174,12 @@ def _published(arch: str) -> dict[str, Tensor]:
 
 def _trunk_part(trunk: nn.Sequential, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """What belongs to the trunk in a whole classifier's state dict, under the trunk's own names."""
-    prefix = weights_prefix(trunk)
-    inside = prefix or tuple(f"{name}." for name, _ in trunk.named_children())
-    part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(inside)}
+    prefix, own = weights_prefix(trunk), str(getattr(trunk, "own_prefix", ""))
+    parts = {name.removeprefix(own).split(".")[0] for name in trunk.state_dict()}
+    inside = prefix or tuple(f"{part}." for part in parts)
+    part = {
+        own + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(inside)
+    }
     # Older files lack these counters, which nothing reads after training.
     counters = {k: v for k, v in trunk.state_dict().items() if k.endswith("num_batches_tracked")}
     return counters | part

@@ -147,7 +147,8 @@ class Workspace:
     ) -> Stage:
         more = {"threads": self.profile.threads} | more
         stage = Stage(name, config, inputs, Path(), build, cost_of, **more)
-        return named(stage, self.runs, "-".join(str(part) for part in stem if part != ""))
+        name_of_folder = "-".join(str(part) for part in stem if part != "").replace("/", "-")
+        return named(stage, self.runs, name_of_folder)
 
     # Data.
 

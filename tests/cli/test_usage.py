@@ -62,7 +62,8 @@ def test_help_does_not_load_torch(arguments):
         (["finetune", "--scales", "63,480"], 2, "scales lie between 64 and 4096"),
         (["train-svm", "--scales", "100000"], 2, "scales lie between 64 and 4096"),
         (["detect", "--scales", "480,4097", "--dry-run"], 2, "scales lie between 64 and 4096"),
-        (["detect", "--device", "gpu"], 2, "--device gpu: write auto, cpu, cuda or cuda:N"),
+        (["detect", "--device", "gpu"], 2, "--device gpu: write auto, cpu, cuda, cuda:N or mps"),
+        (["detect", "--device", "mps:0"], 2, "--device mps:0: write auto"),
         (["detect", "--proposals", "magic"], 2, "neither ss-fast, ss-paper, edgeboxes nor a run"),
         (["detect", "street.jpg"], 3, "sppnet train-svm"),
         (["detect", "--data", "VOCdevkit"], 3, "sppnet train-svm"),
@@ -82,3 +83,31 @@ def test_a_wrong_call_is_one_line_and_leaves_nothing(sppnet, tmp_path, arguments
     assert message in err
     assert "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_mps_is_taken_where_it_pools_exactly(monkeypatch, exact):
+    import torch
+
+    from sppnet_cli.cli.options import find_device
+    from sppnet_cli.errors import DataError
+    from sppnet_cli.network import self_test
+
+    asked = []
+
+    def test(device):
+        asked.append(device)
+        if not exact:
+            raise DataError("fails its self-test")
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(self_test, "require_exact_pooling", test)
+    if exact:
+        assert find_device("mps") == "mps"
+    else:
+        with pytest.raises(DataError, match="self-test"):
+            find_device("mps")
+    assert asked == ["mps"]
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DataError, match="finds no MPS device; use --device cpu"):
+        find_device("mps")

@@ -1,10 +1,13 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
-from sppnet_cli.errors import UsageError
+from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.network import backbones
 from sppnet_cli.network.backbones import (
     OWN,
@@ -12,10 +15,13 @@ from sppnet_cli.network.backbones import (
     conv4_part,
     feature_channels,
     is_own,
+    torchvision_preprocessing,
     weights_prefix,
 )
-from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION
+from sppnet_cli.network.preprocessing import CAFFE, Preprocessing
 from sppnet_cli.network.receptive import geometry_of
+
+IMAGENET = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +35,7 @@ from sppnet_cli.network.receptive import geometry_of
 )
 def test_trunks_of_torchvision(arch, prefix, channels, cells):
     trunk, preprocessing = build_trunk(arch)
-    assert preprocessing == TORCHVISION
+    assert preprocessing == IMAGENET
     assert weights_prefix(trunk) == prefix
     assert feature_channels(trunk) == channels
     with torch.inference_mode():
@@ -37,6 +43,51 @@ def test_trunks_of_torchvision(arch, prefix, channels, cells):
     assert maps.shape == (1, channels, cells, cells)
     if arch != "mobilenet_v3_small":
         assert maps.min() == 0  # the trunk ends after a ReLU
+
+
+def test_classifiers_of_torchvision_bring_their_own_mean():
+    assert torchvision_preprocessing("resnet18") == IMAGENET
+    half = (0.5, 0.5, 0.5)
+    assert torchvision_preprocessing("efficientnet_v2_l") == Preprocessing("RGB", 255.0, half, half)
+    for arch in models.list_models(module=models):
+        assert torchvision_preprocessing(arch).order == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("arch", "channels", "cells", "mean"),
+    [
+        ("timm/resnet10t", 512, 7, 0.485),
+        ("timm/convnext_atto", 320, 7, 0.485),
+        ("timm/mobilenetv3_small_050", 288, 7, 0.485),
+        ("timm/resnetv2_50", 2048, 7, 0.5),
+    ],
+)
+def test_trunks_of_timm(arch, channels, cells, mean):
+    timm = pytest.importorskip("timm")
+    trunk, preprocessing = build_trunk(arch)
+    assert (preprocessing.order, preprocessing.divisor, preprocessing.mean[0]) == ("RGB", 255, mean)
+    assert feature_channels(trunk) == channels
+    model = timm.create_model(arch.removeprefix("timm/")).eval()
+    model.load_state_dict(
+        {name.removeprefix("0.net."): value for name, value in trunk.state_dict().items()}, strict=False
+    )
+    image = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        maps = trunk.eval()(image)
+        assert maps.shape == (1, channels, cells, cells)
+        torch.testing.assert_close(maps, model.forward_features(image))
+    assert not [name for name in trunk.state_dict() if name.startswith(("0.net.fc", "0.net.head"))]
+
+
+def test_timm_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(DataError, match=r"timm, which is not installed: pip install timm"):
+        build_trunk("timm/resnet10t")
+
+
+def test_timm_is_loaded_when_it_is_asked_for():
+    program = "import sys, sppnet_cli.network.weights\nassert 'timm' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_zf5_is_fed_as_in_caffe():
@@ -50,8 +101,10 @@ def test_zf5_is_fed_as_in_caffe():
     [
         (
             "zf6",
-            "unknown architecture 'zf6': zf5, convnet5, overfeat5, overfeat7, zf5-frcnn or a torchvision classifier",
+            "unknown architecture 'zf6': zf5, convnet5, overfeat5, overfeat7, zf5-frcnn, a torchvision classifier",
         ),
+        ("timm/zf6", "timm/zf6: timm has no such model"),
+        ("timm/vit_tiny_patch16_224", "timm/vit_tiny_patch16_224 cannot be used.*take a convolutional net"),
         ("fasterrcnn_resnet50_fpn", "unknown architecture"),
         ("mnasnet0_5", "mnasnet0_5 has no trunk"),
         ("googlenet", "googlenet has no trunk"),
@@ -59,6 +112,8 @@ def test_zf5_is_fed_as_in_caffe():
     ],
 )
 def test_other_architectures_are_errors_of_one_line(arch, message):
+    if arch.startswith("timm/"):
+        pytest.importorskip("timm")
     with pytest.raises(UsageError, match=message) as caught:
         build_trunk(arch)
     assert "\n" not in str(caught.value)

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import normalize
 
-from sppnet_cli.network.preprocessing import CAFFE, TORCHVISION, MinusMeanImage, resize
+from sppnet_cli.network.preprocessing import CAFFE, MinusMeanImage, Preprocessing, resize
+
+TORCHVISION = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_caffe_is_bgr_minus_128():

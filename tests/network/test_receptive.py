@@ -18,6 +18,7 @@ GEOMETRIES = {
     "squeezenet1_0": (16, 17, 155),
     "squeezenet1_1": (16, 15, 207),
     "resnet18": (32, 0, 435),
+    "timm/resnet10t": (32, 0, 199),
 }
 
 
@@ -52,6 +53,8 @@ def span_of_gradient(trunk, cell, axis, pixels):
 
 @pytest.mark.parametrize("arch", GEOMETRIES)
 def test_geometry_is_where_the_gradient_is(arch):
+    if arch.startswith("timm/"):
+        pytest.importorskip("timm")
     torch.manual_seed(0)
     trunk, _ = build_trunk(arch, 0.0625 if is_own(arch) else 1.0)
     geometry = geometry_of(trunk)
@@ -76,6 +79,10 @@ def test_geometry_is_where_the_gradient_is(arch):
         ([nn.Conv2d(3, 4, 7, stride=2, padding=1), nn.MaxPool2d(3, 2)], (4, 4, 11)),
         ([nn.Conv2d(3, 4, 3, dilation=2, padding=2)], (1, 0, 5)),
         ([nn.AvgPool2d(4)], (4, 1.5, 4)),
+        ([nn.Conv2d(3, 4, 5, padding="same", dilation=2)], (1, 0, 9)),
+        ([nn.Conv2d(3, 4, 5, padding="valid")], (1, 2, 5)),
+        # Seven cells along one axis, then along the other.
+        ([nn.Conv2d(3, 4, (1, 7), padding=(0, 3)), nn.Conv2d(4, 4, (7, 1), padding=(3, 0))], (1, 0, 7)),
     ],
 )
 def test_worked_by_hand(layers, expected):
@@ -112,6 +119,35 @@ def test_global_context_is_left_out():
     assert geometry_of(nn.Sequential(nn.Conv2d(3, 3, 3), Gated())) == (1, 1, 3)
 
 
+class Called(nn.Module):
+    """What `call` makes of a map, through a convolution."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.conv, self.call = nn.Conv2d(3, 6, 3), call
+
+    def forward(self, x):
+        return self.call(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: torch.cat([x.chunk(2, dim=1)[1], x], dim=1),
+        lambda x: torch.cat([torch.split(x, [2, 4], dim=1)[k][:, :1] for k in range(2)], dim=1),
+        lambda x: x[:, :3, :, :] + x[:, 3:, :, :],
+        lambda x: nn.functional.silu(x.relu()) * x.mean((2, 3), keepdim=True).sigmoid(),
+        lambda x: x.mul(torch.ones(6, 1, 1)),
+    ],
+)
+def test_calls_that_leave_every_cell_in_its_place(call):
+    assert geometry_of(nn.Sequential(Called(call))) == (1, 1, 3)
+
+
+class Conv2dSame(nn.Conv2d):
+    """Called as timm's that is padded by the size of its input."""
+
+
 class Viewed(nn.Module):
     def forward(self, x):
         return x.flip(2)
@@ -127,6 +163,12 @@ class Grown(nn.Module):
     [
         Join(nn.Conv2d(3, 2, 3), nn.Conv2d(3, 2, 3, stride=2)),
         nn.Conv2d(3, 4, (3, 5)),
+        Conv2dSame(3, 4, 3),
+        Called(lambda x: x[:, :, 1:]),
+        Called(lambda x: x.chunk(2, dim=2)[0]),
+        Called(lambda x: x.mean(2, keepdim=True)),
+        Called(lambda x: x.sum((2, 3))),
+        Called(lambda x: sum(x)),
         nn.ConvTranspose2d(3, 4, 3),
         nn.Upsample(scale_factor=2),
         Viewed(),

@@ -72,6 +72,39 @@ def test_a_broken_mean_image(tmp_path, state):
         load_network(tmp_path)
 
 
+def test_weights_of_timm(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    model = timm.create_model("resnet10t").eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    network = SPPNet(NetworkSpec("timm/resnet10t")).eval()
+    load_trunk_weights(network, str(tmp_path / "weights.pth"))
+    image = torch.randn(1, 3, 96, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.trunk(image), model.forward_features(image))
+    save_network(network, tmp_path)
+    assert_same(load_network(tmp_path).state_dict(), network.state_dict())
+    torch.save(timm.create_model("resnet14t").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(DataError, match="weights of another architecture"):
+        load_trunk_weights(network, str(tmp_path / "other.pth"))
+
+
+def test_timm_without_a_network(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def fails(name, pretrained):
+        if pretrained:
+            raise RuntimeError("no\nnetwork")
+        return create(name)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", fails)
+    with pytest.raises(
+        DataError, match=r"timm/resnet10t DEFAULT: the download failed .no network.; give a file"
+    ):
+        load_trunk_weights(SPPNet(NetworkSpec("timm/resnet10t")), "DEFAULT")
+
+
 def test_a_head_comes_back(tmp_path):
     head = Head(40, 8, 3, input_scale=0.25)
     save_head(head, tmp_path)
