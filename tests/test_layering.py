@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 FOLDERS = (
     "data", "kernels", "network", "features", "learning", "detection", "evaluation", "stages", "tables", "benchmark", "cli",
 )  # fmt: skip
-TOP = ("errors", "atomic", "console", "distributed", "protocols", "runs", "threads")
+TOP = ("errors", "atomic", "console", "distributed", "files", "protocols", "records", "runs", "threads")
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 
