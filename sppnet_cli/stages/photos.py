@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sppnet_cli.atomic import atomic_path
+from sppnet_cli.atomic import write_text
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
 from sppnet_cli.data.images import image_files, require_apart, write_image
@@ -79,8 +79,7 @@ def detect_photos(
     if skipped:
         warn(f"{len(skipped)} of {len(paths)} images were skipped")
     frames = [as_frame(str(photo.path), photo.detections, detector.class_names) for photo in photos]
-    with atomic_path(out / DETECTIONS_FILE) as temporary:
-        pd.concat(frames).to_csv(temporary, index=False, lineterminator="\n")
+    write_text(out / DETECTIONS_FILE, pd.concat(frames).to_csv(index=False, lineterminator="\n"))
     return photos, skipped
 
 
