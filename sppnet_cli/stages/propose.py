@@ -4,16 +4,15 @@ import csv
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.console import track, warn
-from sppnet_cli.data.images import read_image
 from sppnet_cli.data.proposals import image_seed, propose, read_boxes, start_worker, write_boxes
-from sppnet_cli.data.voc import load_voc
+from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
 from sppnet_cli.runs import fingerprint, run_stage
@@ -45,7 +44,8 @@ def propose_stage(config: ProposeConfig, data: Path, out: Path, *, workers: int)
         here = world()
         jobs = [
             (
-                dataset.image_path(i),
+                replace(dataset, ids=()),  # small: it goes to another process
+                i,
                 boxes / f"{i}.npy",
                 config.method,
                 image_seed(config.seed, i),
@@ -72,7 +72,7 @@ def propose_stage(config: ProposeConfig, data: Path, out: Path, *, workers: int)
     return run_stage(out, "propose", config, inputs, build, together=True)
 
 
-_Job = tuple[Path, Path, str, int, int | None]
+_Job = tuple[VocDetection, str, Path, str, int, int | None]
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[str | None]:
@@ -89,9 +89,9 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[str | None]:
 
 
 def _propose_one(job: _Job) -> str | None:
-    source, target, method, seed, max_side = job
+    dataset, image_id, target, method, seed, max_side = job
     try:
-        boxes, problem = propose(read_image(source), method, seed, max_side), None
+        boxes, problem = propose(dataset.image(image_id), method, seed, max_side), None
     except DataError as error:
         boxes, problem = np.empty((0, 4), dtype=np.float32), f"no proposals: {error}"
     write_boxes(target, boxes)
