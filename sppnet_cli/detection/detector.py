@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sppnet_cli.detection.fast import FastOptions, fast_options
@@ -34,8 +33,10 @@ from sppnet_cli.network.weights import (
     read_state_dict,
     save_head,
     save_network,
+    save_tensors,
 )
 from sppnet_cli.protocols import PROTOCOLS, Protocol
+from sppnet_cli.records import read_json_as
 
 DETECTOR_FILE = "detector.json"
 SVM_FILE = "svm.safetensors"
@@ -87,17 +88,23 @@ class Description:
 
 def read_description(folder: Path) -> Description:
     """The description of a detector folder.  Raises `DataError` where there is none."""
-    try:
-        fields = json.loads((folder / DETECTOR_FILE).read_text())
-        tuples = {name: tuple(fields[name]) for name in ("scales", "class_names")}
-        about = Description(**{**fields, **tuples})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
+    path = folder / DETECTOR_FILE
+    if not path.exists():
         raise DataError(
-            f"{folder}: not a detector ({DETECTOR_FILE}: {reason}); make one with `sppnet train-svm`"
-        ) from None
-    if about.protocol not in PROTOCOLS or about.method not in ("spp", "rcnn"):
-        raise DataError(f"{folder}: {DETECTOR_FILE} names an unknown protocol or method; make it anew")
+            f"{folder}: not a detector (it has no {DETECTOR_FILE}); make one with `sppnet train-svm`"
+        )
+    remedy = "this is not a detector: make one with `sppnet train-svm`"
+    about = read_json_as(Description, path, remedy=remedy, limits={"scales": (1, 10_000)})
+    if about.protocol not in PROTOCOLS or about.method not in ("spp", "rcnn") or about.layer not in LAYERS:
+        raise DataError(f"{path}: names an unknown protocol, method or layer; make the detector anew")
+    if about.method == "spp" and not about.scales:
+        raise DataError(f"{path}: has no scales; make the detector anew")
+    if (
+        not about.class_names
+        or len(set(about.class_names)) < len(about.class_names)
+        or "" in about.class_names
+    ):
+        raise DataError(f"{path}: its class names are none, empty or the same; make the detector anew")
     return about
 
 
@@ -197,9 +204,9 @@ class Detector:
         save_network(self.extractor.network, folder)
         if self.head is not None:
             save_head(self.head, folder)
-        save_file(_state(self.svms), folder / SVM_FILE)
+        save_tensors(_state(self.svms), folder / SVM_FILE)
         if self.bbox is not None:
-            save_file(_state(self.bbox), folder / BBOX_FILE)
+            save_tensors(_state(self.bbox), folder / BBOX_FILE)
         if self.shortcuts is not None:
             state = {
                 f"{name}.{field}": value
@@ -210,7 +217,7 @@ class Detector:
                 state |= {
                     f"cascade.{field}": value for field, value in _state(self.shortcuts.cascade).items()
                 }
-            save_file(state, folder / SHORTCUTS_FILE)
+            save_tensors(state, folder / SHORTCUTS_FILE)
         about = Description(
             self.extractor.method,
             self.extractor.scales,
@@ -362,7 +369,7 @@ def _state(linear: Svms | BoxRegressors) -> dict[str, Tensor]:
 
 
 def _read_shortcuts(path: Path, layer: Layer, classes: int, pooled_size: int) -> Shortcuts:
-    state = read_state_dict(path)
+    state = read_state_dict(path, bottomless=("cascade.bias",))
     names = FC_LAYERS[: LAYERS.index(layer.name)]
     wanted: dict[str, tuple[int, ...]] = {}
     for name in names:
@@ -374,19 +381,21 @@ def _read_shortcuts(path: Path, layer: Layer, classes: int, pooled_size: int) ->
     cascade = None
     if "cascade.weights" in state:
         weights, bias, scale = (state[f"cascade.{field}"] for field in ("weights", "bias", "scale"))
-        cascade = Svms(weights.numpy(), bias.numpy(), float(scale))
-    return Shortcuts(cascade, {name: Axes(state[f"{name}.axes"], state[f"{name}.mean"]) for name in names})
+        cascade = Svms(weights.float().numpy(), bias.float().numpy(), float(scale))
+    axes = {name: Axes(state[f"{name}.axes"].float(), state[f"{name}.mean"].float()) for name in names}
+    return Shortcuts(cascade, axes)
 
 
 def _read_linear(
     path: Path, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Weights of `shape` (K, width, ...), biases (K, ...) and feature scale."""
-    state = read_state_dict(path)
+    state = read_state_dict(path, bottomless=("bias",))
     _require_shapes(path, state, {"weights": shape, "bias": (shape[0], *shape[2:]), "scale": ()})
-    return state["weights"].numpy(), state["bias"].numpy(), float(state["scale"])
+    return state["weights"].float().numpy(), state["bias"].float().numpy(), float(state["scale"])
 
 
 def _require_shapes(path: Path, state: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != wanted:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != wanted or not all(tensor.dtype.is_floating_point for tensor in state.values()):
         raise DataError(f"{path}: is of another detector; copy the detector as a whole")
