@@ -9,6 +9,7 @@ from sppnet_cli.data.mat_boxes import load_mat_boxes
 from sppnet_cli.data.proposals import write_boxes
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import visible
 from sppnet_cli.runs import fingerprint, run_stage
 
 
@@ -27,7 +28,7 @@ def find_mat(given: Path, split: str) -> Path | None:
     """
     if given.suffix == ".mat":
         return given
-    if not given.is_dir() or not (files := sorted(given.glob("*.mat"))):
+    if not given.is_dir() or not (files := visible(given, "*.mat")):
         return None
     found = [path for path in files if path.stem.endswith(f"_{split}")]
     if len(found) != 1:
