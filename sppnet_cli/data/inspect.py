@@ -1,12 +1,13 @@
 """What a folder holds: which data sets, how much of them, what is missing or broken, and what it is good for."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,9 +18,10 @@ from PIL import Image
 from sppnet_cli.console import track
 from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER
 from sppnet_cli.data.fetch import SOURCES
-from sppnet_cli.data.images import image_files, read_image
+from sppnet_cli.data.images import image_files, orientation_of, read_image
 from sppnet_cli.data.voc import Annotation, VocDetection, image_labels, load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import is_hidden, visible
 
 Layout = Literal["ImageNet", "VOC", "Caltech101"]
 T = TypeVar("T")
@@ -35,6 +37,8 @@ CALTECH_LEAST = 31  # images a category: 30 train (P section 3.3), one to test
 
 _IMAGENET_TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 _UNFINISHED = frozenset({".aria2", ".crdownload", ".part"})
+_COCO = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"(?:info|images|annotations|licenses|categories|type)"\s*:')
+_YOLO = re.compile(rb"\s*[0-9]+(?:[ \t]+[0-9.eE+-]+){4}")  # a class and a box, in fractions of the image
 _DEPTH = 2  # folders down to which data sets are sought: DIR/VOCdevkit/VOC2007
 _CHUNK = 64  # images a thread takes at once
 _NAMED = 3  # classes or images that a message names
@@ -59,7 +63,8 @@ class SplitCounts:
 class DataSet:
     """One data set: `use` says what it is good for, `tables` which of the paper's that includes.
 
-    root: its folder, as --data takes it; problems: what is missing or broken, a line each.
+    root: its folder, as --data takes it; problems: what is missing or broken, a line each; mended: what is wrong and is
+    mended as it is read, images by kind.
     """
 
     layout: Layout
@@ -68,6 +73,7 @@ class DataSet:
     tables: tuple[int, ...]
     use: str
     problems: tuple[str, ...]
+    mended: dict[str, int] = field(default_factory=dict)
 
     @property
     def full(self) -> bool:
@@ -89,23 +95,24 @@ class Report:
         return (*self.problems, *chain.from_iterable(found.problems for found in self.data_sets))
 
 
-def inspect_data(root: Path, full: bool = False) -> Report:
+def inspect_data(root: Path, full: bool = False, strict: bool = False) -> Report:
     """Look through a data set, or a folder of several (down to DIR/VOCdevkit/VOC2007).
 
     Every annotation is read, and of every image the header and whether the file is cut off; with `full` every
-    image is decoded.  Raises `DataError` when there is no such folder and when it holds nothing known.
+    image is decoded; with `strict` what would be mended is a problem.  Raises `DataError` when there is no such folder and when it holds nothing known.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name one that holds a data set")
-    found = _find(root, _DEPTH)
-    if not found and any(image_files(folder) for folder in _subfolders(root)):
+    others = _other_layouts(root)
+    found = [] if others else _find(root, _DEPTH)
+    if not found and not others and any(image_files(folder) for folder in _subfolders(root)):
         found = [("ImageNet", root)]
     looks: dict[Layout, Callable[[Path, bool], DataSet]] = {
         "ImageNet": _inspect_imagenet,
-        "VOC": _inspect_voc,
+        "VOC": partial(_inspect_voc, strict=strict),
         "Caltech101": _inspect_caltech101,
     }
-    problems = _unfinished(root, {layout for layout, _ in found})
+    problems = others + _unfinished(root, {layout for layout, _ in found})
     if not found and not problems:
         raise DataError(
             f"{root}: holds no train or val folder, no class folders of images, no VOC2007 and no "
@@ -133,23 +140,51 @@ def _find(folder: Path, depth: int) -> list[tuple[Layout, Path]]:
     return list(chain.from_iterable(_find(subfolder, depth - 1) for subfolder in inside))
 
 
+def _other_layouts(root: Path) -> list[str]:
+    """What is to be said of a folder in a layout that is not read as it is: COCO's or YOLO's."""
+    found = None
+    folders = [root, *_subfolders(root)]
+    for path in chain.from_iterable(visible(folder, "*.json") for folder in folders):
+        if path.is_file() and _COCO.match(_start_of(path)):
+            found = f"COCO's layout ({path.relative_to(root)})"
+            break
+    labels = [folder / "labels" for folder in folders if (folder / "labels").is_dir()]
+    for folder in (each for label in labels for each in (label, *_subfolders(label))):
+        beside = [path for path in visible(folder, "*.txt") if _YOLO.match(_start_of(path))]
+        if found is None and beside:
+            found = f"YOLO's layout ({beside[0].relative_to(root)})"
+    if found is None:
+        return []
+    return [f"{root}: is in {found}, not VOC's; `sppnet data import {root}` makes a VOC set of it"]
+
+
+def _start_of(path: Path) -> bytes:
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(4096)
+    return b""
+
+
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     return [folder / name for name in names]
 
 
 def _unfinished(root: Path, layouts: set[Layout]) -> list[str]:
     """Downloads that lie right in a folder, cut off or not unpacked."""
     problems = []
-    for path in sorted(path for path in root.iterdir() if path.suffix in _UNFINISHED):
-        problems.append(f"{path}: an unfinished download; repeat the command that made it, it goes on")
+    for path in (path for path in visible(root) if path.suffix in _UNFINISHED):
+        problems.append(
+            f"{path}: an unfinished download; repeat the command that made it, which continues it"
+        )
     layout_of: dict[str, Layout] = {"voc2007": "VOC", "caltech101": "Caltech101"}
     for name, layout in layout_of.items():
         archives = [root / archive.name for archive in SOURCES[name].archives]
         if layout not in layouts:
             problems += [
-                f"{path}: not unpacked; `sppnet data fetch {name} --out {root}` goes on from it"
+                f"{path}: not unpacked; `sppnet data fetch {name} --out {root}` continues from it"
                 for path in archives
                 if path.is_file()
             ]
@@ -210,13 +245,14 @@ def _inspect_caltech101(root: Path, full: bool) -> DataSet:
     return DataSet("Caltech101", root, (split,), (4, 5), use, tuple(problems))
 
 
-def _inspect_voc(root: Path, full: bool) -> DataSet:
+def _inspect_voc(root: Path, full: bool, strict: bool) -> DataSet:
     problems = []
+    mended: Counter[str] = Counter()
     splits = []
     ids: dict[str, set[str]] = {}
     for name, published in PUBLISHED["VOC"].items():
         try:
-            dataset = load_voc(root, name)
+            dataset = load_voc(root, name, strict=strict)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -241,6 +277,7 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
             )
         )
         ids[name] = set(dataset.ids)
+        mended.update({kind: len(images) for kind, images in dataset.mended.items()})
     both = set.intersection(*ids.values()) if len(ids) == 2 else set()
     if both:
         problems.append(f"{root}: {_names(both)} in both trainval and test; keep training and test apart")
@@ -250,12 +287,15 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
         ("test",): "testing; Tables 3 and 5 to 9 need trainval too",
     }.get(tuple(ids), "nothing yet")
     tables = (3, 5, 6, 7, 8, 9) if len(ids) == 2 else ()
-    return DataSet("VOC", root, tuple(splits), tables, use, tuple(problems))
+    return DataSet("VOC", root, tuple(splits), tables, use, tuple(problems), dict(mended))
 
 
 def _look_at_voc(dataset: VocDetection, full: bool, image_id: str) -> tuple[list[str], Annotation | None]:
     """What is wrong with an image and its annotation, and the annotation."""
-    path = dataset.image_path(image_id)
+    try:
+        path = dataset.image_path(image_id)
+    except DataError as error:  # strict
+        return [str(error)], None
     try:
         annotation = dataset.annotation(image_id)
     except DataError as error:
@@ -327,10 +367,13 @@ def _looks_whole(path: Path, size: tuple[int, int] | None = None) -> bool:
 
     One that does not may still be sound: decode it to know.
     """
+    if not path.is_file():  # a named pipe would wait for ever
+        return False
     with suppress(Exception), path.open("rb") as file, Image.open(file) as image:
         file.seek(-2, os.SEEK_END)
         ends = image.format != "JPEG" or file.read() == b"\xff\xd9"
-        return ends and size in (None, (image.height, image.width))
+        sized = size is None or (size == (image.height, image.width) and orientation_of(image) < 5)
+        return ends and sized
     return False
 
 
