@@ -207,6 +207,7 @@ def header_of(tmp_path, text, data=b""):
         "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000, 4)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4)}",  # with four bytes too many
         "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}",
         "{'descr': 'nonsense', 'fortran_order': False, 'shape': (1,)}",
         "{'descr': '<f4', 'shape': (1,)}",
