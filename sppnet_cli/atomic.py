@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,13 +15,22 @@ from sppnet_cli.errors import SppnetError
 def atomic_path(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; on leaving without an exception it becomes `path`, else it goes.
 
-    Raises `SppnetError` naming `path` when it cannot be written (no permission, no such folder, disk full).
+    Raises `SppnetError` naming `path` when it cannot be written (no permission, no such folder, disk full) or
+    is a folder or device, which must not be replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if not path.name:
+        raise SppnetError(f"{path}: is no name for a file; choose another place")
+    if path.exists() and not path.is_file():
+        raise SppnetError(f"{path}: cannot be written (it is no regular file); choose another place")
+    # Of a name that fills all 255 bytes, no longer one can be made.
+    name = path.name if len(os.fsencode(path.name)) < 200 else f"{zlib.crc32(os.fsencode(path.name)):08x}"
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
+        if error.filename is not None and str(error.filename) not in (str(temporary), str(path)):
+            raise  # of another file, which it names
         raise SppnetError(
             f"{path}: cannot be written ({error.strerror or error}); choose another place"
         ) from None
@@ -30,9 +40,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically."""
+    """Write `text` to `path` atomically, as UTF-8; the bytes of a file's name that are no text as `\\udce9`."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,10 +9,11 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from io import TextIOWrapper
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar
 
@@ -38,6 +39,8 @@ class _Settings:
 
 
 _settings = _Settings()
+_tallies: dict[tuple[str, str], dict[str, None]] = {}
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 def is_verbose() -> bool:
@@ -93,6 +96,7 @@ def configure(
         silent: nothing but errors, for all processes of several but the first.
     """
     global _settings
+    _tallies.clear()
     _settings = _Settings(quiet or silent, verbose, json, silent)
 
 
@@ -119,6 +123,44 @@ def error(text: str) -> None:
     _say(f"error: {text}", "bold red")
 
 
+def tally(where: str, what: str, item: str) -> None:
+    """Note that `item` of the data set `where` was mended, as `what` says; `report_tallies` counts."""
+    _tallies.setdefault((where, what), {})[item] = None
+
+
+def report_tallies() -> None:
+    """Warn of what was mended, in a line for each data set and kind, and forget it; the command line's last word."""
+    for (where, what), items in _tallies.items():
+        number = "1 image" if len(items) == 1 else f"{len(items)} images"
+        warn(
+            f"{where}: mended in {number} ({', '.join(list(items)[:3])}{', ...' if len(items) > 3 else ''}): {what}"
+        )
+    _tallies.clear()
+
+
+def open_streams() -> None:
+    """Make standard output and error take every text: of another encoding, and where they are closed.
+
+    A character that a stream's encoding lacks is printed as `\\xe9`.  Called once by the command line.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell; the next file that is opened must not become it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_streams() -> None:
+    """Write what the streams still hold; what they do not take is lost, and changes no exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def table(
     title: str,
     columns: Sequence[str],
@@ -139,7 +181,7 @@ def table(
     """
     if _settings.silent:
         return
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[str(cell).translate(_CONTROL) for cell in row] for row in rows]
     to_right = [_is_numeric([row[k] for row in cells]) for k in range(len(columns))]
     stream = sys.stderr if _settings.json else sys.stdout
     if not _is_terminal(stream):
@@ -245,18 +287,21 @@ def _clock(seconds: float) -> str:
 
 
 def _say(text: str, style: str = "") -> None:
+    """Print one line; a name in it may hold control characters, and standard error may be full or closed."""
+    text = text.translate(_CONTROL)
     if _sink:
         _sink.say(text, style)
-    elif _is_terminal(sys.stderr):
-        _console(True).print(
-            text, style=style, soft_wrap=True
-        )  # the bar's console, which prints above the bar
-    else:
-        print(text, file=sys.stderr, flush=True)
+        return
+    with suppress(OSError):
+        if _is_terminal(sys.stderr):
+            # The bar's console, which prints above the bar.
+            _console(True).print(text, style=style, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @cache

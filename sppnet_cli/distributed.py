@@ -7,6 +7,7 @@ Torch is imported inside the functions, so that the command line stays quick.
 import contextlib
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from sppnet_cli.errors import SppnetError, UsageError
 _TIMEOUT = datetime.timedelta(
     days=1
 )  # long: the others wait for what the first does alone; a death is noticed at once
+
+_START = "start the processes with torchrun, or unset its variables"
 
 
 class World(NamedTuple):
@@ -31,22 +34,38 @@ class World(NamedTuple):
 
 def world() -> World:
     """Rank and number of processes; raises `UsageError` where torchrun's variables are broken."""
-    try:
-        return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-    except ValueError:
-        raise UsageError("RANK and WORLD_SIZE are not numbers; start the processes with torchrun") from None
+    rank, size = _variable("RANK", 0), _variable("WORLD_SIZE", 1)
+    if not 0 <= rank < size:
+        raise UsageError(f"RANK {rank} of WORLD_SIZE {size}: {_START}")
+    if size > 1:
+        _require("RANK")
+    return World(rank, size)
+
+
+def _require(*names: str) -> None:
+    """Raise `UsageError` where variables of torchrun are missing."""
+    if lacking := [name for name in names if name not in os.environ]:
+        raise UsageError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but there is no {lacking[0]}: {_START}")
+
+
+def _variable(name: str, default: int) -> int:
+    """A number that torchrun puts into the environment."""
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise UsageError(f"{name} is {text[:20]!r}, not a number: {_START}")
+    return int(text)
 
 
 def local_device(device: str) -> str:
     """The device of this process: `cuda` becomes the GPU of its local rank under torchrun."""
     if device == "cuda" and world().size > 1:
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return f"cuda:{_variable('LOCAL_RANK', 0)}"
     return device
 
 
 def local_share(count: int) -> int:
     """What of `count` workers of this machine falls to this process, one at least (none of none)."""
-    return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if count else 0
+    return max(1, count // max(1, _variable("LOCAL_WORLD_SIZE", 1))) if count else 0
 
 
 def join(device: str = "cpu") -> World:
@@ -57,6 +76,7 @@ def join(device: str = "cpu") -> World:
         from torch import distributed
 
         if not distributed.is_initialized():
+            _require("MASTER_ADDR", "MASTER_PORT")
             if device.startswith("cuda"):
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"

@@ -234,3 +234,27 @@ def test_importing_the_console_loads_neither_rich_nor_torch():
     code = "import sys, sppnet_cli.console; print(sorted({'rich', 'torch', 'numpy'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_message_is_one_line_whatever_a_name_holds(capsys):
+    console.warn("a\nb\x1b[31m\x9bc\x7f.jpg: café")
+    console.table("T", ("a",), [("x\ny",)])
+    out, err = capsys.readouterr()
+    assert err == r"warning: a\x0ab\x1b[31m\x9bc\x7f.jpg: café" + "\n"
+    assert len(out.splitlines()) == 4
+
+
+def test_tallies_are_said_once_and_count_each_item_once(capsys):
+    for item in ("1", "2", "2", "3", "4"):
+        console.tally("VOC2007", "a box is clipped", item)
+    console.tally("VOC2012", "a box is clipped", "1")
+    console.report_tallies()
+    console.report_tallies()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: VOC2007: mended in 4 images (1, 2, 3, ...): a box is clipped",
+        "warning: VOC2012: mended in 1 image (1): a box is clipped",
+    ]
+    console.tally("VOC2007", "a box is clipped", "1")
+    console.configure()
+    console.report_tallies()
+    assert capsys.readouterr().err == ""

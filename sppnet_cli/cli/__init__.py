@@ -4,8 +4,13 @@ Modules here import torch and what needs it inside their functions, so that `--h
 """
 
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -63,29 +68,126 @@ def _register() -> None:
         app.add_command(command)
 
 
+_LONGEST_MESSAGE = 600
+_NO_MEMORY = "not enough memory: give a lower --max-memory, fewer --workers or smaller --scales"
+_SHORTAGES = (
+    ("no space left on device", "the disk is full: make room, or give --runs or --out on another disk"),
+    (
+        r"can't allocate memory|out of memory|insufficient memory|bad_alloc",
+        _NO_MEMORY,
+    ),
+    (
+        r"shared memory|\bshm\b",
+        "not enough shared memory for the workers: give --workers 0, or mount a larger /dev/shm",
+    ),
+    (
+        r"worker .*(exited|killed)|process .*terminated abruptly",
+        "a worker process was ended from outside, often for want of memory: give fewer --workers",
+    ),
+)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
 def run(command: Callable[..., Any], name: str | None = None) -> NoReturn:
-    """Run a Click command; every failure is one line and an exit code (see `errors`), 130 when interrupted."""
+    """Run a Click command.  Every failure is one line `error: ...` and an exit code (see `errors`).
+
+    130 when interrupted, 143 when terminated; 0 when whoever reads standard output has enough.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files: a notebook's backend may not be installed here
+    console.open_streams()
+    with _sigterm_raises():
+        code = _call(command, name)
+    console.report_tallies()
+    with suppress(SppnetError):  # what is wrong with torchrun's variables was said
+        leave()
+    console.close_streams()
+    sys.exit(code)
+
+
+def _call(command: Callable[..., Any], name: str | None) -> int:
+    """The exit code of a Click command, its failure said."""
+    streams = sys.stdout, sys.stderr
     try:
         code = command(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:  # prints the help
         error.show()
-        code = error.exit_code
+        return error.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else name or "sppnet"
+        console.error(f"{_one_line(error).rstrip('.')}; see `{path} --help`")
+        return error.exit_code
+    except click.ClickException as error:
+        console.error(_one_line(error))
+        return error.exit_code
     except SppnetError as error:
         console.error(str(error))
-        code = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        console.error("interrupted; the same command goes on from what is complete")
-        code = 130
+        console.error("interrupted; run the same command again to continue")
+        return 130
+    except _Terminated:
+        console.error("terminated; run the same command again to continue")
+        return 143
+    except SystemExit as stop:
+        if sys.stdout is not streams[0]:  # so Click ends when whoever reads standard output has enough
+            sys.stdout, sys.stderr = streams
+            return 0
+        return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 0
     except OSError as error:
+        if isinstance(
+            error.__context__, KeyboardInterrupt
+        ):  # Click's word about it found standard error full
+            return 130
         where = f"{error.filename}: " if error.filename else ""
         console.error(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
-        code = 1
-    leave()
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    except Exception as error:
+        reason = _shortage(error)
+        if reason is None:
+            raise
+        console.error(reason)
+        return 1
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Click's message, which may hold an argument of any length."""
+    text = " ".join(error.format_message().split())
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+
+
+def _shortage(error: Exception) -> str | None:
+    """What to say where the machine was too small: libraries tell so by the text of exceptions of their own."""
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    return next((line for found, line in _SHORTAGES if re.search(found, str(error), re.IGNORECASE)), None)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that locks and half files go; forked workers just end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main() -> NoReturn:

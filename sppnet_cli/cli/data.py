@@ -19,7 +19,7 @@ def command() -> None:
 
 @command.command("mini", short_help="Make the embedded data set.")
 @click.option("--out", type=PATH, help="Folder to make.  [default: a folder under runs/mini]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed, other images.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Another seed, other images.")
 @json_option
 def mini(out: Path | None, seed: int, as_json: bool) -> None:
     """Make the embedded data: small sets in the layouts of ImageNet, VOC 2007 and Caltech101, in under a minute."""
@@ -105,17 +105,19 @@ def import_(
 @command.command("check", short_help="Say what a folder holds and what is wrong with it.")
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--full", is_flag=True, help="Decode every image, not only its header.")
+@click.option("--strict", is_flag=True, help="Count as a problem what is mended otherwise.")
 @json_option
-def check(folder: Path, full: bool, as_json: bool) -> None:
+def check(folder: Path, full: bool, strict: bool, as_json: bool) -> None:
     """Say which data sets DIR holds, how much of them, which of the paper's tables they can make, and what is wrong.
 
     DIR is in the layout of ImageNet (train and val, or class folders), VOC 2007 or Caltech101, or has such
-    folders in it.  The exit code is 3 when something is missing or cannot be read.
+    folders in it.  The exit code is 3 when something is missing or cannot be read; what is mended as it is read, such
+    as a box one pixel over the edge, is only counted.
     """
     from sppnet_cli.data.inspect import inspect_data
 
     console.configure(json=as_json)
-    report = inspect_data(folder, full)
+    report = inspect_data(folder, full, strict)
     rows = [
         (
             found.layout,

@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def shared(command: Command) -> Command:
         option("--runs", type=PATH, default=Path("runs"), help="Where run directories go."),
         option("--out", type=PATH, help="This command's own output.  [default: a folder under --runs]"),
         option("--device", default="auto", metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run."),
-        option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
+        option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of all that is random."),
         option(
             "--jobs",
             type=click.IntRange(min=1),
@@ -216,17 +217,21 @@ def find_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()) or (kind != "cuda" and number):
+    match = re.fullmatch(r"cpu|mps|cuda(?::([0-9]{1,3}))?", name)
+    if not match:
         raise UsageError(f"--device {name}: write auto, cpu, cuda, cuda:N or mps")
-    if kind == "mps":
+    if name == "mps":
         from sppnet_cli.network.self_test import require_exact_pooling
 
         if not torch.backends.mps.is_available():
             raise DataError(f"--device mps: torch {torch.__version__} finds no MPS device; use --device cpu")
         require_exact_pooling("mps")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise DataError(f"--device {name}: torch {torch.__version__} finds no CUDA device; use --device cpu")
+    count = torch.cuda.device_count()
+    if name.startswith("cuda") and int(match[1] or 0) >= count:
+        found, other = (
+            (f"{count} CUDA device{'s' * (count > 1)}", "cuda:0") if count else ("no CUDA device", "cpu")
+        )
+        raise DataError(f"--device {name}: torch {torch.__version__} finds {found}; use --device {other}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import lzma
 import shlex
 import shutil
 import sys
@@ -23,6 +24,12 @@ from sppnet_cli.errors import DataError
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 60.0  # seconds without a byte
 _RANGE_NOT_SATISFIABLE = 416
+_DEEPEST, _LONGEST = 20, 1000  # folders and characters of a member's path
+# The last three: an encrypted zip, an unknown method of compression, and what lzma says of broken bytes.
+_BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, KeyError,
+    RuntimeError, NotImplementedError, lzma.LZMAError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -237,14 +244,24 @@ def _unpack(archive: Archive, path: Path, scratch: Path) -> None:
                 _refuse_outside(outer)
                 inner = stack.enter_context(outer.open(archive.inner))
                 tar = stack.enter_context(tarfile.open(fileobj=inner, mode="r|*"))
-            files = console.track(tar, f"unpack {path.name}, files")
+            files = console.track(_shallow(tar), f"unpack {path.name}, files")
             tar.extractall(scratch, members=files, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; that of broken bz2 has no number
         path.unlink()
         reason = " ".join(str(error).split())
         raise DataError(
             f"{archive.url}: broken or unsafe archive ({reason}), removed; try later or get the set elsewhere"
         ) from None
+
+
+def _shallow(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, none of which lies so deep that its path could not be made, or removed."""
+    for member in tar:
+        if member.name.count("/") > _DEEPEST or len(member.name) > _LONGEST:
+            raise tarfile.TarError(f"{member.name[:40]!r}... lies too deep")
+        yield member
 
 
 def _refuse_outside(archive: zipfile.ZipFile) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sppnet_cli.data.images import image_files
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import is_hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name the one that holds a folder of images per class")
     folders = sorted(
-        (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
+        (entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name)),
         key=lambda folder: folder.name,
     )
     _require_classes(root, folders)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,11 +18,12 @@ from PIL import Image
 from sppnet_cli.console import track
 from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER
 from sppnet_cli.data.fetch import SOURCES
-from sppnet_cli.data.images import image_files, read_image
+from sppnet_cli.data.images import image_files, orientation_of, read_image
 from sppnet_cli.data.imports.files import holds_one_kind
 from sppnet_cli.data.imports.importing import read_record, recognise
 from sppnet_cli.data.voc import Annotation, VocDetection, image_labels, load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import is_hidden, visible
 
 Layout = Literal["ImageNet", "VOC", "Caltech101"]
 T = TypeVar("T")
@@ -62,7 +63,8 @@ class SplitCounts:
 class DataSet:
     """One data set: `use` says what it is good for, `tables` which of the paper's that includes.
 
-    root: its folder, as --data takes it; problems: what is missing or broken, a line each.
+    root: its folder, as --data takes it; problems: what is missing or broken, a line each; mended: what is wrong and is
+    mended as it is read, images by kind.
     """
 
     layout: Layout
@@ -71,6 +73,7 @@ class DataSet:
     tables: tuple[int, ...]
     use: str
     problems: tuple[str, ...]
+    mended: dict[str, int] = field(default_factory=dict)
 
     @property
     def full(self) -> bool:
@@ -97,11 +100,11 @@ class Report:
         return (*self.problems, *chain.from_iterable(found.problems for found in self.data_sets))
 
 
-def inspect_data(root: Path, full: bool = False) -> Report:
+def inspect_data(root: Path, full: bool = False, strict: bool = False) -> Report:
     """Look through a data set, or a folder of several (down to DIR/VOCdevkit/VOC2007).
 
     Every annotation is read, and of every image the header and whether the file is cut off; with `full` every
-    image is decoded.  Raises `DataError` when there is no such folder and when it holds nothing known.
+    image is decoded; with `strict` what would be mended is a problem.  Raises `DataError` when there is no such folder and when it holds nothing known.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; name one that holds a data set")
@@ -112,7 +115,7 @@ def inspect_data(root: Path, full: bool = False) -> Report:
         found = [("ImageNet", root)]
     looks: dict[Layout, Callable[[Path, bool], DataSet]] = {
         "ImageNet": _inspect_imagenet,
-        "VOC": _inspect_voc,
+        "VOC": partial(_inspect_voc, strict=strict),
         "Caltech101": _inspect_caltech101,
     }
     problems = [
@@ -162,21 +165,23 @@ def _exports(root: Path, found: Sequence[tuple[Layout, Path]]) -> dict[Path, str
 
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     return [folder / name for name in names]
 
 
 def _unfinished(root: Path, layouts: set[Layout]) -> list[str]:
     """Downloads that lie right in a folder, cut off or not unpacked."""
     problems = []
-    for path in sorted(path for path in root.iterdir() if path.suffix in _UNFINISHED):
-        problems.append(f"{path}: an unfinished download; repeat the command that made it, it goes on")
+    for path in (path for path in visible(root) if path.suffix in _UNFINISHED):
+        problems.append(
+            f"{path}: an unfinished download; repeat the command that made it, which continues it"
+        )
     layout_of: dict[str, Layout] = {"voc2007": "VOC", "caltech101": "Caltech101"}
     for name, layout in layout_of.items():
         archives = [root / archive.name for archive in SOURCES[name].archives]
         if layout not in layouts:
             problems += [
-                f"{path}: not unpacked; `sppnet data fetch {name} --out {root}` goes on from it"
+                f"{path}: not unpacked; `sppnet data fetch {name} --out {root}` continues from it"
                 for path in archives
                 if path.is_file()
             ]
@@ -237,15 +242,16 @@ def _inspect_caltech101(root: Path, full: bool) -> DataSet:
     return DataSet("Caltech101", root, (split,), (4, 5), use, tuple(problems))
 
 
-def _inspect_voc(root: Path, full: bool) -> DataSet:
+def _inspect_voc(root: Path, full: bool, strict: bool) -> DataSet:
     lists = root / "ImageSets" / "Main"
     own = read_record(root) is not None or not any([*lists.glob("*_trainval.txt"), *lists.glob("*_test.txt")])
     problems = []
+    mended: Counter[str] = Counter()
     splits = []
     ids: dict[str, set[str]] = {}
     for name, published in PUBLISHED["VOC"].items():
         try:
-            dataset = load_voc(root, name)
+            dataset = load_voc(root, name, strict=strict)
         except DataError as error:
             if not own or name == "trainval" or (lists / f"{name}.txt").exists():
                 problems.append(str(error))
@@ -271,6 +277,7 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
             )
         )
         ids[name] = set(dataset.ids)
+        mended.update({kind: len(images) for kind, images in dataset.mended.items()})
     both = set.intersection(*ids.values()) if len(ids) == 2 else set()
     if both:
         problems.append(f"{root}: {_names(both)} in both trainval and test; keep training and test apart")
@@ -288,12 +295,17 @@ def _inspect_voc(root: Path, full: bool) -> DataSet:
             ("test",): "testing detectors of its classes; training needs trainval too",
         }
     tables = (3, 5, 6, 7, 8, 9) if len(ids) == 2 and not own else ()
-    return DataSet("VOC", root, tuple(splits), tables, use.get(tuple(ids), "nothing yet"), tuple(problems))
+    return DataSet(
+        "VOC", root, tuple(splits), tables, use.get(tuple(ids), "nothing yet"), tuple(problems), dict(mended)
+    )
 
 
 def _look_at_voc(dataset: VocDetection, full: bool, image_id: str) -> tuple[list[str], Annotation | None]:
     """What is wrong with an image and its annotation, and the annotation."""
-    path = dataset.image_path(image_id)
+    try:
+        path = dataset.image_path(image_id)
+    except DataError as error:  # strict
+        return [str(error)], None
     try:
         annotation = dataset.annotation(image_id)
     except DataError as error:
@@ -365,10 +377,13 @@ def _looks_whole(path: Path, size: tuple[int, int] | None = None) -> bool:
 
     One that does not may still be sound: decode it to know.
     """
+    if not path.is_file():  # a named pipe would wait for ever
+        return False
     with suppress(Exception), path.open("rb") as file, Image.open(file) as image:
         file.seek(-2, os.SEEK_END)
         ends = image.format != "JPEG" or file.read() == b"\xff\xd9"
-        return ends and size in (None, (image.height, image.width))
+        sized = size is None or (size == (image.height, image.width) and orientation_of(image) < 5)
+        return ends and sized
     return False
 
 

@@ -5,6 +5,7 @@ state: make proposals in processes, not in threads.
 """
 
 import ctypes
+import os
 import signal
 import zlib
 from collections.abc import Callable, Iterable
@@ -20,9 +21,11 @@ from sppnet_cli.data.boxes import clip_boxes
 from sppnet_cli.data.edges import edge_map
 from sppnet_cli.data.images import read_image
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.records import read_array
 
 MIN_SIDE = 20  # pixels; P section 4 by way of selective search's `minBoxWidth`
 _MOST_EDGE_BOXES = 2000
+_AGAIN = "make its windows with `sppnet propose`"
 _EDGE_BOXES_OVERLAP = 0.65  # above which a box falls for one of a higher score
 
 
@@ -119,7 +122,7 @@ def read_and_propose(job: tuple[Path, str, int, int | None]) -> tuple[np.ndarray
 
 def image_seed(seed: int, image_id: str) -> int:
     """The seed of one image in a run with `seed`: a stable hash, whatever the order or the sharding."""
-    return zlib.crc32(f"{seed}/{image_id}".encode())
+    return zlib.crc32(os.fsencode(f"{seed}/{image_id}"))  # a photograph's name need not be text
 
 
 def start_worker() -> None:
@@ -170,20 +173,15 @@ def require_boxes(folder: Path, ids: Iterable[str], split: str) -> None:
 
 
 def read_boxes(path: Path) -> np.ndarray:
-    """Windows (N, 4) float32 that `write_boxes` wrote; `DataError` naming the file when they are not there."""
-    try:
-        boxes: np.ndarray = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no proposals of this image; make them with sppnet propose") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path}: not a file of proposals ({error}); make it anew with sppnet propose"
-        ) from None
+    """Windows (N, 4) float32 that `write_boxes` wrote.
+
+    Raises `DataError` naming the file when it is not there, or holds anything but windows: finite, x1 <= x2, y1 <= y2.
+    """
+    boxes = read_array(path, _AGAIN)
     if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(
-            f"{path}: {boxes.dtype} array of shape {boxes.shape}, not float32 (N, 4); "
-            "make it anew with sppnet propose"
-        )
+        raise DataError(f"{path}: {boxes.dtype} array of shape {boxes.shape}, not float32 (N, 4); {_AGAIN}")
+    if not np.isfinite(boxes).all() or (boxes[:, :2] > boxes[:, 2:]).any():
+        raise DataError(f"{path}: holds boxes that are not x1 <= x2 and y1 <= y2; {_AGAIN}")
     return boxes
 
 

@@ -1,15 +1,14 @@
 """The folder of a detector: what it is, and how its parts are written and read."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 
+from sppnet_cli.atomic import write_json
 from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.layers import WINDOW_LAYERS, Layer
@@ -28,8 +27,10 @@ from sppnet_cli.network.weights import (
     read_state_dict,
     save_head,
     save_network,
+    save_tensors,
 )
 from sppnet_cli.protocols import PROTOCOLS, DetectRules, MappingRules
+from sppnet_cli.records import read_json_as
 
 DETECTOR_FILE = "detector.json"
 SVM_FILE = "svm.safetensors"
@@ -74,22 +75,24 @@ class DetectorParts:
 
 def read_description(folder: Path) -> Description:
     """The description of a detector folder.  Raises `DataError` where there is none."""
-    try:
-        fields = json.loads((folder / DETECTOR_FILE).read_text())
-        tuples = {name: tuple(fields[name]) for name in ("scales", "class_names")}
-        rules = {"mapping": MappingRules(**fields["mapping"]), "rules": DetectRules(**fields["rules"])}
-        about = Description(**{**fields, **tuples, **rules})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
+    path = folder / DETECTOR_FILE
+    if not path.exists():
         raise DataError(
-            f"{folder}: not a detector ({DETECTOR_FILE}: {reason}); make one with `sppnet train-svm`"
-        ) from None
+            f"{folder}: not a detector (it has no {DETECTOR_FILE}); make one with `sppnet train-svm`"
+        )
+    remedy = "this is not a detector: make one with `sppnet train-svm`"
+    about = read_json_as(Description, path, remedy=remedy, limits={"scales": (1, 10_000)})
     known = {"protocol": tuple(PROTOCOLS), "method": tuple(METHODS), "layer": WINDOW_LAYERS}
     for name, values in known.items():
         if getattr(about, name) not in values:
             raise DataError(
-                f"{folder}: {DETECTOR_FILE} names the unknown {name} {getattr(about, name)!r}; make the detector again"
+                f"{path}: names the unknown {name} {getattr(about, name)!r}; make the detector again"
             )
+    if not METHODS[about.method].per_window and not about.scales:
+        raise DataError(f"{path}: has no scales; make the detector again")
+    names = about.class_names
+    if not names or len(set(names)) < len(names) or "" in names:
+        raise DataError(f"{path}: its class names are none, empty or the same; make the detector again")
     return about
 
 
@@ -100,9 +103,9 @@ def write_detector(parts: DetectorParts, folder: Path) -> None:
     save_network(parts.extractor.network, folder)
     if parts.head is not None:
         save_head(parts.head, folder)
-    save_file(_state(parts.svms), folder / SVM_FILE)
+    save_tensors(_state(parts.svms), folder / SVM_FILE)
     if parts.bbox is not None:
-        save_file(_state(parts.bbox), folder / BBOX_FILE)
+        save_tensors(_state(parts.bbox), folder / BBOX_FILE)
     if parts.shortcuts is not None:
         _write_shortcuts(parts.shortcuts, folder / SHORTCUTS_FILE)
     about = Description(
@@ -116,7 +119,7 @@ def write_detector(parts: DetectorParts, folder: Path) -> None:
         parts.bbox is not None,
         parts.class_names,
     )
-    (folder / DETECTOR_FILE).write_text(json.dumps(asdict(about), indent=2) + "\n")
+    write_json(folder / DETECTOR_FILE, asdict(about))
 
 
 def read_detector(
@@ -184,9 +187,9 @@ def _read_linear(
     path: Path, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
     """Weights of `shape` (K, width, ...), biases (K, ...) and feature scale."""
-    state = read_state_dict(path)
+    state = read_state_dict(path, bottomless=("bias",))
     _require_shapes(path, state, {"weights": shape, "bias": (shape[0], *shape[2:]), "scale": ()})
-    return state["weights"].numpy(), state["bias"].numpy(), float(state["scale"])
+    return state["weights"].float().numpy(), state["bias"].float().numpy(), float(state["scale"])
 
 
 def _write_shortcuts(shortcuts: Shortcuts, path: Path) -> None:
@@ -197,12 +200,12 @@ def _write_shortcuts(shortcuts: Shortcuts, path: Path) -> None:
     }
     if shortcuts.cascade is not None:
         state |= {f"cascade.{key}": value for key, value in _state(shortcuts.cascade).items()}
-    save_file(state, path)
+    save_tensors(state, path)
 
 
 def _read_shortcuts(path: Path, layer: Layer, cascade_shape: tuple[int, int] | None) -> Shortcuts:
     """Axes of the fc layers up to `layer`, and a cascade with weights `(K, D)` of the given shape, if any."""
-    state = read_state_dict(path)
+    state = read_state_dict(path, bottomless=("cascade.bias",))
     names = FC_LAYERS[: FC_LAYERS.index(layer.name) + 1]
     wanted: dict[str, tuple[int, ...]] = {}
     for name in names:
@@ -214,10 +217,12 @@ def _read_shortcuts(path: Path, layer: Layer, cascade_shape: tuple[int, int] | N
     cascade = None
     if cascade_shape is not None:
         weights, bias, scale = (state[f"cascade.{key}"] for key in ("weights", "bias", "scale"))
-        cascade = Svms(weights.numpy(), bias.numpy(), float(scale))
-    return Shortcuts(cascade, {name: Axes(state[f"{name}.axes"], state[f"{name}.mean"]) for name in names})
+        cascade = Svms(weights.float().numpy(), bias.float().numpy(), float(scale))
+    axes = {name: Axes(state[f"{name}.axes"].float(), state[f"{name}.mean"].float()) for name in names}
+    return Shortcuts(cascade, axes)
 
 
 def _require_shapes(path: Path, state: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != wanted:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != wanted or not all(tensor.dtype.is_floating_point for tensor in state.values()):
         raise DataError(f"{path}: is of another detector; copy the detector as a whole")

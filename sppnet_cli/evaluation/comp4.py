@@ -10,6 +10,7 @@ import pandas as pd
 from sppnet_cli.atomic import write_text
 from sppnet_cli.console import warn
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import read_text, safe_id, visible
 
 _FIELDS = ("image", "score", "x1", "y1", "x2", "y2")
 _CORNERS = list(_FIELDS[2:])
@@ -47,6 +48,7 @@ def read_comp4(folder: Path, split: str, class_names: Sequence[str]) -> tuple[pd
     Files are `comp3_det_<split>_<class>.txt` or comp4's, also with a suffix as Fast R-CNN's code adds it
     (`comp4_<suffix>_det_...`).  They lie in `folder` itself, or below it in a run's `comp4` or the devkit's
     `results/VOC2007/Main`.  Files of classes that are not in `class_names` are warned of and left out.
+    Boxes that are inverted or not finite cannot match: they become boxes without an area, which are false positives.
 
     Returns:
         The frame that `write_comp4` takes, by class in the order of `class_names`, rows as in the files; and
@@ -54,7 +56,7 @@ def read_comp4(folder: Path, split: str, class_names: Sequence[str]) -> tuple[pd
 
     Raises:
         DataError: no results of that split or several sets of them, none of a known class, or a line that is
-            malformed, has a number that is not finite, or an inverted box.
+            malformed or has a score that is not finite.
     """
     files = _find(folder, split)
     paths = {name: files.pop(_in_file_name(name), None) for name in class_names}
@@ -86,8 +88,8 @@ def _find(folder: Path, split: str) -> dict[str, Path]:
     """The files of the one set of results, by what their names say of the class."""
     form = re.compile(rf"(comp[34](?:[-_].*?)?)_det_{re.escape(split)}_(.+)\.txt")
     sets: dict[Path, dict[str, Path]] = {}
-    for place in [folder, *(found for pattern in _PLACES for found in sorted(folder.glob(pattern)))]:
-        for path in sorted(place.glob("comp[34]*_det_*.txt")):
+    for place in [folder, *(found for pattern in _PLACES for found in visible(folder, pattern))]:
+        for path in visible(place, "comp[34]*_det_*.txt"):
             if match := form.fullmatch(path.name):
                 sets.setdefault(place / match[1], {})[match[2]] = path
     if not sets:
@@ -102,13 +104,13 @@ def _find(folder: Path, split: str) -> dict[str, Path]:
 
 
 def _read_lines(path: Path) -> list[tuple[str, float, float, float, float, float]]:
-    """The lines of a file as `_FIELDS`, still 1-based; blank ones are passed over."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as detections ({error}); restore it") from None
+    """The lines of a file as `_FIELDS`, still 1-based; blank ones are skipped.
+
+    A box that cannot match anything, inverted or not finite, becomes one without an area at the corner of the image.
+    It counts as a false positive: published detectors have such boxes, and the devkit takes them.
+    """
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, "detections").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -118,11 +120,13 @@ def _read_lines(path: Path) -> list[tuple[str, float, float, float, float, float
             raise DataError(
                 f"{path}, line {number}: {line[:80]!r} is not <image> <score> <x1> <y1> <x2> <y2>; correct it"
             ) from None
-        if not all(map(math.isfinite, (score, x1, y1, x2, y2))):
+        if not math.isfinite(score):
             raise DataError(
-                f"{path}, line {number}: {line[:80]!r} has a number that is not finite; correct it"
+                f"{path}, line {number}: {line[:80]!r} has a score that is not finite; correct it"
             )
-        if x1 > x2 or y1 > y2:
-            raise DataError(f"{path}, line {number}: inverted box, x1 > x2 or y1 > y2; correct it")
+        if not all(map(math.isfinite, (x1, y1, x2, y2))) or x1 > x2 or y1 > y2:
+            x1, y1, x2, y2 = 1.0, 1.0, 0.0, 0.0
         rows.append((image, score, x1, y1, x2, y2))
+    for image in dict.fromkeys(row[0] for row in rows):
+        safe_id(image, path)
     return rows

@@ -27,7 +27,8 @@ def read_caffemodel(path: Path) -> dict[str, tuple[Blob, ...]]:
     file is memory-mapped and packed values are views of it.
 
     Raises `DataError` for what is missing, cut off, above 2 GB or no Caffe model, for blobs whose shape does
-    not give their number of values, for two layers of one name, and where no layer has weights.
+    not give their number of values or whose values are not finite, for two layers of one name, and where no layer has
+    weights.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such Caffe model; give a .caffemodel file")
@@ -94,7 +95,11 @@ def _blob(message: memoryview) -> Blob:
     if not count or min(wanted, default=1) < 1 or math.prod(wanted) != count:
         raise ValueError(f"a blob of shape {tuple(wanted[:8])} holds {count} values")
     values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return values.astype(np.float32, copy=False).reshape(wanted)
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ValueError("a blob holds NaN, infinity or what float32 cannot hold")
+    return values.reshape(wanted)
 
 
 def _dimensions(message: memoryview) -> list[int]:

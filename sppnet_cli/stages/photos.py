@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sppnet_cli.atomic import atomic_path
+from sppnet_cli.atomic import write_text
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
@@ -77,11 +77,9 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
         raise DataError(f"none of the {len(paths)} images could be read; see above")
     if skipped:
         warn(f"{skipped} of {len(paths)} images were skipped")
-    with atomic_path(folder / DETECTIONS_FILE) as temporary:
-        pd.concat(frames).to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(folder / PHOTOS_FILE) as temporary:
-        table = pd.DataFrame(rows, columns=["image", "picture", "problem"])
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    table = pd.DataFrame(rows, columns=["image", "picture", "problem"])
+    for name, frame in ((DETECTIONS_FILE, pd.concat(frames)), (PHOTOS_FILE, table)):
+        write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def lacks_photos(run: Path) -> bool:

@@ -4,7 +4,7 @@ import csv
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ import numpy as np
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
-from sppnet_cli.data.images import read_image
 from sppnet_cli.data.mat_boxes import load_mat_boxes
 from sppnet_cli.data.proposals import image_seed, propose, read_boxes, start_worker, write_boxes
-from sppnet_cli.data.voc import load_voc
+from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import visible
 from sppnet_cli.stages.cost import SEARCH_SECONDS
 
 BOXES, INDEX_FILE = "boxes", "index.csv"
@@ -48,7 +48,8 @@ def propose_windows(config: ProposeConfig, inputs: Inputs, folder: Path, how: Re
     here = world()
     jobs = [
         (
-            dataset.image_path(i),
+            replace(dataset, ids=()),  # small: it goes to another process
+            i,
             boxes / f"{i}.npy",
             config.method,
             image_seed(config.seed, i),
@@ -76,7 +77,7 @@ def propose_cost(config: ProposeConfig, images: int, size: tuple[int, int], work
     return Cost(images * size[0] * size[1] * SEARCH_SECONDS / quicker / max(workers, 1), files)
 
 
-_Job = tuple[Path, Path, str, int, int | None]
+_Job = tuple[VocDetection, str, Path, str, int, int | None]
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[str | None]:
@@ -93,9 +94,9 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[str | None]:
 
 
 def _propose_one(job: _Job) -> str | None:
-    source, target, method, seed, max_side = job
+    dataset, image_id, target, method, seed, max_side = job
     try:
-        boxes, problem = propose(read_image(source), method, seed, max_side), None
+        boxes, problem = propose(dataset.image(image_id), method, seed, max_side), None
     except DataError as error:
         boxes, problem = np.empty((0, 4), dtype=np.float32), f"no proposals: {error}"
     write_boxes(target, boxes)
@@ -117,7 +118,7 @@ def find_mat(given: Path, split: str) -> Path | None:
     """
     if given.suffix == ".mat":
         return given
-    if not given.is_dir() or not (files := sorted(given.glob("*.mat"))):
+    if not given.is_dir() or not (files := visible(given, "*.mat")):
         return None
     found = [path for path in files if path.stem.endswith(f"_{split}")]
     if len(found) != 1:

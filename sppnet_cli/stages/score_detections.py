@@ -15,6 +15,7 @@ from sppnet_cli.evaluation.comp4 import read_comp4
 from sppnet_cli.evaluation.curves import ranked_detections
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
+from sppnet_cli.records import read_csv
 from sppnet_cli.stages.detect import COLUMNS, DETECTIONS_FILE
 from sppnet_cli.stages.report import write_report
 
@@ -66,14 +67,10 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
         frame, missing = read_comp4(path, dataset.split, dataset.class_names)
     else:
         path = path / DETECTIONS_FILE if path.is_dir() else path
-        try:
-            frame = pd.read_csv(path, dtype={"image": str, "class": str})
-            if tuple(frame.columns) != COLUMNS:
-                raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-            if not np.isfinite(frame[list(COLUMNS[2:])].to_numpy(float)).all():
-                raise ValueError("a score or coordinate is not a number")
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not detections ({error}); make them with `sppnet detect`") from None
+        types = {"image": str, "class": str} | dict.fromkeys(COLUMNS[2:], float)
+        frame = read_csv(path, types, remedy="these are no detections of `sppnet detect`", ids=("image",))
+        if (frame["x1"].gt(frame["x2"]) | frame["y1"].gt(frame["y2"])).any():
+            raise DataError(f"{path}: holds an inverted box, x1 > x2 or y1 > y2; correct it")
     strangers = frame[~frame["image"].isin(dataset.ids)]
     if len(strangers):
         first = strangers.iloc[0]

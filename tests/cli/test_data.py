@@ -57,6 +57,7 @@ def test_check_as_json(sppnet, val):
                 "tables": [],
                 "use": "evaluation of a trained network; Tables 1 and 2 need train too",
                 "problems": [],
+                "mended": {},
                 "full": False,
             }
         ],

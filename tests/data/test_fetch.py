@@ -386,3 +386,46 @@ def test_the_steps_for_imagenet_unpack_and_sort_it(tmp_path, monkeypatch):
         "val/n02/ILSVRC2012_val_00000001.JPEG",
         "val/n02/ILSVRC2012_val_00000003.JPEG",
     }
+
+
+def encrypted(content):
+    """A zip whose members say that they are encrypted."""
+    return content.replace(b"PK\x03\x04\x14\0\0", b"PK\x03\x04\x14\0\1").replace(
+        b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1"
+    )
+
+
+def of_method(content, method):
+    """A zip whose members are compressed by another method."""
+    for mark, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.index(mark) + at
+        content = content[:start] + method.to_bytes(2, "little") + content[start + 2 :]
+    return content
+
+
+TOY = zip_of({"toy.tar": tar_of({"kit/toy/a.txt": TEXT})})
+
+
+@pytest.mark.parametrize(
+    "content", [encrypted(TOY), of_method(TOY, 97), of_method(TOY, 14), of_method(TOY, 12), of_method(TOY, 8)]
+)
+def test_a_zip_that_cannot_be_opened_is_an_error(publish, tmp_path, content):
+    publish({"toy.zip": content}, "toy.tar")
+    with pytest.raises(DataError, match="broken or unsafe archive"):
+        fetch_data("toy", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a/" * 3000 + "x", "a/" * 21 + "x", "b" * 1001])
+def test_an_archive_of_paths_that_no_disk_holds(publish, tmp_path, name):
+    publish({"toy.tar": tar_of({"kit/toy/a.txt": TEXT, name: b"x"})})
+    with pytest.raises(DataError, match="lies too deep"):
+        fetch_data("toy", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tar_of_broken_xz(publish, tmp_path):
+    whole = tar_of({"kit/toy/a.txt": TEXT * 1000}, "w:xz")
+    publish({"toy.tar": whole[:60] + b"\xff" * 30 + whole[90:]})
+    with pytest.raises(DataError, match="broken or unsafe archive"):
+        fetch_data("toy", tmp_path)

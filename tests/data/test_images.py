@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from sppnet_cli.data.images import find_images, read_image, require_apart, write_image
+from sppnet_cli.data.images import find_images, image_size, read_image, require_apart, write_image
+from sppnet_cli.data.proposals import image_seed
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 ORIENTATION = 0x0112
@@ -172,7 +174,7 @@ def test_files_that_are_no_images(tmp_path):
         read_image(tmp_path / "text.jpg")
     with pytest.raises(DataError, match=r"none\.jpg: no such image file"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(DataError, match=r"cannot be opened"):
+    with pytest.raises(DataError, match=r"is a folder, not a regular image file"):
         read_image(tmp_path)
 
 
@@ -180,7 +182,7 @@ def test_files_that_are_no_images(tmp_path):
 def test_a_file_without_read_permission(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "x.png")
     (tmp_path / "x.png").chmod(0)
-    with pytest.raises(DataError, match=r"x\.png: cannot be opened"):
+    with pytest.raises(DataError, match=r"x\.png: cannot be read \(Permission denied\)"):
         read_image(tmp_path / "x.png")
 
 
@@ -261,3 +263,127 @@ def test_a_folder_that_holds_one_of_the_images(tmp_path, monkeypatch):
             require_apart(out, [tmp_path / "0.jpg", image])
     require_apart(photos / "pictures", [photos / "1.jpg"])
     require_apart(tmp_path / "new", [photos / "1.jpg"])
+
+
+def with_exif(path, picture, spoil=lambda exif: exif, orientation=6):
+    """A JPEG stored a quarter turn from `picture`, its EXIF block passed through `spoil`."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[ORIENTATION] = "maker", "model", orientation
+    exif.get_ifd(0x8769)[0x9286] = b"a comment of the user"
+    block = exif.tobytes()
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture, 1)))
+    turned.save(path, exif=spoil(block), quality=95, subsampling=0)
+    return path
+
+
+def test_a_tag_that_cannot_be_written_back_costs_nothing(tmp_path, picture):
+    """A rational in a tag of integers: Pillow reads it, and raises `bad operand type for abs()` as it writes it."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    block = bytearray(exif.tobytes())
+    # A second entry of the first directory: tag 0x0100 of type rational.
+    start = block.index(b"MM\0*")
+    block[start + 8 : start + 10] = b"\0\x02"
+    entry = b"\x01\x00\x00\x0a" + b"\0\0\0\1" + (38).to_bytes(4, "big")
+    block[start + 22 :] = entry + b"\0\0\0\0" + b"\xff\xff\xff\xfe\0\0\0\1"
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture, 1)))
+    turned.save(tmp_path / "x.jpg", exif=bytes(block), quality=95, subsampling=0)
+    assert_close(read_image(tmp_path / "x.jpg"), picture, 2)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda exif: exif[:60],  # cut off behind the orientation
+        lambda exif: exif.replace(b"model", b"\xff" * 5),
+        lambda exif: exif[:-30] + b"\xff" * 30,
+        lambda exif: exif.replace(b"\x87\x69\0\4", b"\x87\x69\0\xff"),  # a directory of an unknown type
+        lambda exif: exif.replace(b"\x01\x0f\0\2\0\0\0", b"\x01\x0f\0\2\xff\xff\xff"),  # a tag of 4 GB
+    ],
+)
+def test_broken_tags_beside_the_orientation(tmp_path, picture, spoil):
+    assert_close(read_image(with_exif(tmp_path / "x.jpg", picture, spoil)), picture, 2)
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_no_mutation_of_the_exif_block_costs_the_picture(tmp_path, picture, spare):
+    """The pixels come whatever the bytes, and upright where those that name the orientation are whole."""
+    whole = with_exif(tmp_path / "x.jpg", picture).read_bytes()
+    start = whole.index(b"Exif\0\0") + 6
+    length = int.from_bytes(whole[start - 8 : start - 6], "big") - 8
+    entry = whole.index(b"\x01\x12", start)
+    spared = {*range(start, start + 10), *range(entry, entry + 12)} if spare else {}
+    places = [at for at in range(start, start + length) if at not in spared]
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        for at in rng.choice(places, 4):
+            spoilt[at] = rng.integers(256)
+        (tmp_path / "x.jpg").write_bytes(spoilt)
+        found = read_image(tmp_path / "x.jpg")
+        assert sorted(found.shape) == [3, 32, 48]
+        if spare:
+            assert_close(found, picture, 2)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_text_of_megabytes_in_a_png(tmp_path, picture, behind):
+    info = PngInfo()
+    info.add_text("notes", "x" * 3_000_000, zip=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(picture, 1)))
+    turned.save(tmp_path / "x.png", pnginfo=info, exif=exif)
+    if behind:
+        content = (tmp_path / "x.png").read_bytes()
+        at = content.index(b"zTXt") - 4
+        chunk = content[at : at + 12 + int.from_bytes(content[at : at + 4], "big")]
+        content = content.replace(chunk, b"").replace(b"\0\0\0\0IEND", chunk + b"\0\0\0\0IEND")
+        (tmp_path / "x.png").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), picture)
+
+
+def test_a_colour_profile_that_is_none(tmp_path, picture):
+    for suffix in ("jpg", "png", "webp", "tif"):
+        Image.fromarray(picture).save(tmp_path / f"x.{suffix}", icc_profile=b"\xff" * 200)
+        assert_close(read_image(tmp_path / f"x.{suffix}"), picture, 6)
+
+
+def test_a_broken_exif_block_does_not_make_half_a_picture_whole(tmp_path, picture):
+    path = with_exif(tmp_path / "x.jpg", picture, lambda exif: exif[:-30] + b"\xff" * 30)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataError, match=r"x\.jpg: cannot be decoded .*truncated"):
+        read_image(path)
+
+
+def test_the_picture_as_it_is_stored(tmp_path, picture):
+    path = with_exif(tmp_path / "x.jpg", picture)
+    assert_close(read_image(path, upright=False), np.rot90(picture, 1), 2)
+    assert image_size(path) == (32, 48)
+    assert image_size(with_exif(tmp_path / "y.jpg", picture, orientation=3)) == (48, 32)
+
+
+def test_a_file_that_is_not_regular(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert find_images([tmp_path]) == [tmp_path / "gone.jpg", tmp_path / "pipe.jpg"]
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"pipe\.jpg: is a named pipe, not a regular image file"):
+            read(tmp_path / "pipe.jpg")
+        with pytest.raises(DataError, match=r"gone\.jpg: links to .*nowhere\.jpg, which is not there"):
+            read(tmp_path / "gone.jpg")
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("._a.jpg", ".a.jpg", "a.jpg"):
+        (tmp_path / name).touch()
+    assert find_images([tmp_path]) == [tmp_path / "a.jpg"]
+
+
+def test_a_name_that_is_no_text(tmp_path, picture):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    (tmp_path / "x.png").rename(path)
+    np.testing.assert_array_equal(read_image(path), picture)
+    assert isinstance(image_seed(0, path.stem), int)
+    assert image_seed(3, "000004") == zlib.crc32(b"3/000004")

@@ -1,5 +1,7 @@
 """What a folder is said to hold: counts by hand, and each kind of damage by name."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from PIL import Image
 from sppnet_cli.data import inspect
 from sppnet_cli.data.imports.importing import import_export
 from sppnet_cli.data.inspect import PUBLISHED, SplitCounts, inspect_data
+from sppnet_cli.data.voc import CLIPPED, RENAMED, UNSIZED
 from sppnet_cli.errors import DataError
 
 
@@ -271,8 +274,8 @@ def test_downloads_cut_off_or_not_unpacked(tmp_path):
         (tmp_path / name).touch()
     report = inspect_data(tmp_path)
     assert report.data_sets == ()
-    unfinished = "an unfinished download; repeat the command that made it, it goes on"
-    again = f"`sppnet data fetch {{}} --out {tmp_path}` goes on from it"
+    unfinished = "an unfinished download; repeat the command that made it, which continues it"
+    again = f"`sppnet data fetch {{}} --out {tmp_path}` continues from it"
     assert report.problems == (
         f"{tmp_path}/VOCtrainval_06-Nov-2007.tar.part: {unfinished}",
         f"{tmp_path}/VOCtest_06-Nov-2007.tar: not unpacked; {again.format('voc2007')}",
@@ -377,3 +380,51 @@ def test_annotations_beside_imagenet_make_it_no_export(tmp_path):
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations/1.xml").write_text("<annotation></annotation>")
     assert only(inspect_data(tmp_path)).layout == "ImageNet"
+
+
+def test_links_to_nothing_are_named_and_counted(tmp_path):
+    folder = imagenet(tmp_path, val={"a": 4}) / "val" / "a"
+    for number in (1, 3):
+        (folder / f"a_{number}.JPEG").unlink()
+        (folder / f"a_{number}.JPEG").symlink_to(tmp_path / "gone.JPEG")
+    found = only(inspect_data(tmp_path))
+    assert found.splits[0].images == 4
+    assert [line.partition(" ")[0] for line in found.problems] == [f"{folder}/a_{k}.JPEG:" for k in (1, 3)]
+    assert all("links to" in line for line in found.problems)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_named_pipe_among_the_images(tmp_path, full):
+    folder = imagenet(tmp_path, val={"a": 1}) / "val" / "a"
+    os.mkfifo(folder / "pipe.jpg")
+    (problem,) = only(inspect_data(tmp_path, full)).problems
+    assert problem.startswith(f"{folder}/pipe.jpg: is a named pipe")
+
+
+def test_folders_and_files_of_systems(tmp_path):
+    imagenet(tmp_path, val={"a": 1})
+    (tmp_path / "val" / "__MACOSX" / "a").mkdir(parents=True)
+    (tmp_path / "val" / "a" / "._a_0.JPEG").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "._VOCtest.tar.part").touch()
+    report = inspect_data(tmp_path)
+    assert report.all_problems == ()
+    assert only(report).splits[0] == SplitCounts("val", 1, 50_000, 1, (1, 1))
+
+
+def test_what_is_mended_is_counted_and_no_problem_unless_strict(voc, tmp_path):
+    ids = ids_of(voc, "test")[:4]
+    for image_id in ids[:2]:
+        path = voc / f"Annotations/{image_id}.xml"
+        path.write_text(re.sub("<xmin>[0-9.]+</xmin>", "<xmin>0</xmin>", path.read_text()))
+    path = voc / f"Annotations/{ids[2]}.xml"
+    path.write_text(re.sub("<width>.*</width>", "<width>0</width>", path.read_text()))
+    image = voc / f"JPEGImages/{ids[3]}.jpg"
+    with Image.open(image) as picture:
+        picture.save(image.with_suffix(".png"))
+    image.unlink()
+    found = only(inspect_data(voc))
+    assert found.problems == ()
+    assert found.mended == {CLIPPED: 2, UNSIZED: 1, RENAMED: 1}
+    strict = only(inspect_data(voc, strict=True))
+    assert len(strict.problems) == 4
+    assert strict.mended == {}

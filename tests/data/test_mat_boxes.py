@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from sppnet_cli.data.mat_boxes import load_mat_boxes
 from sppnet_cli.errors import DataError
@@ -36,7 +37,7 @@ def test_one_image_and_integers(tmp_path):
 def test_another_layout_is_an_error(tmp_path):
     path = tmp_path / "voc.mat"
     box = np.array([[1.0, 1, 20, 20]])
-    with pytest.raises(DataError, match=r"voc\.mat: no such file"):
+    with pytest.raises(DataError, match=r"voc\.mat: no such \.mat file"):
         load_mat_boxes(path)
     path.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(200))
     with pytest.raises(DataError, match=r"voc\.mat: not a MATLAB file of version 7 or less"):
@@ -57,3 +58,25 @@ def test_another_layout_is_an_error(tmp_path):
         load_mat_boxes(save(path, [np.array([[0.0, 0, 5, 5]])], ["000005"]))
     with pytest.raises(DataError, match=r"not \(y1, x1, y2, x2\), 1-based"):
         load_mat_boxes(save(path, [np.array([[9.0, 9, 5, 5]])], ["000005"]))
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "a\n", ""])
+def test_an_id_that_leads_elsewhere(tmp_path, name):
+    path = save(tmp_path / "voc.mat", [np.array([[1.0, 1, 20, 20]])], [name])
+    with pytest.raises(DataError, match=r"voc\.mat: .*(is no id of an image|is not a name)"):
+        load_mat_boxes(path)
+
+
+def test_entries_of_other_kinds(tmp_path):
+    box = np.array([[1.0, 1, 20, 20]])
+    for boxes, images in (
+        ([scipy.sparse.csc_matrix(box)], ["1"]),
+        ([np.array([[np.nan, 1, 20, 20]])], ["1"]),
+        ([np.array([[np.inf, 1, np.inf, 20]])], ["1"]),
+        ([box + 1j], ["1"]),
+        ([box], [scipy.sparse.csc_matrix(box)]),
+        ([{"a": 1}], ["1"]),
+        ([box], [{"a": 1}]),
+    ):
+        with pytest.raises(DataError, match=r"voc\.mat: .*; use the authors' \.mat file"):
+            load_mat_boxes(save(tmp_path / "voc.mat", boxes, images))

@@ -229,17 +229,17 @@ def test_boxes_are_kept_as_they_are(tmp_path):
 
 def test_files_that_are_no_boxes(tmp_path):
     path = tmp_path / "x.npy"
-    with pytest.raises(DataError, match=r"x\.npy: no proposals of this image; .*sppnet propose"):
+    with pytest.raises(DataError, match=r"x\.npy: no such \.npy file; .*sppnet propose"):
         read_boxes(path)
     np.save(path, np.zeros((3, 5), dtype=np.float32))
     with pytest.raises(DataError, match=r"x\.npy: float32 array of shape \(3, 5\)"):
         read_boxes(path)
     np.save(path, np.array([{}], dtype=object))
-    with pytest.raises(DataError, match=r"x\.npy: not a file of proposals"):
+    with pytest.raises(DataError, match=r"x\.npy: not an array"):
         read_boxes(path)
     for content in (b"", b"\x93NUMPY", b"text"):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"x\.npy: not a file of proposals"):
+        with pytest.raises(DataError, match=r"x\.npy: not an array"):
             read_boxes(path)
 
 
@@ -265,3 +265,17 @@ def test_recall_on_real_images(method, low, high):
         covered += (iou(boxes, found.boxes[~found.difficult]).max(axis=0) >= 0.5).tolist()
     assert low < np.mean(counts) < high
     assert np.mean(covered) > 0.8
+
+
+@pytest.mark.parametrize("corner", [float("nan"), float("inf"), 100])
+def test_windows_that_are_none(tmp_path, corner):
+    np.save(tmp_path / "x.npy", np.array([[corner, 0, 50, 50]], np.float32))
+    with pytest.raises(DataError, match=r"x\.npy: holds boxes that are not x1 <= x2"):
+        read_boxes(tmp_path / "x.npy")
+
+
+def test_an_archive_in_the_place_of_windows(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.savez(file, boxes=np.zeros((1, 4), np.float32))
+    with pytest.raises(DataError, match=r"x\.npy: not an array .* `sppnet propose`"):
+        read_boxes(tmp_path / "x.npy")

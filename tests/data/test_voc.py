@@ -1,13 +1,15 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sppnet_cli.data.voc import image_labels, load_voc
-from sppnet_cli.errors import DataError
+from sppnet_cli import console
+from sppnet_cli.data.voc import CLIPPED, RENAMED, UNSIZED, UNTURNED, image_labels, load_voc
+from sppnet_cli.errors import DataError, UsageError
 
 OBJECT = """
     <object><name>{name}</name><pose>Left</pose><truncated>0</truncated><difficult>{difficult}</difficult>
@@ -177,15 +179,16 @@ def test_broken_class_lists(devkit):
             "unknown class 'cow'; the set's classes are bird, cat, train",
         ),
         ("<name>cat</name>", "", "<object> has no <name>"),
-        ("<difficult>0</difficult>", "", "<object> has no <difficult>"),
         ("<ymax>40</ymax>", "", "<object> has no <bndbox><ymax>"),
         ("<ymax>40</ymax>", "<ymax>many</ymax>", "<bndbox><ymax> is 'many', not a number"),
         ("<ymax>40</ymax>", "<ymax>nan</ymax>", "<bndbox><ymax> is 'nan', not a number"),
-        ("<width>60</width>", "", "<annotation> has no <size><width>"),
-        ("<xmin>1</xmin>", "<xmin>0</xmin>", "outside the 60x40 image"),
-        ("<xmax>60</xmax>", "<xmax>61</xmax>", "outside the 60x40 image"),
+        ("<width>60</width>", "<width>-60</width>", "<size> is -60x40 pixels"),
+        ("<width>60</width>", "<width>1e9</width>", "<size> is 1000000000x40 pixels"),
+        ("<width>60</width>", "<width>nan</width>", "<size><width> is 'nan', not a number"),
+        ("<xmin>1</xmin>", "<xmin>-1</xmin>", "outside the 60x40 image"),
+        ("<xmax>60</xmax>", "<xmax>62</xmax>", "outside the 60x40 image"),
         ("<ymin>1</ymin>", "<ymin>-3</ymin>", "outside the 60x40 image"),
-        ("<ymax>40</ymax>", "<ymax>41</ymax>", "outside the 60x40 image"),
+        ("<ymax>40</ymax>", "<ymax>41.5</ymax>", "outside the 60x40 image"),
         ("<xmin>11</xmin>", "<xmin>21</xmin>", "inverted box of a bird"),
         ("</annotation>", "", "not readable as XML"),
         ("<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>', "not readable as XML"),
@@ -231,3 +234,191 @@ def test_every_real_annotation_loads_and_agrees_with_the_class_lists():
                 of_class = annotation.difficult[annotation.labels == label]
                 expected.append(-1 if len(of_class) == 0 else int(not of_class.all()))
             assert image_labels(dataset, name)[1].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<difficult/>", "<difficult> </difficult>", "<difficult>Unspecified</difficult>"]
+)
+def test_difficult_is_0_unless_it_says_1(devkit, text):
+    rewrite(devkit, "000002", "<difficult>1</difficult>", text)
+    assert load_voc(devkit, "trainval").annotation("000002").difficult.tolist() == [False, False]
+
+
+def test_other_fields_that_readers_of_the_format_do_not_need(devkit):
+    rewrite(devkit, "000002", "<pose>Left</pose><truncated>0</truncated>", "")
+    rewrite(devkit, "000002", "<depth>3</depth>", "")
+    rewrite(devkit, "000002", "<difficult>1</difficult>", "<difficult> 1.0\n</difficult>")
+    assert load_voc(devkit, "trainval").annotation("000002").difficult.tolist() == [False, True]
+    class_list = devkit / "VOC2007" / "ImageSets" / "Main" / "cat_trainval.txt"
+    class_list.write_text("000002 +1\r\n000001  0\r\n")
+    assert image_labels(load_voc(devkit, "trainval"), "cat")[1].tolist() == [1, 0]
+
+
+def test_hidden_files_beside_the_real_ones(devkit):
+    root = devkit / "VOC2007"
+    for name in ("ImageSets/Main/._cat_test.txt", "ImageSets/Main/._test.txt", "Annotations/._000002.xml"):
+        (root / name).write_bytes(b"\x00\x05\x16\x07\x00\x02")
+    (devkit / "._VOC2007").write_bytes(b"\x00\x05")
+    assert load_voc(devkit, "trainval").class_names == ("bird", "cat", "train")
+    for path in (root / "ImageSets" / "Main").glob("*_*.txt"):
+        path.unlink()
+    (root / "ImageSets" / "Main" / "._cat_test.txt").write_bytes(b"\x00\x05\x16")
+    assert load_voc(devkit, "trainval").class_names == ("bird", "cat", "train")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_with_a_byte_order_mark(devkit, encoding):
+    main = devkit / "VOC2007" / "ImageSets" / "Main"
+    (main / "trainval.txt").write_text("000002\n000001\n", encoding=encoding)
+    (main / "cat_trainval.txt").write_text("000002 1\n000001 -1\n", encoding=encoding)
+    dataset = load_voc(devkit, "trainval")
+    assert dataset.ids == ("000002", "000001")
+    assert image_labels(dataset, "cat")[1].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("gbk", "GBK"),
+        ("gb18030", "gb18030"),
+        ("shift_jis", "Shift_JIS"),
+        ("big5", "Big5"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "utf-16"),
+        ("utf-8", "utf-16"),  # as .NET writes what it holds as UTF-16
+        ("utf-8", None),
+    ],
+)
+def test_xml_in_other_encodings(devkit, encoding, declared):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    start = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    text = start + annotation_xml(("山", 0, (1, 1, 60, 40))).replace("<size>", "<owner>中</owner><size>")
+    path.write_bytes(text.encode(encoding))
+    dataset = replace(load_voc(devkit, "trainval"), class_names=("山",))
+    assert dataset.annotation("000002").labels.tolist() == [0]
+
+
+def test_a_path_of_the_annotators_machine_in_its_own_encoding(devkit):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    path.write_bytes(path.read_bytes().replace(b"<size>", b"<path>C:\\\xd5\xd5\xc6\xac</path><size>"))
+    assert load_voc(devkit, "trainval").annotation("000002").labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("declared", ["klingon", "hex", "zlib", "idna", "utf-7", "unicode_escape", "ascii"])
+def test_an_encoding_that_is_unknown_or_wrong(devkit, declared):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    path.write_bytes(f'<?xml version="1.0" encoding="{declared}"?><annotation>é'.encode())
+    with pytest.raises(DataError, match=r"000002\.xml: not readable as XML \(.*\); restore"):
+        load_voc(devkit, "trainval").annotation("000002")
+
+
+@pytest.mark.parametrize("image_id", ["../../../evil", "/etc/passwd", "a/../b", "x" * 300, "a\0b"])
+def test_an_id_that_leads_out_of_the_folder(devkit, image_id):
+    main = devkit / "VOC2007" / "ImageSets" / "Main"
+    (main / "trainval.txt").write_text(f"000002\n{image_id}\n")
+    with pytest.raises(DataError, match=r"trainval\.txt: .* is no id of an image"):
+        load_voc(devkit, "trainval")
+
+
+def test_ids_in_subfolders_and_links_to_files(devkit):
+    root = devkit / "VOC2007"
+    for folder, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+        (root / folder / "2008").mkdir()
+        (root / folder / "2008" / f"000002.{suffix}").symlink_to(root / folder / f"000002.{suffix}")
+    (root / "ImageSets" / "Main" / "sub.txt").write_text("2008/000002\n")
+    dataset = load_voc(devkit, "sub")
+    assert dataset.annotation("2008/000002").labels.tolist() == [1, 0]
+    assert dataset.image("2008/000002").shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("split", ["../test", "/etc/passwd", "", "a\0"])
+def test_a_split_that_leads_elsewhere(devkit, split):
+    with pytest.raises(UsageError, match=r"--split .*: a split is named as its list"):
+        load_voc(devkit, split)
+
+
+MENDED = [
+    ("<xmin>1</xmin><ymin>1</ymin><xmax>60</xmax>", "<xmin>0</xmin><ymin>0</ymin><xmax>61</xmax>", CLIPPED),
+    ("<xmax>60</xmax><ymax>40</ymax>", "<xmax>60.4</xmax><ymax>41</ymax>", CLIPPED),
+    ("<width>60</width><height>40</height>", "<width>0</width><height>0</height>", UNSIZED),
+    ("<size><width>60</width><height>40</height><depth>3</depth></size>", "", UNSIZED),
+    ("<height>40</height>", "<height/>", UNSIZED),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "kind"), MENDED)
+def test_almost_right_annotations_are_mended_and_counted(devkit, capsys, old, new, kind):
+    rewrite(devkit, "000002", old, new)
+    dataset = load_voc(devkit, "trainval")
+    for _ in range(2):
+        found = dataset.annotation("000002")
+        assert found.boxes.tolist() == [[0, 0, 59, 39], [10, 5, 19, 34]]
+        assert found.size == (40, 60)
+    dataset.annotation("000001")
+    assert dataset.mended == {kind: {"000002"}}
+    console.report_tallies()
+    assert capsys.readouterr().err == f"warning: {devkit}/VOC2007: mended in 1 image (000002): {kind}\n"
+    console.report_tallies()
+    assert capsys.readouterr().err == ""
+    with pytest.raises(DataError, match=r"000002\.xml: .*; correct it, or leave out --strict"):
+        load_voc(devkit, "trainval", strict=True).annotation("000002")
+
+
+def test_a_size_that_only_a_lost_image_knows(devkit):
+    rewrite(devkit, "000002", "<width>60</width>", "<width>0</width>")
+    (devkit / "VOC2007" / "JPEGImages" / "000002.jpg").unlink()
+    with pytest.raises(DataError, match=r"000002\.jpg: no such image file"):
+        load_voc(devkit, "trainval").annotation("000002")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp", ".jpeg", ".PNG", ".bmp"])
+def test_images_of_another_suffix(devkit, suffix):
+    folder = devkit / "VOC2007" / "JPEGImages"
+    (folder / "000002.jpg").unlink()
+    Image.new("RGB", (60, 40)).save(folder / f"000002{suffix}")
+    dataset = load_voc(devkit, "trainval")
+    assert dataset.image_path("000002") == folder / f"000002{suffix}"
+    assert dataset.image("000002").shape == (40, 60, 3)
+    assert dataset.mended == {RENAMED: {"000002"}}
+    dataset.image("000001")
+    assert dataset.mended == {RENAMED: {"000002"}}
+    with pytest.raises(DataError, match=r"is no \.jpg file; correct it"):
+        load_voc(devkit, "trainval", strict=True).image_path("000002")
+
+
+def photograph(devkit, width, height, orientation):
+    """A photograph with a red left edge, as stored, in place of the image 000002."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.new("RGB", (width, height))
+    stored.paste((255, 0, 0), (0, 0, 5, height))
+    stored.save(devkit / "VOC2007" / "JPEGImages" / "000002.jpg", exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_annotated_before_the_exif_rotation(devkit, orientation):
+    photograph(devkit, 60, 40, orientation)
+    dataset = load_voc(devkit, "trainval")
+    image = dataset.image("000002")
+    assert image.shape == (40, 60, 3)
+    assert image[20, 2, 0] > 200
+    assert dataset.mended == {UNTURNED: {"000002"}}
+    with pytest.raises(DataError, match=r"000002\.jpg: annotated before the EXIF rotation"):
+        load_voc(devkit, "trainval", strict=True).image("000002")
+
+
+def test_boxes_annotated_on_the_upright_photograph(devkit):
+    photograph(devkit, 40, 60, 6)
+    dataset = load_voc(devkit, "trainval")
+    image = dataset.image("000002")
+    assert image.shape == (40, 60, 3)
+    assert image[2, 30, 0] > 200
+    assert dataset.mended == {}
+
+
+def test_a_named_pipe_among_the_annotations(devkit):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"000002\.xml: is a named pipe, not a regular annotation file"):
+        load_voc(devkit, "trainval").annotation("000002")

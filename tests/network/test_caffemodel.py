@@ -272,3 +272,16 @@ def test_no_file_at_all(tmp_path):
     for path in (tmp_path, tmp_path / "none.caffemodel"):
         with pytest.raises(DataError, match="no such Caffe model"):
             read_caffemodel(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["<f4", "<f8"])
+def test_numbers_that_are_none(tmp_path, number, kind):
+    values = np.array([1, number], kind)
+    field = b"\x2a" if kind == "<f4" else b"\x42"  # data = 5, double_data = 8
+    blob = field + bytes([values.nbytes]) + values.tobytes() + b"\x3a\x03\x0a\x01\x02"  # shape { dim: 2 }
+    layer = b"\x0a\x05conv1" + b"\x3a" + bytes([len(blob)]) + blob
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(b"\xa2\x06" + bytes([len(layer)]) + layer)
+    with pytest.raises(DataError, match="layer 'conv1': a blob holds NaN, infinity"):
+        read_caffemodel(path)

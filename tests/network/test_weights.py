@@ -1,13 +1,23 @@
+import argparse
 import json
 import os
+import shlex
+import stat
+import subprocess
+import sys
 import urllib.error
+import warnings
+from collections import defaultdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sppnet_cli.errors import DataError
+from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import (
@@ -18,6 +28,7 @@ from sppnet_cli.network.weights import (
     read_state_dict,
     save_head,
     save_network,
+    save_tensors,
 )
 
 
@@ -120,7 +131,9 @@ def test_a_head_without_fc6(tmp_path):
         load_head(tmp_path)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"levels": [1], "breadth": 3}', "\x00"])
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"width": "wide"}', '{"levels": [1], "breadth": 3}', "\x00"]
+)
 def test_a_broken_spec_is_no_network_folder(tmp_path, text):
     if text is not None:
         (tmp_path / "network.json").write_text(text)
@@ -263,7 +276,6 @@ def test_a_file_cut_off(tmp_path):
         torch.zeros(1),
         {"a": 1},
         {"state_dict": [1]},
-        {"state_dict": torch.ones(2)},
         {1: torch.ones(1)},
     ],
 )
@@ -315,3 +327,189 @@ def test_a_download_leaves_standard_output_alone(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert "Downloading" in said.err
+
+
+WRAPPED = {
+    "module": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+    "both": lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
+    "inside": lambda state: {k.replace("features.", "features._orig_mod."): v for k, v in state.items()},
+    "lightning": lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 3},
+    "model": lambda state: {"model": state, "epoch": 3},
+    "nested": lambda state: {"model": {"state_dict": state}},
+    "averaged": lambda state: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in state.items()}},
+    "references": lambda state: {
+        "model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "lr_scheduler": {"T": 1}, "epoch": 9,
+        "args": argparse.Namespace(lr=0.1, data_path="/data", output_dir=Path("out")), "scaler": None,
+    },
+    "best": lambda state: {"state_dict": state, "best_acc1": np.float64(61.5), "seen": defaultdict(list)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_weights_in_the_wrappers_of_training_code(tmp_path, classifier, wrapper):
+    state = WRAPPED[wrapper](classifier.state_dict())
+    torch.save(state, tmp_path / "net.pth")
+    network = squeezenet()
+    load_trunk_weights(network, str(tmp_path / "net.pth"))
+    assert_same(network.trunk.state_dict(), classifier.features.state_dict())
+
+
+def test_a_wrapper_in_safetensors(tmp_path, classifier):
+    save_file({f"module.{k}": v for k, v in classifier.state_dict().items()}, tmp_path / "net.safetensors")
+    assert_same(read_state_dict(tmp_path / "net.safetensors"), classifier.state_dict())
+
+
+def pickled_module(path, net):
+    torch.save(net, path)
+
+
+def module_in_a_checkpoint(path, net):
+    torch.save({"epoch": 1, "model": net}, path)
+
+
+def script(path, net):
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(net, torch.zeros(1, 3, 64, 64)).save(path)
+
+
+@pytest.mark.parametrize("save", [pickled_module, module_in_a_checkpoint, script])
+def test_the_line_that_unwraps_what_is_not_loaded(tmp_path, classifier, save, monkeypatch):
+    path = tmp_path / "my net.pt"
+    save(path, classifier.eval())
+    with pytest.raises(DataError, match=r"my net\.pt: .* is not loaded; if you trust it") as caught:
+        read_state_dict(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    line = text[text.index("(python") + 1 : text.rindex(") and give my net.weights.pth")]
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(shlex.split(line.replace("python", sys.executable, 1)), check=True, capture_output=True)
+    assert_same(read_state_dict(tmp_path / "my net.weights.pth"), classifier.state_dict())
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_numbers_that_are_none(tmp_path, suffix, number):
+    path = tmp_path / f"net{suffix}"
+    state = {"a": torch.zeros(3), "b": torch.tensor([0, number], dtype=torch.float64)}
+    (torch.save if suffix == ".pth" else save_file)(state, path)
+    with pytest.raises(DataError, match=r"net\..*: b holds NaN, infinity or what float32 cannot hold"):
+        read_state_dict(path)
+
+
+def test_a_network_and_a_head_with_nan(tmp_path):
+    network = narrow()
+    with torch.no_grad():
+        network.trunk.conv3.bias[1] = torch.nan
+        network.head.fc7.weight[0, 0] = torch.inf
+    save_network(network, tmp_path)
+    save_head(network.head, tmp_path)
+    with pytest.raises(
+        DataError, match=r"network\.safetensors: (trunk\.conv3\.bias|head\.fc7\.weight) holds NaN"
+    ):
+        load_network(tmp_path)
+    with pytest.raises(DataError, match=r"head\.safetensors: fc7\.weight holds NaN"):
+        load_head(tmp_path)
+
+
+def test_minus_infinity_where_it_means_never(tmp_path):
+    save_file({"bias": torch.tensor([0, -torch.inf])}, tmp_path / "x.safetensors")
+    assert read_state_dict(tmp_path / "x.safetensors", bottomless=("bias",))["bias"][1] == -torch.inf
+    for number in (torch.nan, torch.inf):
+        save_file({"bias": torch.tensor([0, number])}, tmp_path / "x.safetensors")
+        with pytest.raises(DataError, match="bias holds NaN"):
+            read_state_dict(tmp_path / "x.safetensors", bottomless=("bias",))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(3, dtype=torch.complex64), "a is complex64"),
+        (torch.zeros(3).to_sparse(), "a is sparse, quantised or without values"),
+        (torch.zeros(3, device="meta"), "a is sparse, quantised or without values"),
+    ],
+)
+def test_tensors_that_are_no_weights(tmp_path, tensor, message):
+    torch.save({"a": tensor}, tmp_path / "x.pth")
+    with pytest.raises(DataError, match=message):
+        read_state_dict(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.uint8])
+def test_integers_for_weights(tmp_path, dtype):
+    network = narrow()
+    state = {name: value.to(dtype).contiguous() for name, value in network.state_dict().items()}
+    save_network(network, tmp_path)
+    save_file(state, tmp_path / "network.safetensors")
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(DataError, match=f"trunk.conv1.weight is {name}, not float32"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_is_taken(tmp_path, dtype):
+    network = narrow()
+    save_network(network, tmp_path)
+    save_file(
+        {k: v.to(dtype).contiguous() for k, v in network.state_dict().items()},
+        tmp_path / "network.safetensors",
+    )
+    assert load_network(tmp_path).trunk.conv1.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 1e9}, {"width": -1.0}, {"width": None}, {"fc": -1}, {"fc": 10**12}, {"classes": "5"}, {"levels": []},
+        {"levels": [0]}, {"levels": [10**6]}, {"levels": [1] * 100}, {"levels": "1236"}, {"arch": "nonsense"},
+        {"arch": 3}, {"arch": None}, {"arch": "../zf5"},
+    ],
+)  # fmt: skip
+def test_a_spec_that_no_network_has(tmp_path, change):
+    save_network(narrow(), tmp_path)
+    path = tmp_path / "network.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=r"network\.json: .*") as caught:
+        load_spec(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+def test_a_head_of_another_rank(tmp_path, shape):
+    state = Head(40, 8, 3).state_dict() | {"fc6.weight": torch.zeros(shape)}
+    save_file(state, tmp_path / "head.safetensors")
+    with pytest.raises(DataError, match=r"head\.safetensors: holds no fc6"):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_the_mode_of_a_weights_file_follows_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_network(narrow(), tmp_path)
+        save_head(Head(4, 2, 1), tmp_path)
+    finally:
+        os.umask(before)
+    for name in ("network.safetensors", "head.safetensors", "network.json"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_full_disk_is_said_with_the_files_name(tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("sppnet_cli.network.weights.save_file", full)
+    with pytest.raises(SppnetError, match=r"x\.safetensors: cannot be written .*No space left on device"):
+        save_tensors({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_permission_is_called_a_permission(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"x\.pth: cannot be read \(Permission denied\)"):
+        read_state_dict(tmp_path / "x.pth")

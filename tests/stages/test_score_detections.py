@@ -1,5 +1,7 @@
 """Scoring of a detections.csv against a VOC split."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
 from sppnet_cli.stages.detect import COLUMNS
-from sppnet_cli.stages.score_detections import evaluate_detections
+from sppnet_cli.stages.score_detections import evaluate_detections, read_detections
 
 
 def perfect(dataset):
@@ -60,11 +62,16 @@ def test_numeric_image_names_keep_their_zeros(tiny_data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.rename(columns={"x1": "left"}), "its columns are not"),
+        (
+            lambda f: f.rename(columns={"x1": "left"}),
+            r"its columns are 'image,class,score,left,.*, not image,class,score,x1",
+        ),
         (lambda f: f.assign(image="stranger"), "detections in stranger"),
         (lambda f: f.assign(**{"class": "unicorn"}), "class 'unicorn'"),
-        (lambda f: f.assign(score=float("nan")), "a score or coordinate is not a number"),
-        (lambda f: f.assign(x1="left"), r"detections\.csv: not detections .*'left'"),
+        (lambda f: f.assign(score=float("nan")), r"detections\.csv, line 2: score is '', not a number"),
+        (lambda f: f.assign(x1=f["x2"] + 1), "holds an inverted box"),
+        (lambda f: f.assign(image="../000001"), r"'\.\./000001' is no id of an image"),
+        (lambda f: f.assign(x1="left"), r"detections\.csv, line 2: x1 is 'left', not a number"),
     ],
 )
 def test_detections_that_do_not_fit_are_refused(tiny_data, tmp_path, change, message):
@@ -75,5 +82,15 @@ def test_detections_that_do_not_fit_are_refused(tiny_data, tmp_path, change, mes
 
 
 def test_a_missing_file_is_named(tiny_data, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.csv: not detections"):
+    with pytest.raises(DataError, match=r"nowhere\.csv: no such CSV file; .*`sppnet detect`"):
         evaluate_detections(tmp_path / "nowhere.csv", tiny_data / "VOCdevkit", "test")
+
+
+@pytest.mark.parametrize("name", ["null", "NA", "nan", "None", ""])
+def test_a_class_may_be_called_what_pandas_takes_for_nothing(tiny_data, tmp_path, name):
+    dataset = load_voc(tiny_data / "VOCdevkit", "test")
+    perfect(dataset).assign(**{"class": name}).to_csv(tmp_path / "detections.csv", index=False)
+    with pytest.raises(DataError, match=f"class {name!r} is not one of"):
+        read_detections(tmp_path, dataset)
+    named = replace(dataset, class_names=(name,))
+    assert set(read_detections(tmp_path, named)[0]["class"]) == {name}

@@ -1,0 +1,248 @@
+"""What runs and users keep in JSON, CSV and `.npy` files, checked as it is read back.
+
+A file may be cut off, edited by hand, or of another program.  Everything here raises `DataError` in one line that
+names the file, what is wrong with it and the `remedy` that the caller gives.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from sppnet_cli.errors import DataError
+from sppnet_cli.files import decode, read_bytes, safe_id
+
+T = TypeVar("T")
+Limits = Mapping[str, tuple[float, float]]
+
+_SHOWN = 60  # characters of a wrong value
+
+
+class _Wrong(ValueError):
+    """What is wrong with a file's content."""
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """The value in a JSON file; `NaN` and `Infinity`, which are no JSON, are refused."""
+
+    def no_number(text: str) -> None:
+        raise _Wrong(f"holds {text}, which is no number")
+
+    try:
+        return json.loads(decode(read_bytes(path, "JSON", remedy)), parse_constant=no_number)
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deeply; {remedy}") from None
+    except _Wrong as error:
+        raise DataError(f"{path}: {error}; {remedy}") from None
+    except ValueError as error:  # of the parser and of the decoder
+        raise DataError(f"{path}: not JSON ({error}); {remedy}") from None
+
+
+def read_json_as(cls: type[T], path: Path, *, remedy: str, limits: Limits | None = None) -> T:
+    """The JSON object in a file as a dataclass, every field of its declared type.
+
+    Takes bool, int (of 64 bits), float (finite), str, `Path`, None, `Literal`, unions, lists, tuples, dicts by str, and
+    dataclasses inside; a list in the file becomes the tuple that the field declares.  Fields with a default may be
+    absent, unknown ones may not be there.  A `ValueError` of the class's own `__post_init__` counts as a wrong file.
+
+    Args:
+        cls: the dataclass.
+        path: the file.
+        remedy: what the user can do, the end of the error.
+        limits: least and largest number of a field, by its name; inside another dataclass `outer.inner`.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown, of another type or out of its limits.
+    """
+    value = read_json(path, remedy)
+    try:
+        converted: T = _convert(cls, value, "", limits or {})
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; {remedy}") from None
+    return converted
+
+
+def read_csv(
+    path: Path,
+    columns: Mapping[str, type[str] | type[float] | type[int]],
+    *,
+    remedy: str,
+    ids: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A CSV with just these columns, in this order, as text, finite numbers or integers.
+
+    Words stay words: an image or class called `null` or `NA` is no missing value.  `ids` names the columns whose text
+    becomes paths (`files.safe_id`).
+
+    Raises:
+        DataError: the file cannot be read, has other columns, or a line has another number of fields or a field of
+            another type.
+    """
+    try:
+        reader = csv.reader(io.StringIO(decode(read_bytes(path, "CSV", remedy)), newline=""), strict=True)
+        header = next(reader, [])
+        if header != list(columns):
+            raise _Wrong(f"its columns are {_shown(','.join(header))}, not {','.join(columns)}")
+        rows, lines = [], []
+        for row in reader:
+            if row and len(row) != len(header):
+                raise _Wrong(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except (_Wrong, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: {error}; {remedy}") from None
+    cells = list(zip(*rows, strict=True)) or [()] * len(columns)
+    frame = {}
+    for (name, kind), column in zip(columns.items(), cells, strict=True):
+        if kind is str:
+            if name in ids:
+                for text in dict.fromkeys(column):
+                    safe_id(text, path)
+            frame[name] = pd.Series(column, dtype=str)
+            continue
+        numbers = [_number(text, kind) for text in column]
+        if None in numbers:
+            at = numbers.index(None)
+            wanted = "an integer" if kind is int else "a number"
+            raise DataError(
+                f"{path}, line {lines[at]}: {name} is {_shown(column[at])}, not {wanted}; {remedy}"
+            )
+        frame[name] = pd.Series(numbers, dtype=np.int64 if kind is int else np.float64)
+    return pd.DataFrame(frame)
+
+
+def read_array(path: Path, remedy: str) -> np.ndarray:
+    """The array in a `.npy` file; never of Python objects, and never larger than the file itself."""
+    content = read_bytes(path, ".npy", remedy)
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise _Wrong(f"is of version {version} of the format")
+        shape, by_column, dtype = readers[version](file)
+        held, claimed = len(content) - file.tell(), math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0 or held != claimed:
+            raise _Wrong(f"claims {dtype} of shape {shape}, but holds {held} bytes")
+        array = np.frombuffer(content, dtype, math.prod(shape), offset=file.tell())
+    except Exception as error:  # noqa: BLE001 - a header is Python source, and may be anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path}: not an array ({reason}); {remedy}") from None
+    return array.reshape(shape, order="F" if by_column else "C").copy()
+
+
+def _number(text: str, kind: type) -> float | int | None:
+    """The number that a field says, None where it says none; Python's `1_000` and `inf` are none."""
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    if "_" in text or not math.isfinite(number) or (abs(number) >= 2**63 and kind is int):
+        return None
+    return number
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _convert(hint: Any, value: Any, name: str, limits: Limits) -> Any:
+    """`value`, of JSON types, as the type `hint`; raises `ValueError` naming the field."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, name, limits)
+    if hint is type(None) and value is None:
+        return None
+    if origin is Literal and any(value == known and type(value) is type(known) for known in arguments):
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _convert_fields(hint, value, name, limits)
+    if (hint is list or origin is list) and isinstance(value, list):
+        return [_convert((arguments or (Any,))[0], part, name, limits) for part in value]
+    if (hint is tuple or origin is tuple) and isinstance(value, list):
+        return _convert_tuple(arguments, value, name, limits)
+    if (origin or hint) in (dict, Mapping) and isinstance(value, dict):
+        inside = (arguments or (str, Any))[1]
+        return {_text(key, name): _convert(inside, part, name, limits) for key, part in value.items()}
+    if hint in (bool, str) and type(value) is hint:
+        return _text(value, name) if hint is str else value
+    if hint is Path and isinstance(value, str):
+        return Path(_text(value, name))
+    if hint is int and type(value) is int and abs(value) < 2**63:
+        return _within(value, name, limits)
+    if hint is float and type(value) in (int, float) and abs(value) < 1e300:
+        return _within(float(value), name, limits)
+    raise _Wrong(f"{name or 'the whole'} is {_shown(value)}, not {_kind(hint)}")
+
+
+def _convert_fields(cls: Any, value: dict[str, Any], name: str, limits: Limits) -> Any:
+    prefix = f"{name}." if name else ""
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    if unknown := sorted(set(value) - set(fields)):
+        raise _Wrong(f"{prefix}{unknown[0]!a:.60} is no field of it")
+    hints = typing.get_type_hints(cls)
+    given = {}
+    for key, field in fields.items():
+        if key in value:
+            given[key] = _convert(hints[key], value[key], prefix + key, limits)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise _Wrong(f"{prefix}{key} is missing")
+    return cls(**given)
+
+
+def _convert_union(arguments: Sequence[Any], value: Any, name: str, limits: Limits) -> Any:
+    problems = []
+    for hint in arguments:
+        try:
+            return _convert(hint, value, name, limits)
+        except _Wrong as error:
+            problems.append(str(error))
+    known = " or ".join(_kind(hint) for hint in arguments)
+    # Of `X | None` the problem of X says more than that it is neither.
+    raise _Wrong(
+        problems[0] if len(problems) == 2 and value is not None else f"{name} is {_shown(value)}, not {known}"
+    )
+
+
+def _convert_tuple(arguments: Sequence[Any], value: list[Any], name: str, limits: Limits) -> tuple[Any, ...]:
+    if not arguments or arguments[-1] is Ellipsis:
+        return tuple(_convert((arguments or (Any,))[0], part, name, limits) for part in value)
+    if len(value) != len(arguments):
+        raise _Wrong(f"{name} has {len(value)} parts, not {len(arguments)}")
+    return tuple(_convert(hint, part, name, limits) for hint, part in zip(arguments, value, strict=True))
+
+
+def _within(value: float, name: str, limits: Limits) -> float:
+    least, most = limits.get(name, (-math.inf, math.inf))
+    if not least <= value <= most:
+        raise _Wrong(f"{name} is {value:g}, not between {least:g} and {most:g}")
+    return value
+
+
+def _text(value: str, name: str) -> str:
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise _Wrong(f"{name} is {_shown(value)}, which is no text")
+    return value
+
+
+def _kind(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    if dataclasses.is_dataclass(hint):
+        return "an object"
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
+    words |= {list: "a list", tuple: "a list", dict: "an object", Mapping: "an object", type(None): "null"}
+    return words.get(typing.get_origin(hint) or hint, str(hint))
