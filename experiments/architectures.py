@@ -70,7 +70,9 @@ def plan(ws: Workspace) -> list[Step]:
     ]
 
 
-command = small_table("architectures", (__doc__ or "").split("\n")[0], published, architectures, plan)
+command = small_table(
+    "architectures", (__doc__ or "").split("\n")[0], published, architectures, plan, source="journal"
+)
 
 if __name__ == "__main__":
     run(command)

@@ -98,12 +98,13 @@ def small_table(
     measure: Callable[[Workspace], Measured],
     plan: Callable[[Workspace], list[Step]],
     *,
+    source: str = "paper",
     detection: bool = False,
 ) -> click.Command:
     """The command of a table that the report does not number; `published` gives its rows and columns."""
 
     def write(workspaces: list[Workspace], folder: Path) -> Written:
-        return run_small_table(name, workspaces, measure, published(), folder)
+        return run_small_table(name, workspaces, measure, published(), folder, source)
 
     return _command(title, write, plan, detection=detection)
 
@@ -214,13 +215,16 @@ def run_small_table(
     measure: Callable[[Workspace], Measured],
     published: pd.DataFrame,
     folder: Path,
+    source: str = "paper",
 ) -> Written:
     """Measure a table that the report does not number, write it to `folder` and print it."""
     by_seed, about = measure_seeds(workspaces, measure)
     table, spread = over_seeds(published, by_seed)
     files: list[Path] = []
     if world().first:
-        files = write_small_table(folder, name, table, published, about, deviation=spread, seeds=len(by_seed))
+        files = write_small_table(
+            folder, name, table, published, about, source=source, deviation=spread, seeds=len(by_seed)
+        )
         show(name, workspaces[0], table, spread)
     return Written(name, table, files)
 
