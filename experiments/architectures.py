@@ -59,4 +59,4 @@ def published(_ws: Workspace) -> pd.DataFrame:
     return table
 
 
-EXPERIMENT = small("architectures", __doc__, architectures, published)
+EXPERIMENT = small("architectures", __doc__, architectures, published, source="journal")

@@ -128,14 +128,20 @@ def small(
     doc: str | None,
     measure: Callable[[Workspace], Steps],
     published: Callable[[Workspace], pd.DataFrame],
+    source: str = "paper",
 ) -> Experiment:
-    """A table that the report does not number; `published` gives its rows and columns, and numbers where there are."""
+    """A table that the report does not number.
+
+    `published` gives its rows and columns, and numbers where there are, which are of the `source`.
+    """
 
     def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
         others = published(ws)
         table, spread = over_seeds(others, by_seed)
         if world().first:
-            write_small_table(folder, name, table, others, about, deviation=spread, seeds=len(by_seed))
+            write_small_table(
+                folder, name, table, others, about, deviation=spread, seeds=len(by_seed), source=source
+            )
             show(name, ws, table, spread)
         return Written(name, table, [folder / file for file in files])
 

@@ -29,6 +29,7 @@ from sppnet_cli.tables.render import by_source, format_mean, format_number, frac
 _STAR = "*"  # behind the label of a row that is not ours
 _STARRED = f"Rows with {_STAR} are other groups', as published."
 _SOURCES = {
+    "paper": "as published",
     "journal": "the journal edition, whose R-CNN has SPP-net's weights, as here",
     "arithmetic": "R-CNN's floating-point operations over SPP-net's: the limit at equal efficiency",
 }
@@ -120,7 +121,7 @@ def write_table(
         **({"others": starred} if starred else {}),
         **({"journal": _journal_numbers()} if number == 6 else {}),
     }
-    caption = " ".join([layout.caption, _legend(sources, seeds), *([_STARRED] if starred else [])])
+    caption = " ".join([layout.caption, _legend(sources, seeds, _SOURCES), *([_STARRED] if starred else [])])
     notes = list(record.get("notes", ()))
     text = by_source(labels, sources)
     return _write(
@@ -143,6 +144,7 @@ def write_small_table(
     published: pd.DataFrame,
     record: Mapping[str, Any],
     *,
+    source: str = "paper",
     deviation: pd.DataFrame | None = None,
     seeds: int = 1,
 ) -> list[Path]:
@@ -157,6 +159,7 @@ def write_small_table(
         measured: percent, NaN where nothing was measured; the index names the rows.
         published: the same rows and columns, NaN where nothing was published.
         record: how the numbers came about; "notes", a list of sentences, is optional.
+        source: of the published numbers: `paper` or `journal`.
         deviation: the cells' sample deviations over the seeds, in the units of `measured`.
         seeds: how many there are.
 
@@ -170,9 +173,10 @@ def write_small_table(
     deviation = none if deviation is None else deviation
     labels = measured.index.to_frame(index=False).astype(str)
     theirs = _as_text(published, none)
-    sources = {"ours": _dashed(_as_text(measured, deviation), theirs), "paper": theirs}
+    sources = {"ours": _dashed(_as_text(measured, deviation), theirs), source: theirs}
     in_percent = all(unit(key) == "percent" for key in measured.index)
     units = "Percent." if in_percent else "Percent, but for the rows that name their unit."
+    about = f"{units} {_legend(sources, seeds, {source: 'as published'})}"
     values = {
         "values": _rows(measured),
         **({"deviation": _rows(deviation)} if seeds > 1 else {}),
@@ -183,9 +187,7 @@ def write_small_table(
         name,
         {
             "csv": _rounded(measured).to_csv(lineterminator="\n"),
-            "md": with_notes(
-                by_source(labels, sources), f"{units} {_legend(sources, seeds)}", record.get("notes", ())
-            ),
+            "md": with_notes(by_source(labels, sources), about, record.get("notes", ())),
             "json": _json({"table": name, **record, **values}),
             "published.csv": _rounded(published).to_csv(lineterminator="\n"),
         },
@@ -264,15 +266,11 @@ def _with_speed(
     return labels, extended | more
 
 
-def _legend(sources: Mapping[str, pd.DataFrame], seeds: int) -> str:
+def _legend(sources: Mapping[str, pd.DataFrame], seeds: int, about: Mapping[str, str]) -> str:
     mean = f"mean ± standard deviation over {seeds} seeds, " if seeds > 1 else ""
-    lines = [f"ours (measured here, {mean}a dash where it was not)", "paper (as published)"]
-    lines += [
-        f"{name} ({_SOURCES[name]})"
-        for name, numbers in sources.items()
-        if name in _SOURCES and (numbers.to_numpy() != "").any()
-    ]
-    return f"Sources: {', '.join(lines)}."
+    about = {"ours": f"measured here, {mean}a dash where it was not"} | dict(about)
+    filled = [name for name, numbers in sources.items() if (numbers.to_numpy() != "").any()]
+    return f"Sources: {', '.join(f'{name} ({about[name]})' for name in filled)}."
 
 
 def _nested(table: pd.DataFrame) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_the_record_says_how(results, read):
     }
     assert all(run["code"] == record["code"] for run in record["runs"].values())
     cells = [record["by_seed"][seed]["fc7, spp_full392"] for seed in ("0", "1")]
-    assert read(results, 3).loc["fc7", "spp_full392"] == pytest.approx(np.mean(cells), abs=0.005)
+    assert read(results, 3).loc["fc7", "spp_full392"] == pytest.approx(100 * np.mean(cells), abs=0.005)
 
 
 def test_table_5_repeats_tables_3_and_4(results, read):
@@ -125,8 +125,8 @@ def test_the_architectures(inside, run):
     assert table.shape == (12, 2)
     assert table.notna().all(axis=None)
     text = (inside / "architectures.md").read_text()
-    assert "(34.98)" in text
-    assert "| convnet5 | no SPP | " in text
+    assert "| zf5       | SPP single-size | journal | 34.98      | 14.14      |" in text
+    assert "| convnet5  | no SPP          | ours    | " in text
 
 
 @pytest.mark.parametrize("experiment", [*NAMES, "corners", "scale", "convergence", "architectures"])

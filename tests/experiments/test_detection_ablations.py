@@ -86,8 +86,8 @@ def test_map_and_time_of_both_sizes(folder):
     of_pooling = pd.read_csv(folder / "results/tiny/scale_pooling.csv", index_col="layer")
     assert table.loc["ftfc7", "full"] == of_pooling.loc["ftfc7", "one_scale_map"]
     text = (folder / "results/tiny/fc_size.md").read_text()
-    assert "(55.20) |" in text
-    assert "(0.08900) |" in text
+    assert "| ftfc7       | paper  | 55.20 " in text
+    assert "| fc time (s) | paper  | 0.08900 " in text
     assert "32 outputs (full) or 8 (quarter)" in text
 
 

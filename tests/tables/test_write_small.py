@@ -63,6 +63,16 @@ def test_the_spread_over_seeds(tmp_path):
     assert "published" not in record
 
 
+def test_numbers_of_the_journal_are_called_so(tmp_path):
+    ours = table([[35.126, NAN], [34.0, 14.5]])
+    write_small_table(tmp_path, "nets", ours, ours, {}, source="journal")
+    text = (tmp_path / "nets.md").read_text()
+    assert "| zf5  | SPP      | journal | 34.00      | 14.50      |" in text
+    assert text.startswith(
+        "Percent. Sources: ours (measured here, a dash where it was not), journal (as published)."
+    )
+
+
 def test_a_single_key(tmp_path):
     ours = pd.DataFrame({"mAP": [50.0]}, index=pd.Index([224], name="short_side"))
     write_small_table(tmp_path, "scale", ours, ours * NAN, {})
