@@ -104,7 +104,7 @@ def test_the_images_of_a_set_in_its_order(make, tiny_network, tiny_data, images,
         assert listed == list(map(str, load_caltech101(data, images.limit).paths))
     assert len(listed) == len(read_features(run, "SPP pool5")) == (images.limit or 20)
     features = ImageFeatures(load_network(tiny_network), ("SPP pool5",), "warp", 64)
-    expected = features(whole_image(read_image(listed[-1]), 64, "warp"))
+    expected = features(whole_image(read_image(Path(listed[-1])), 64, "warp"))
     np.testing.assert_array_equal(read_features(run, "SPP pool5")[-1], expected["SPP pool5"])
 
 
