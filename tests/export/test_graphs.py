@@ -16,6 +16,7 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.kernels.pyramid import SPP4, SPP6, SpatialPyramidPooling
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.svm import Svms
+from sppnet_cli.network.geometry import choose_scales, window_cells
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
 
@@ -118,8 +119,30 @@ def test_detections_by_the_graph(size, regressed):
     assert_same_detections(call(DetectorGraph(detector, nms=True), image, boxes), detections)
 
 
-def test_no_more_than_the_best_of_a_class():
-    detector = make_detector()
+@pytest.mark.parametrize("protocol", [PAPER, RELEASED])
+@pytest.mark.parametrize("size", [(333, 500), (500, 333), (64, 64)])
+def test_the_scale_and_the_cells_of_every_window(protocol, size):
+    scales = tuple(range(120, 900, 7))  # so close that rounding decides
+    graph = DetectorGraph(make_detector(protocol, scales))
+    _, boxes = case(*size, 3000)
+    choice = choose_scales(boxes, size, scales, protocol)
+    maps = np.array([(s // 16, s // 16 + 3) for s in scales])  # (h, w), narrower than the windows reach
+    expected = np.empty((len(boxes), 5), np.int64)
+    for index, scale in enumerate(scales):
+        own = choice == index
+        cells = window_cells(boxes[own], size, scale, tuple(maps[index]), graph.geometry, protocol)
+        expected[own] = np.concatenate([np.full((len(cells), 1), index), cells], axis=1)
+    keys = graph._keys(
+        torch.from_numpy(boxes).double(), torch.tensor(size).double(), torch.tensor(maps).double()
+    )
+    found = np.stack([(keys.numpy() >> shift) % (1 << 14) for shift in (56, 42, 28, 14, 0)], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(choice)) > 10
+
+
+@pytest.mark.parametrize("regressed", [True, False])
+def test_no_more_than_the_best_of_a_class(regressed):
+    detector = make_detector(regressed=regressed)
     detector.extractor.protocol = replace(PAPER, max_per_image=2, nms_iou=0.9)
     image, boxes = case(150, 200, 60)
     detections = detector.set_image(image).detect(boxes)

@@ -86,6 +86,15 @@ def test_a_layer_that_is_not_a_number_differs():
     assert [b.difference for b in finding.bins] == [float("inf")]
 
 
+@pytest.mark.parametrize("nearly", [lambda x: x + 1e-4, lambda x: x.clamp(min=0)])
+def test_nearly_equal_is_not_equal(nearly):
+    class Nearly(layers.SideBySide):
+        def forward(self, x):
+            return nearly(super().forward(x))
+
+    assert not check_layer(Nearly(), SPP6).equal
+
+
 def write(tmp_path, text):
     path = tmp_path / "layer.py"
     path.write_text(text)
