@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sppnet_cli import __version__
+from sppnet_cli.libraries import linear_library
 
 PACKAGE = Path(__file__).parent
 _LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "opencv-contrib-python-headless", "numba")
@@ -77,11 +78,17 @@ def cores() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """`processor` (model), `system`, `threads` of torch now, and `gpu` (or None)."""
+    """`processor` (model), `system`, `threads` of torch now, `gpu` (or None), `library` of fully connected layers."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"processor": processor(), "system": _system(), "threads": torch.get_num_threads(), "gpu": gpu}
+    return {
+        "processor": processor(),
+        "system": _system(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "library": linear_library(),
+    }
 
 
 @functools.cache

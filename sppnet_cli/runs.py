@@ -21,6 +21,7 @@ import filelock
 from sppnet_cli.atomic import write_text
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.libraries import linear_library, linear_library_of
 from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
 
 MANIFEST = "manifest.json"
@@ -143,14 +144,17 @@ def _make(
         for left in partial.glob(".*.tmp"):  # by a writer that was killed
             left.unlink()
         found = json.loads(started.read_text() or "null") if started.is_file() else None
+        library = None
         if found is None or not _holds_work(partial):
             _empty(partial)
-            write_text(started, json.dumps(wanted._asdict()))
+            write_text(started, json.dumps(wanted._asdict() | {"library": linear_library()}))
         else:
+            library = found.pop("library", None)  # what is resumed keeps the one that it was begun with
             _require_equal(partial, Identity(**found), wanted)
         begin = time.perf_counter()
         try:
-            build(partial)
+            with linear_library_of(library):
+                build(partial)
         except BaseException:
             if world().size == 1 and not _holds_work(partial):  # several may still write there
                 shutil.rmtree(partial, ignore_errors=True)
@@ -170,7 +174,7 @@ def _make(
             "sources": {name: str(path.absolute()) for name, path in sources.items()},
             "seconds": round(time.perf_counter() - begin, 3),
             "peak_memory_gib": round(_peak_memory(), 2),
-            "machine": machine(),
+            "machine": machine() | ({"library": library} if library else {}),
             "environment": environment(),
         }
         write_text(partial / MANIFEST, json.dumps(record, indent=2) + "\n")
@@ -213,7 +217,8 @@ def _tidy(out: Path) -> None:
 
 def _reopen(out: Path, wanted: Identity) -> None:
     """Turn a complete run into one that was cut off."""
-    write_text(out / _STARTED, json.dumps(wanted._asdict()))
+    library = read_manifest(out).get("machine", {}).get("library")
+    write_text(out / _STARTED, json.dumps(wanted._asdict() | {"library": library}))
     try:
         out.rename(_partial(out))
     except OSError as error:

@@ -12,6 +12,7 @@ import pytest
 
 from sppnet_cli import distributed, provenance
 from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.libraries import linear_library, use_linear_library
 from sppnet_cli.runs import (
     CHECKPOINT,
     content,
@@ -95,7 +96,7 @@ def test_a_run_says_by_what_and_on_what_it_was_made(out, tmp_path, monkeypatch):
     assert manifest["command"] == "sppnet detect --limit 3"
     assert manifest["sources"] == {"data": str(tmp_path / "VOCdevkit")}
     assert manifest["machine"] == provenance.machine()
-    assert set(manifest["machine"]) == {"processor", "system", "threads", "gpu"}
+    assert set(manifest["machine"]) == {"processor", "system", "threads", "gpu", "library"}
     assert manifest["content"] == {"result.txt": hashlib.sha256(b"whole").hexdigest()[:16]}
     assert manifest["fingerprint"] == identity("train", Config(), INPUTS).digest
     assert 0.01 < manifest["peak_memory_gib"] < 100
@@ -548,3 +549,26 @@ def test_the_others_build_where_the_first_does_or_fail_as_it_does(out, monkeypat
     words = iter([DataError("no data")])
     with pytest.raises(DataError, match="no data"):
         make(out, never)
+
+
+def test_a_resumed_run_keeps_the_library_it_was_begun_with(out):
+    seen = []
+
+    def begin(folder):
+        seen.append(linear_library())
+        cut_off(folder)
+
+    def finish(folder):
+        seen.append(linear_library())
+
+    use_linear_library("mkl")
+    with pytest.raises(KeyboardInterrupt):
+        make(out, begin)
+    use_linear_library("onednn")
+    try:
+        make(out, finish)
+        assert linear_library() == "onednn"
+    finally:
+        use_linear_library(None)
+    assert seen == ["mkl", "mkl"]
+    assert read_manifest(out)["machine"]["library"] == "mkl"

@@ -14,7 +14,8 @@ import torch
 from torch.backends import cudnn
 
 from sppnet_cli.clock import Clock
-from sppnet_cli.kernels.linear import linear_library, products
+from sppnet_cli.kernels.linear import products
+from sppnet_cli.libraries import linear_library
 from sppnet_cli.provenance import environment
 
 _GEMM_SIDE = {"cpu": 2048, "cuda": 8192}

@@ -4,12 +4,8 @@ Both compute in float32 throughout, with errors of the same size; their last bit
 kind of processor, never from a timing, so that the same machine always gives the same bits.
 """
 
-import functools
-import os
-import platform
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from sppnet_cli.errors import UsageError
-
-Library = Literal["onednn", "mkl"]
-
-LIBRARY_VARIABLE = "SPPNET_LINEAR"
-_CPUS = Path("/proc/cpuinfo")
-_chosen: Library | None = None
+from sppnet_cli.libraries import Library, has_onednn, linear_library
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -38,24 +28,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return result
 
 
-def linear_library() -> Library:
-    """The library in use: that of `use_linear_library`, of the environment's `SPPNET_LINEAR`, or the processor's.
-
-    oneDNN on AMD's processors, where MKL leaves out the widest vectors; elsewhere MKL, torch's own choice.  Raises
-    `UsageError` for an unknown name in the environment.
-    """
-    return _chosen or _default()
-
-
 def products() -> dict[Library, Callable[[Tensor, Tensor], Tensor]]:
     """`x @ weight.T` by each library that is there, for float32 on the CPU, without gradients."""
-    return {"mkl": F.linear, **({"onednn": _product} if _has_onednn() else {})}
-
-
-def use_linear_library(name: Library | None) -> None:
-    """Take this library from now on, None: the default again.  Raises `UsageError` for one that is not there."""
-    global _chosen
-    _chosen = None if name is None else _known(name, "library of products")
+    return {"mkl": F.linear, **({"onednn": _product} if has_onednn() else {})}
 
 
 class Linear(nn.Linear):
@@ -107,29 +82,3 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
         and 0 not in (*x.shape, *weight.shape)
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-@functools.cache
-def _default() -> Library:
-    name = os.environ.get(LIBRARY_VARIABLE)
-    if name:
-        return _known(name, LIBRARY_VARIABLE)
-    return "onednn" if _is_amd() and _has_onednn() else "mkl"
-
-
-def _known(name: str, origin: str) -> Library:
-    for library in get_args(Library):
-        if name == library:
-            if name == "onednn" and not _has_onednn():
-                raise UsageError(f"{origin} {name!r}: this build of torch has no oneDNN; take mkl")
-            return library
-    raise UsageError(f"{origin} {name!r}: choose one of {', '.join(get_args(Library))}")
-
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available()
-
-
-def _is_amd() -> bool:
-    about = _CPUS.read_text() if _CPUS.is_file() else platform.processor()
-    return "AuthenticAMD" in about

@@ -26,8 +26,8 @@ from sppnet_cli.evaluation import limits
 from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
-from sppnet_cli.kernels.linear import linear_library
 from sppnet_cli.kernels.pooling import pool_windows
+from sppnet_cli.libraries import linear_library
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet

@@ -8,7 +8,7 @@ import torch
 
 from sppnet_cli import runs
 from sppnet_cli.evaluation import limits
-from sppnet_cli.kernels.linear import linear_library
+from sppnet_cli.libraries import linear_library
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sppnet_cli import libraries as module
 from sppnet_cli.errors import UsageError
-from sppnet_cli.kernels import linear as module
-from sppnet_cli.kernels.linear import Linear, linear, linear_library, use_linear_library
+from sppnet_cli.kernels import linear as kernel
+from sppnet_cli.kernels.linear import Linear, linear
+from sppnet_cli.libraries import linear_library, use_linear_library
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN"
@@ -36,13 +38,13 @@ def onednn(monkeypatch):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this build of torch has no oneDNN")
     use_linear_library("onednn")
-    shapes, product = [], module._product
+    shapes, product = [], kernel._product
 
     def spy(x, weight, bias=None):
         shapes.append((*x.shape, len(weight)))
         return product(x, weight, bias)
 
-    monkeypatch.setattr(module, "_product", spy)
+    monkeypatch.setattr(kernel, "_product", spy)
     return shapes
 
 
@@ -236,12 +238,12 @@ def test_the_library_can_be_set(monkeypatch, name):
 @needs_onednn
 def test_the_product_of_each_library(monkeypatch):
     x, weight = torch.tensor([[1.0, 2], [0, -1]]), torch.tensor([[3.0, 4]])
-    assert {name: product(x, weight).tolist() for name, product in module.products().items()} == {
+    assert {name: product(x, weight).tolist() for name, product in kernel.products().items()} == {
         "mkl": [[11], [-4]],
         "onednn": [[11], [-4]],
     }
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert list(module.products()) == ["mkl"]
+    assert list(kernel.products()) == ["mkl"]
 
 
 def test_an_unknown_library(monkeypatch):
