@@ -41,16 +41,18 @@ def writer(count: int, device: str = "cpu") -> Callable[[], object]:
     """A call that writes `count` bytes, always the same ones: the least that any result of that size costs.
 
     The memory is there already, so that no page is made; on the CPU as many threads as torch uses share it, each
-    with the C library's `memset`, the quickest of the ways to write it.
+    with the C library's `memset`, the quickest of the ways to write it.  The bytes are not zero: some processors clear
+    memory faster than they write anything else to it (AMD's Zen 5 twice as fast).
     """
     if device != "cpu":
-        return torch.ones(count, dtype=torch.uint8, device=device).zero_
+        memory_there = torch.zeros(count, dtype=torch.uint8, device=device)
+        return lambda: memory_there.fill_(1)
     memory = np.ones(count, dtype=np.uint8)
     parts = np.array_split(memory, torch.get_num_threads())
     if len(parts) == 1:
-        return lambda: _clear(memory)
+        return lambda: _write(memory)
     threads = ThreadPoolExecutor(len(parts))
-    return lambda: list(threads.map(_clear, parts))
+    return lambda: list(threads.map(_write, parts))
 
 
 def write_bandwidth(count: int, device: str = "cpu", repeats: int = 5) -> float:
@@ -108,5 +110,5 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _clear(memory: np.ndarray) -> None:
-    ctypes.memset(memory.ctypes.data, 0, memory.nbytes)
+def _write(memory: np.ndarray) -> None:
+    ctypes.memset(memory.ctypes.data, 1, memory.nbytes)
