@@ -42,16 +42,18 @@ def writer(count: int, device: str = "cpu") -> Callable[[], object]:
     """A function that writes `count` bytes to the same memory each time: the least that a result of that size costs.
 
     The memory is allocated beforehand, so that no page faults.  On a CPU as many threads as torch uses share the
-    work, each by the C library's `memset`, which is the fastest way to write.
+    work, each by the C library's `memset`, which is the fastest way to write.  The bytes are not zero: some processors
+    clear memory faster than they write anything else to it (AMD's Zen 5 twice as fast).
     """
     if device != "cpu":
-        return torch.ones(count, dtype=torch.uint8, device=device).zero_
+        memory_there = torch.zeros(count, dtype=torch.uint8, device=device)
+        return lambda: memory_there.fill_(1)
     memory = np.ones(count, dtype=np.uint8)
     parts = np.array_split(memory, torch.get_num_threads())
     if len(parts) == 1:
-        return lambda: _clear(memory)
+        return lambda: _write(memory)
     threads = ThreadPoolExecutor(len(parts))
-    return lambda: list(threads.map(_clear, parts))
+    return lambda: list(threads.map(_write, parts))
 
 
 def write_bandwidth(count: int, device: str = "cpu", repeats: int = 5) -> float:
@@ -102,5 +104,5 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _clear(memory: np.ndarray) -> None:
-    ctypes.memset(memory.ctypes.data, 0, memory.nbytes)
+def _write(memory: np.ndarray) -> None:
+    ctypes.memset(memory.ctypes.data, 1, memory.nbytes)

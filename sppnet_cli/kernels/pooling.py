@@ -86,11 +86,16 @@ def empty_vectors(count: int, length: int, like: Tensor) -> Tensor:
         _spare.append(memory)
         # NumPy asks for huge pages and torch does not, so that torch's memory would fault once every 4 KB.
         memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    array = memory[start : start + size]
+    array = _line_aligned(memory, size)
     if size <= _LARGEST:
         weakref.finalize(array, _spare.append, memory).atexit = False
     return torch.from_numpy(array).view(like.dtype).view(count, length)
+
+
+def _line_aligned(memory: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """`size` bytes of `memory` from the first that starts a cache line."""
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size]
 
 
 def _numbers(tensor: Tensor) -> NDArray[Any]:
@@ -120,12 +125,16 @@ def _pool_on_cpu(
     blocks = -(-channels // LANES)
     if channels % LANES:
         maps = np.pad(maps, ((0, 0), (0, 0), (0, -channels % LANES)))
-    by_block = np.ascontiguousarray(maps.reshape(height, width, blocks, LANES).transpose(2, 0, 1, 3))
+    # A run of lanes that started elsewhere than a cache line would be read from one line more.
+    by_block = _line_aligned(np.empty(maps.nbytes + LINE, np.uint8), maps.nbytes).view(maps.dtype)
+    by_block = by_block.reshape(blocks, height, width, LANES)
+    np.copyto(by_block, maps.reshape(height, width, blocks, LANES).transpose(2, 0, 1, 3))
     plan, edges = plan_of(levels), _edges_of(levels, max(height, width))
+    longest = (edges[..., 1] - edges[..., 0]).max(axis=2)  # cells of a bin, by level and extent
     whole_lines = channels % LANES == 0 and vectors.ctypes.data % LINE == 0
 
     def pool(part: slice) -> None:
-        _pool(by_block, cells[part], plan, edges, channels, whole_lines, rows[part], vectors)
+        _pool(by_block, cells[part], plan, edges, longest, channels, whole_lines, rows[part], vectors)
 
     step = math.ceil(len(cells) / torch.get_num_threads())
     share_out(pool, [slice(i, i + step) for i in range(0, len(cells), step)])
@@ -141,7 +150,7 @@ def _edges_of(levels: tuple[int, ...], longest: int) -> NDArray[np.int64]:
 
 
 @kernel
-def _pool(maps, cells, plan, edges, channels, whole_lines, rows, vectors):  # type: ignore[no-untyped-def]
+def _pool(maps, cells, plan, edges, longest, channels, whole_lines, rows, vectors):  # type: ignore[no-untyped-def]
     """A bin is a union of cells, or of a finer level's bins.
 
     `maps` `(blocks, H, W, LANES)` is worked through block by block, each of which stays in the cache for all windows.
@@ -160,6 +169,7 @@ def _pool(maps, cells, plan, edges, channels, whole_lines, rows, vectors):  # ty
             for level in range(plan.shape[0]):
                 n, parent, base, parent_base = plan[level]
                 side = parent // n
+                tall, wide = longest[level, height], longest[level, width]
                 for row in range(n):
                     top, bottom = edges[level, height, row, 0], edges[level, height, row, 1]
                     for column in range(n):
@@ -167,10 +177,20 @@ def _pool(maps, cells, plan, edges, channels, whole_lines, rows, vectors):  # ty
                         if parent == 0:
                             left, right = edges[level, width, column, 0], edges[level, width, column, 1]
                             start = ((y1 + top) * map_width + x1 + left) * LANES
-                            union(source, start, bottom - top, map_width * LANES, right - left, scratch, at)
+                            union(
+                                source,
+                                start,
+                                bottom - top,
+                                map_width * LANES,
+                                right - left,
+                                tall,
+                                wide,
+                                scratch,
+                                at,
+                            )
                         else:
                             start = (parent_base + row * side * parent + column * side) * LANES
-                            union(scratch, start, side, parent * LANES, side, scratch, at)
+                            union(scratch, start, side, parent * LANES, side, side, side, scratch, at)
             vector = rows[window] * vectors.shape[1]
             for level in range(plan.shape[0]):
                 n, _, base, _ = plan[level]
