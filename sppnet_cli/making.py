@@ -67,7 +67,7 @@ def jobs_that_fit(stages: list[Stage], how: Resources, jobs: int | None) -> int:
     if world().size > 1 or how.device != "cpu" or len(stages) < 2:
         return 1
     if jobs is None:
-        threads = max(stage.threads or cores() for stage in stages if not stage.alone)
+        threads = max((stage.threads or cores() for stage in stages if not stage.alone), default=cores())
         jobs = min(cores() // threads, int(how.max_memory // _PROCESS_GIB))
     return max(1, min(jobs, len(stages)))
 
@@ -95,14 +95,17 @@ def device_name(device: str) -> str:
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
+    """Let torch, numpy and scipy compute on so many threads: another number gives products of other last bits."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(count):
+        torch.set_num_threads(count or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _warn_of_other_code(found: Plan) -> None:

@@ -46,7 +46,7 @@ def commit(package: Path = PACKAGE) -> str | None:
 
 
 def code_name(manifest: dict[str, Any]) -> str:
-    """How a message calls the code that made a run: its commit where it was clean of edits, else its digest."""
+    """How a message calls the code that made a run: by its commit, where it lay in a repository, and its digest."""
     made_at, code = manifest.get("commit"), manifest.get("code", "an unknown version")
     return f"{made_at[:7]}, {code}" if made_at else str(code)
 
