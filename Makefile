@@ -17,7 +17,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 	$(if $(REMAKE),--remake)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
+.PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
 	complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all
@@ -34,14 +34,17 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -q
+test: $(STAMP)  ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)  ## run the slow tests
+	$(BIN)/python -m pytest -q -m slow
 
 check: $(STAMP)  ## lint, check types, run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not slow"
 
 reproduce-table1: $(STAMP)  ## ImageNet: the plain net and SPP-nets, single- and multi-size
 	$(REPRODUCE) table1
