@@ -138,6 +138,8 @@ def _make_side_by_side(stages: list[Stage], how: Resources, jobs: int, remake: b
                         build_stage(stage, how, remake)
                     else:
                         running[workers.submit(_build, stage, share, remake, names[stage.folder])] = stage
+                # The pool watches those processes alone that were there when it was last given something to do.
+                workers.submit(os.getpid)
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     stage = running.pop(future)

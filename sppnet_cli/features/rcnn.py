@@ -15,7 +15,7 @@ from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import CROP, Boxes
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import MappingRules, Protocol
+from sppnet_cli.protocols import PAPER, MappingRules, Protocol
 
 CONTEXT = 16  # pixels of context around the window, in the crop
 BATCH = 64  # windows per pass
@@ -51,7 +51,8 @@ class RcnnWindows(Extractor):
     def protocol_of(protocol: Protocol) -> Protocol:
         """R-CNN's own rules, under any protocol.
 
-        Its windows have no cells of a shared map, so the released code's rule for near-duplicates drops none of them.
+        Its windows have neither a scale nor cells of a shared map: the rules about these are always the paper's, which
+        do nothing here, and the released code's rule for near-duplicates drops none of them.
         """
         return replace(
             protocol,
@@ -62,6 +63,9 @@ class RcnnWindows(Extractor):
             finetune_schedule=protocol.rcnn_finetune_schedule,
             finetune_fc8_rate=protocol.rcnn_fc8_rate,
             duplicate_rule="iou" if protocol.duplicate_rule == "iou" else "none",
+            scale_rule=PAPER.scale_rule,
+            cell_slack=PAPER.cell_slack,
+            finetune_scale=PAPER.finetune_scale,
         )
 
     def prepare(self, image: Image) -> PreprocessedImage:

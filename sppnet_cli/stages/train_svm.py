@@ -5,10 +5,13 @@ from pathlib import Path
 
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.detector_files import DETECTOR_FILE, SHORTCUTS_FILE, SVM_FILE
 from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
+from sppnet_cli.features.methods import METHODS
 from sppnet_cli.learning.shortcuts import train_shortcuts
 from sppnet_cli.learning.svm import train_svms
+from sppnet_cli.network.low_rank import axes_kept
 from sppnet_cli.network.sppnet import FC_LAYERS, NetworkSpec
 from sppnet_cli.network.weights import HEAD_FILE, SPEC_FILE, WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.protocols import DetectRules, SvmRules
@@ -63,17 +66,25 @@ def train_detector(config: SvmConfig, inputs: Inputs, folder: Path, how: Resourc
 
 
 def svm_cost(
-    config: SvmConfig, spec: NetworkSpec, fc: int, classes: int, walk: cost.Walk, device: str
+    config: SvmConfig, spec: NetworkSpec, fc: int, classes: int, walk: cost.Walk, device: str, *, tuned: bool
 ) -> Cost:
-    """Of three ways through the windows (their norm, the positives, the mining), and the solver."""
+    """Of three ways through the windows (their norm, the positives, the mining), and the solver.
+
+    `tuned`: on fine-tuned fc layers, which the detector then holds.
+    """
     pooled, size = cost.sizes_of(spec)
     features = cost.feature_seconds(spec, walk, device)
     dimension = pooled if config.layer == "pool5" else fc
     layers = cost.layer_seconds(spec, fc, config.layer, walk, device)
     rows = 300 * classes + 10 * walk.images
-    files = {SPEC_FILE: 150, WEIGHTS_FILE: size, "svm.safetensors": 4 * classes * dimension}
-    files |= {HEAD_FILE: 4 * fc * (pooled + fc + 21)} if config.layer != "pool5" else {}
-    files["detector.json"] = 500
+    files = {SPEC_FILE: 150, WEIGHTS_FILE: size, SVM_FILE: 4 * classes * dimension}
+    if tuned and config.layer in FC_LAYERS:
+        files[HEAD_FILE] = 4 * fc * (pooled + fc + classes + 1)
+    if config.layer in FC_LAYERS:
+        cut = FC_LAYERS.index(config.layer) + 1
+        cascade = 4 * classes * pooled * METHODS[config.windows.method].cascade
+        files[SHORTCUTS_FILE] = 4 * cut * fc * (axes_kept(fc) + 1) + cascade
+    files[DETECTOR_FILE] = 500
     return Cost(
         features + 1.3 * layers + 1e-6 * rows * dimension, files, cost.memory(0.5 + 2e-9 * rows * dimension)
     )

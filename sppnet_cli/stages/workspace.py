@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sppnet_cli import chain, making
 from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
+from sppnet_cli.data.caltech101 import load_caltech101
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
@@ -365,7 +366,7 @@ class Workspace:
 
     def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
         """The windows of a split, and how they are pooled."""
-        mapping = take(MappingRules, self.protocol)
+        mapping = take(MappingRules, METHODS[method].protocol_of(self.protocol))
         limit = self.detection_limit(split)
         return WindowConfig(split, method, scales, mapping, self.max_windows(split), limit)
 
@@ -438,7 +439,14 @@ class Workspace:
                 inputs["network"] = head
         walk = self._walk("trainval", method, scales)
         cost_of = partial(
-            train_svm.svm_cost, config, self.network_spec(), self.profile.fc, 20, walk, self.how.device
+            train_svm.svm_cost,
+            config,
+            self.network_spec(),
+            self.profile.fc,
+            20,
+            walk,
+            self.how.device,
+            tuned=layer != row,
         )
         return self._stage(
             "train-svm",
@@ -671,7 +679,11 @@ class Workspace:
         )
 
     def _image_svm_cost(self, config: image_training.ImageSvmConfig, features: Stage) -> Cost:
-        classes = 20 if config.images.dataset == "VOC" else 102
+        classes = 20
+        if config.images.dataset == "Caltech101":
+            own = self.caltech is None and self.profile.data is not None
+            folder = path_of(self.caltech_data())
+            classes = len(CALTECH_CLASSES) + 1 if own else len(load_caltech101(folder).class_names)
         return image_training.image_svm_cost(
             config, self.count(config.images), classes, features.cost().files
         )

@@ -46,8 +46,11 @@ def test_spp_net_follows_the_protocol_as_it_is():
 def test_rcnn_keeps_its_own_numbers_under_either_protocol(protocol, duplicates):
     followed = RcnnWindows.protocol_of(protocol)
     assert tuple(getattr(followed, name) for name in OWN) == (*RCNN, duplicates)
+    # It has neither scales nor cells.
+    unused = ("scale_rule", "cell_slack", "finetune_scale")
+    assert [getattr(followed, name) for name in unused] == ["closest-area", 0, "best"]
     ours, theirs = asdict(followed), asdict(protocol)
-    assert {name for name in ours if ours[name] != theirs[name]} <= set(OWN)
+    assert {name for name in ours if ours[name] != theirs[name]} <= {*OWN, *unused}
 
 
 def test_methods_by_name(network):
