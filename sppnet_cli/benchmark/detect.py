@@ -27,10 +27,11 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
+from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.low_rank import Axes
 from sppnet_cli.network.precision import DTYPES, Precision
-from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
+from sppnet_cli.network.sppnet import Head, SPPNet
 from sppnet_cli.protocols import PAPER, MappingRules, take
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from sppnet_cli.chain import path_of
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.view_names import VIEWS
+from sppnet_cli.names import VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.chain import Source, Stage

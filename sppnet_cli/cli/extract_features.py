@@ -9,16 +9,14 @@ import click
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import IMAGE_LAYERS, IMAGE_VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
-# As in `features.extract`, which loads too much for `--help`.
-LAYERS = ("conv4", "conv5", "pool5", "SPP pool5", "fc6", "fc7")
-
 view_option = option(
     "--view",
-    type=click.Choice(["full", "crop", "warp"]),
+    type=click.Choice(IMAGE_VIEWS),
     default="full",
     help="The whole image, its 224x224 centre, or the image warped to a square.",
 )
@@ -40,7 +38,7 @@ dataset_option = option(
     "--layer",
     default="SPP pool5",
     metavar="LAYER[,LAYER]",
-    help=f"Of {', '.join(LAYERS)}; pool5 is the 6x6 level.  Several take one pass.",
+    help=f"Of {', '.join(IMAGE_LAYERS)}; pool5 is the 6x6 level.  Several take one pass.",
 )
 @view_option
 @size_option

@@ -7,17 +7,14 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, json_option, option, say
-
-# The names of `caffe_zf.KINDS` and `caffe_zf.DROPOUT_SCALINGS`, which load torch.
-KINDS = ("zeiler-conv5", "py-faster-rcnn-zf")
-DROPOUT_SCALINGS = ("testing", "training")
+from sppnet_cli.names import CAFFE_KINDS, DROPOUT_SCALINGS
 
 
 @click.command("import-weights", short_help="Take over a Caffe model of the ZF kind.")
 @click.argument("file", metavar="FILE.caffemodel", type=PATH)
 @option(
     "--kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(CAFFE_KINDS),
     help="The net that the weights are of, which their shapes do not tell.  "
     "[default: py-faster-rcnn-zf where the layers are named as in Faster R-CNN, else zeiler-conv5]",
 )

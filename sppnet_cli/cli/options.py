@@ -16,6 +16,7 @@ import click
 from sppnet_cli import console
 from sppnet_cli.distributed import join, local_device, local_share, world
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.names import METHODS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -139,7 +140,7 @@ def shared(command: Command) -> Command:
 
 
 method_option = option(
-    "--method", type=click.Choice(["spp", "rcnn"]), default="spp", help="SPP-net, or R-CNN on its weights."
+    "--method", type=click.Choice(METHODS), default="spp", help="SPP-net, or R-CNN on its weights."
 )
 scales_option = option(
     "--scales",
@@ -169,7 +170,7 @@ def make_workspace(
 ) -> "Workspace":
     """The workspace that the shared options describe."""
     from sppnet_cli.chain import Resources
-    from sppnet_cli.data.proposals import METHODS
+    from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
     from sppnet_cli.network.backbones import is_own
     from sppnet_cli.protocols import find_protocol
     from sppnet_cli.stages.profiles import find_profile
@@ -177,8 +178,8 @@ def make_workspace(
 
     numbers = find_profile(profile)
     for part in (proposals or "").split("+"):
-        if part and part not in METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
-            known = ", ".join(METHODS)
+        if part and part not in PROPOSAL_METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
+            known = ", ".join(PROPOSAL_METHODS)
             raise UsageError(
                 f"--proposals {part}: neither {known} nor a run of `sppnet propose` nor a .mat file"
             )

@@ -9,6 +9,7 @@ import click
 from sppnet_cli.cli.options import FiniteRange, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import SCHEDULES
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -54,7 +55,7 @@ def parse_sizes(text: str) -> tuple[tuple[int, ...], bool]:
 )
 @option(
     "--schedule",
-    type=click.Choice(["plateau", "steps", "one-cycle"]),
+    type=click.Choice(SCHEDULES),
     help="plateau: a tenth when the training error stops falling, twice; steps: after 4/7 and 29/35 of the epochs.  "
     "[default: the profile's]",
 )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from sppnet_cli.cli import extract_features
 from sppnet_cli.cli.extract_features import dataset_option, view_option
 from sppnet_cli.cli.options import (
     PATH,
@@ -20,14 +19,15 @@ from sppnet_cli.cli.options import (
 )
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, WINDOW_LAYERS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
 # The layers of each task, and the options that belong to it alone.
 LAYERS = {
-    "detection": ("pool5", "fc6", "fc7", "ftfc6", "ftfc7"),
-    "classification": extract_features.LAYERS,
+    "detection": (*WINDOW_LAYERS, *(f"ft{layer}" for layer in FC_LAYERS)),
+    "classification": IMAGE_LAYERS,
 }
 DEFAULT_LAYER = {"detection": "ftfc7", "classification": "SPP pool5"}
 OPTIONS = {"detection": ("method", "scales", "head"), "classification": ("view", "size", "splits", "dataset")}

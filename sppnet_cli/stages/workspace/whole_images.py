@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sppnet_cli.chain import Cost, Source, Stage, path_of
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES
-from sppnet_cli.network.sppnet import MAP_LAYERS, NetworkSpec
+from sppnet_cli.names import MAP_LAYERS
+from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.protocols import (
     ImageSvmRules,
     take,
