@@ -127,9 +127,9 @@ def detect(
     Seconds per image of conv, pool and fc, which total counts as the paper does; and of what stands beside them, the
     heads and the proposals.
     """
-    from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
+    from sppnet_cli.benchmark.detect import DetectSpeed, benchmark_detect
 
-    config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed, precision)
+    config = DetectSpeed(images, windows, _count(rcnn_windows), repeats, seed, precision)
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
 
 

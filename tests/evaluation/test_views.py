@@ -7,10 +7,10 @@ from sppnet_cli.evaluation.views import (
     map_scales,
     map_windows,
     resize_as_torchvision,
-    resize_short,
     views_of,
 )
 from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.preprocessing import resize_short
 
 
 @pytest.fixture
