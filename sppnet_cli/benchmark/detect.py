@@ -27,10 +27,11 @@ from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
+from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.low_rank import Axes
 from sppnet_cli.network.precision import DTYPES, Precision
-from sppnet_cli.network.sppnet import FC_LAYERS, Head, SPPNet
+from sppnet_cli.network.sppnet import Head, SPPNet
 from sppnet_cli.protocols import PAPER, MappingRules, take
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _PASSING = 0.1  # share of the windows that a class scores above the threshold
 
 
 @dataclass(frozen=True)
-class DetectConfig:
+class DetectSpeed:
     """Settings."""
 
     images: int = 1
@@ -69,7 +70,7 @@ class Side(NamedTuple):
         return self.detector.layer(pooled if passed is None else pooled[passed])
 
 
-def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -> dict[str, Side]:
+def contenders(network: SPPNet, head: Head, config: DetectSpeed, device: str) -> dict[str, Side]:
     """The sides by their names; all take the same weights, precision, threads, images and windows.
 
     Those that end in `_fast` have what `sppnet detect --fast` has; R-CNN's has as much of it as there is for R-CNN.
@@ -109,7 +110,7 @@ def contenders(network: SPPNet, head: Head, config: DetectConfig, device: str) -
 
 
 def benchmark_detect(
-    config: DetectConfig, *, data: Path | None = None, network: Path | None = None, device: str = "cpu"
+    config: DetectSpeed, *, data: Path | None = None, network: Path | None = None, device: str = "cpu"
 ) -> Benchmark:
     """Time the features of an image's windows, then what follows them (heads) and what precedes them (proposals).
 
@@ -257,7 +258,7 @@ def _time(
 
 @torch.inference_mode()
 def _head_seconds(
-    network: SPPNet, head: Head, boxes: Boxes, size: tuple[int, int], config: DetectConfig, device: str
+    network: SPPNet, head: Head, boxes: Boxes, size: tuple[int, int], config: DetectSpeed, device: str
 ) -> float:
     """Seconds from the features of an image's windows to its detections; weights and features are random."""
     generator = torch.Generator().manual_seed(config.seed)
@@ -290,7 +291,7 @@ def _head_seconds(
     return take_turns({"heads": detections}, config.repeats, device)["heads"]
 
 
-def _proposals(image: Image, config: DetectConfig) -> dict[str, dict[str, float]]:
+def _proposals(image: Image, config: DetectSpeed) -> dict[str, dict[str, float]]:
     """Seconds and windows of every method on one image."""
     calls = {method: partial(propose, image, method, config.seed) for method in METHODS}
     seconds = take_turns(calls, config.repeats)

@@ -16,11 +16,12 @@ from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import take_turns
 from sppnet_cli.features.extract import ImageFeatures, whole_image
+from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.sppnet import FC_LAYERS, SPPNet
+from sppnet_cli.network.sppnet import SPPNet
 
-VIEWS = {"crop_224": ("crop", 224), "full_224": ("full", 224), "full_392": ("full", 392)}
-"""Those of the transfer experiments (paper section 3.2): kind and short side in pixels."""
+SIDES = {"crop_224": ("crop", 224), "full_224": ("full", 224), "full_392": ("full", 392)}
+"""View and short side in pixels, as in the transfer experiments (paper section 3.2)."""
 BATCHED = "batched_crop_224"
 
 
@@ -50,11 +51,11 @@ def benchmark_extract(
     net, _ = benchmark_network(network, config.seed, device)
     layers = ("SPP pool5", *(FC_LAYERS if net.head else ()))
     views = {
-        name: [whole_image(image, size, kind) for image in images] for name, (kind, size) in VIEWS.items()
+        name: [whole_image(image, size, kind) for image in images] for name, (kind, size) in SIDES.items()
     }
     crops = torch.from_numpy(np.stack(views["crop_224"])).permute(0, 3, 1, 2)
     sides: dict[str, Callable[[], object]] = {
-        name: partial(_one_by_one, ImageFeatures(net, layers, *VIEWS[name], device), own)
+        name: partial(_one_by_one, ImageFeatures(net, layers, *SIDES[name], device), own)
         for name, own in views.items()
     }
     sides[BATCHED] = lambda: _batch(net, crops.to(device))

@@ -16,9 +16,10 @@ from sppnet_cli.data.images import write_image
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
 from sppnet_cli.evaluation.timing import take_turns
-from sppnet_cli.learning.crops import CROP, Crops, load_short_side
+from sppnet_cli.learning.crops import Crops, load_short_side
 from sppnet_cli.learning.pretrain import Recipe, Tally, Trainer, at_size, training_step
 from sppnet_cli.network.flops import flops
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 SIZES = (CROP, 180)  # multi-size training's

@@ -17,28 +17,30 @@ if TYPE_CHECKING:
     from sppnet_cli.network.precision import Precision
 
 
-_WIDEST = 9  # columns that a terminal has room for; of wider tables the sides become the columns
+_WIDEST = 9  # columns that fit on a terminal; wider tables are printed transposed
 
 
-@click.group("benchmark", short_help="Measure our speed beside others' and the machine's limits.")
+@click.group("benchmark", short_help="Compare our speed with others' and with the machine's limits.")
 def command() -> None:
-    """Measure our speed beside others' and this machine's limits, in one run.
+    """Compare our speed with others' and with this machine's limits, in one run.
 
-    Each prints a table and writes it as CSV and JSON, some a PNG too.  Sides take turns; medians of --repeats count.
+    Each benchmark prints a table and writes it as CSV and JSON, some also a PNG.  The sides take turns; of --repeats runs
+    the median counts.
     """
 
 
 def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
-    """Make a subcommand of a function that measures: it gets the options of all, and its result is shown and kept."""
+    """Make a subcommand of a function that measures: add the shared options, print and write its result."""
     options = [
         option(
             "--repeats",
             type=click.IntRange(min=1),
+            metavar="N",
             default=5 if name == "pooling" else 3,
-            help="Of each side.",
+            help="Measurements of each side.",
         ),
-        option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all that is random."),
-        option("--out", type=PATH, default=Path("results/benchmark"), help="Folder of the files."),
+        option("--seed", type=click.IntRange(min=0), metavar="N", default=0, help="Random seed."),
+        option("--out", type=PATH, default=Path("results/benchmark"), help="Folder for the results."),
         json_option,
         quiet_option,
     ]
@@ -65,19 +67,27 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
     return decorate
 
 
-_device = option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where all sides run.")
+_device = option(
+    "--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Device that all sides run on."
+)
 _network = option(
     "--network", type=PATH, help="Run of `sppnet pretrain`.  [default: a full-width ZF-5 with random weights]"
 )
-_windows = option("--windows", type=click.IntRange(min=1), default=2000, help="Of each image.")
+_windows = option(
+    "--windows", type=click.IntRange(min=1), metavar="N", default=2000, help="Windows on each image."
+)
 
 
 def _images(default: int) -> Callable[[Any], Any]:
-    return option("--images", type=click.IntRange(min=1), default=default, help="How many.")
+    return option(
+        "--images", type=click.IntRange(min=1), metavar="N", default=default, help="Images on each side."
+    )
 
 
 _data = option(
-    "--data", type=PATH, help="VOC (test) or a folder of images.  [default: drawn ones of 375x500]"
+    "--data",
+    type=PATH,
+    help="VOC folder (its test images) or a folder of images.  [default: drawn images of 375x500]",
 )
 
 
@@ -85,9 +95,9 @@ _data = option(
 @_windows
 @_device
 def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
-    """Window pooling against torchvision's roi_pool, and against merely writing as many bytes.
+    """Window pooling against torchvision's roi_pool, and against just writing as many bytes.
 
-    The map is that of a photograph at 688 px, of a full-width ZF-5: 43x58x256; the windows are selective search's.
+    The map is that of a full-width ZF-5 for a photograph at 688 px, 43x58x256; the windows are selective search's.
     """
     from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 
@@ -104,9 +114,9 @@ def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark
     "--rcnn-windows",
     default="128",
     metavar="N|all",
-    help="Windows that R-CNN is measured on; the time of all is that in proportion.",
+    help="Windows that R-CNN is measured on; its time is scaled up to all windows.",
 )
-@option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Of all sides.")
+@option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Precision on all sides.")
 @_device
 def detect(
     *,
@@ -122,26 +132,32 @@ def detect(
 ) -> "Benchmark":
     """SPP-net at one and five scales against R-CNN, with the same weights, precision, threads, images and windows.
 
-    Each exact and as `sppnet detect --fast` has it, R-CNN with the same cut of its fc layers.
+    Each is measured exact and with `sppnet detect --fast`; fast R-CNN has the same low-rank fc layers.
 
-    Seconds per image of conv, pool and fc, which total counts as the paper does; and of what stands beside them, the
-    heads and the proposals.
+    Reports seconds per image for conv, pool and fc, whose sum is the paper's total, and beside them for heads (SVM scores,
+    NMS, box regression) and proposals.
     """
-    from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
+    from sppnet_cli.benchmark.detect import DetectSpeed, benchmark_detect
 
-    config = DetectConfig(images, windows, _count(rcnn_windows), repeats, seed, precision)
+    config = DetectSpeed(images, windows, _count(rcnn_windows), repeats, seed, precision)
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
 
 
 @_subject("pretrain", "Images per second of single- and multi-size training.")
-@option("--data", type=PATH, help="In ImageNet's layout.  [default: drawn images of 375x500]")
-@option("--batch", type=click.IntRange(min=1), default=32, help="Images of a training step.")
-@option("--width", type=FiniteRange(min=0, min_open=True), default=1.0, help="Factor of filter numbers.")
+@option("--data", type=PATH, help="Folder in ImageNet's layout.  [default: drawn images of 375x500]")
+@option("--batch", type=click.IntRange(min=1), metavar="N", default=32, help="Images in a training step.")
+@option(
+    "--width",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="FACTOR",
+    default=1.0,
+    help="Factor on the numbers of filters.",
+)
 @_device
 def pretrain(
     *, data: Path | None, batch: int, width: float, device: str, repeats: int, seed: int
 ) -> "Benchmark":
-    """Images per second of ZF-5's training: single-size, multi-size, and on tensors that are in memory already."""
+    """Images per second of ZF-5's training: single-size, multi-size, and on tensors that are already in memory."""
     from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
 
     config = PretrainSpeed(batch=batch, width=width, repeats=repeats, seed=seed)
@@ -156,29 +172,41 @@ def pretrain(
 def extract(
     *, data: Path | None, images: int, network: Path | None, device: str, repeats: int, seed: int
 ) -> "Benchmark":
-    """Images per second of SPP pool5, fc6 and fc7, image by image and, for crops, in a batch."""
+    """Images per second to SPP pool5, fc6 and fc7: image by image and, for crops, also in a batch."""
     from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 
     config = ExtractSpeed(images, repeats, seed)
     return benchmark_extract(config, data=data, network=network, device=find_device(device))
 
 
-@_subject("svm", "Training of SVMs against scikit-learn's.")
-@option("--windows", type=click.IntRange(min=40), default=4000, help="Examples of a detector's class.")
-@option("--images", type=click.IntRange(min=40), default=1000, help="Of the transfer classifier.")
+@_subject("svm", "SVM training against scikit-learn's.")
+@option(
+    "--windows",
+    type=click.IntRange(min=40),
+    metavar="N",
+    default=4000,
+    help="Windows that the SVM of a class is trained on.",
+)
+@option(
+    "--images",
+    type=click.IntRange(min=40),
+    metavar="N",
+    default=1000,
+    help="Images that an image classifier is trained on.",
+)
 def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
-    """Training of detectors' and of transfer's linear SVMs against scikit-learn's LinearSVC, on features like fc7's."""
+    """Train the SVMs of a detector and of an image classifier, ours against scikit-learn's LinearSVC, on features like fc7."""
     from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
 
     return benchmark_svm(SvmSpeed(windows=windows, images=images, repeats=repeats, seed=seed))
 
 
-@_subject("scaling", "Cost against windows, scales, image size and threads.")
+@_subject("scaling", "Cost by windows, scales, image size and threads.")
 @_network
-@option("--windows", type=click.IntRange(min=1), default=1000, help="The most.")
+@option("--windows", type=click.IntRange(min=1), metavar="N", default=1000, help="Largest number of windows.")
 @_device
 def scaling(*, network: Path | None, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
-    """Cost of an image against the numbers of windows, scales and threads and the side it is resized to."""
+    """Cost of an image by number of windows, number of scales, number of threads, and size."""
     from sppnet_cli.benchmark.scaling import ScalingConfig, benchmark_scaling
 
     config = ScalingConfig(windows=windows, repeats=repeats, seed=seed)
@@ -195,7 +223,7 @@ def _count(text: str) -> int | None:
 
 
 def _shown(value: object) -> str:
-    """A cell of the printed table: a number to four digits, nothing where there is none."""
+    """A cell of the printed table: four digits of a number, nothing for NaN."""
     if not isinstance(value, float):
         return str(value)
     return "" if math.isnan(value) else f"{value:.4g}"

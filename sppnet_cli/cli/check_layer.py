@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 _ROWS = 12  # of the table of bins
 
 
-@click.command("check-layer", short_help="Is it SPP?  Check anybody's layer against the definition.")
+@click.command("check-layer", short_help="Check whether a layer is spatial pyramid pooling.")
 @click.argument("layer", metavar="FILE.py:CLASS")
-@option("--levels", default="6,3,2,1", metavar="N,N,...", help="Bins per side of each level.")
+@option("--levels", default="6,3,2,1", metavar="N,N,...", help="Bins along each side, level by level.")
 @json_option
 def command(layer: str, levels: str, as_json: bool) -> int:
-    """Compare a layer with spatial pyramid pooling on maps of 1 to 40 cells, square and not.
+    """Compare a layer with the definition of spatial pyramid pooling, on maps of 1 to 40 cells a side.
 
     \b
       sppnet check-layer mynet/layers.py:SPPLayer
       sppnet check-layer mynet/layers.py:SPPLayer --levels 4,2,1
 
-    CLASS is made without arguments, takes maps (N, C, H, W) and returns (N, C x bins).  Its file is run.  The exit code
-    is 0 where it equals the definition and 1 where it does not; then the bins that differ are shown, and the mistake is
-    named where it is a known one.
+    CLASS takes no arguments; its instance takes maps (N, C, H, W) and returns (N, C x bins).  FILE.py is executed.  The
+    exit code is 0 if the layer equals the definition, else 1; then the bins that differ are shown, and the mistake is
+    named if it is a known one.
     """
     from sppnet_cli.network.layer_check import MISTAKES, SIZES, check_layer, load_layer
 

@@ -8,7 +8,7 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.chain import path_of
-from sppnet_cli.cli.options import PATH, FiniteRange, option, say, scales_of, shared
+from sppnet_cli.cli.options import PATH, Finite, FiniteRange, option, say, scales_of, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -45,8 +45,9 @@ _MAKE_ONE = (
 )
 @option(
     "--min-score",
-    type=FiniteRange(),
-    help="Draw what scores above; the CSV has all.  [default: 0, and the best of a photograph where nothing does]",
+    type=Finite(),
+    metavar="SCORE",
+    help="Draw detections that score above this; the CSV has all.  [default: 0; if none does, the best one]",
 )
 @option(
     "--fast", is_flag=True, help="Cut ranks and a cascade at their best: much quicker, a little less exact."

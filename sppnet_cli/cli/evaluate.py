@@ -12,7 +12,7 @@ from sppnet_cli.chain import path_of
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.evaluation.view_names import VIEWS
+from sppnet_cli.names import VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.chain import Source, Stage
@@ -25,22 +25,33 @@ if TYPE_CHECKING:
 @option(
     "--detections",
     type=PATH,
-    help="detections.csv of `sppnet detect`, its run, or a folder of comp4_det_<split>_<class>.txt of any detector.",
+    help="Run of `sppnet detect`, its detections.csv, or a folder of comp4_det_<split>_<class>.txt of any detector.",
 )
-@option("--report", type=PATH, metavar="DIR", help="Write precision-recall curves of --detections there.")
+@option(
+    "--report",
+    type=PATH,
+    metavar="DIR",
+    help="Also write APs, precision-recall curves and kinds of errors of --detections to DIR.",
+)
 @option("--classifier", type=PATH, help="Run of `sppnet train-svm --task classification`.")
 @option(
     "--network",
     type=PATH,
-    help="Run of `sppnet pretrain`: its error on images in ImageNet's layout; or the --classifier's, if moved.",
+    help="Run of `sppnet pretrain`, to measure its error; with --classifier, where the classifier's network is now.",
 )
 @option(
     "--views",
     type=click.Choice(VIEWS),
     default="10",
-    help="Views of an image that is classified; central: of its middle square; maps: pooled from feature maps.",
+    help="Views of each image that a --network classifies.  central: of its central square; maps: pooled from feature "
+    "maps.",
 )
-@option("--split", default="test", help="List of ImageSets/Main, for --detections and a --classifier.")
+@option(
+    "--split",
+    default="test",
+    metavar="NAME",
+    help="Image list of a VOC set (in ImageSets/Main), for --detections and --classifier.",
+)
 @shared
 def command(
     ws: "Workspace",
@@ -55,13 +66,14 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Average precision of --detections (VOC 2007, 11-point), or the top-1 and top-5 error of a --network.
+    """Score detections, an image classifier or a network.
 
-    Detections are scored on the lists and annotations of --data; its images need not be there.
+    --detections: the average precision of each class (VOC 2007, 11 points).  --data needs the annotations, not the images.
 
-    Of a --classifier: average precision of ranking images (VOC 2007), or accuracy over the splits (Caltech101).
+    --classifier: the average precision of ranking images (VOC 2007), or the accuracy over the splits (Caltech101).
 
-    --arch and --weights without a --network: the error of that classifier of torchvision.
+    --network: the top-1 and top-5 error on images in ImageNet's layout.  --arch and --weights without --network: the same
+    of a torchvision classifier.
     """
     given = [source for source in (detections, classifier or network) if source is not None]
     if len(given) > 1 or (not given and ws.weights is None):

@@ -13,26 +13,31 @@ from sppnet_cli.errors import UsageError
 @click.command("export", short_help="Write a network or a detector as an ONNX file.")
 @click.argument("run", metavar="RUN", type=PATH)
 @option("--out", type=PATH, default=Path("model.onnx"), help="File to write.")
-@click.option("--nms", is_flag=True, help="A detector gives detections, not scores and boxes of all windows.")
+@click.option(
+    "--nms",
+    is_flag=True,
+    help="Export a detector with NMS: it returns detections, not scores and boxes of all windows.",
+)
 @json_option
 @quiet_option
 def command(run: Path, out: Path, nms: bool, as_json: bool, quiet: bool) -> None:
-    """Write RUN, a network or a detector, as an ONNX file of standard operators, and compare both in ONNX Runtime.
+    """Write RUN, a network or a detector, as an ONNX file of standard operators, and compare it in ONNX Runtime.
 
     \b
       sppnet export runs/detector --out detector.onnx
       sppnet export runs/detector --out detector.onnx --nms
       sppnet export runs/network --out network.onnx
 
-    A network takes images (N, H, W, 3), uint8 RGB, of any size, and gives scores (N, classes) before the softmax; one
-    without fc layers gives pooled vectors.
+    A network takes images (N, H, W, 3), uint8 RGB, of any size, and returns scores (N, classes) before the softmax, or
+    pooled vectors if it has no fc layers.
 
     A detector takes an image (H, W, 3), uint8 RGB, and windows (N, 4): x1, y1, x2, y2 in 0-based inclusive pixels of that
-    image, float32, such as the boxes of `sppnet propose`.  It gives scores (N, classes) and boxes (N, classes, 4), the
-    windows as each class moves them.  With --nms it gives the detections, best first: labels, scores and boxes.  Resizing,
-    preprocessing, the choice of scales and cells, pooling and regression are inside; proposals are not.
+    image, float32, such as the boxes of `sppnet propose`.  It returns scores (N, classes) and boxes (N, classes, 4),
+    the windows after each class's box regression.  With --nms it returns detections, best first: labels, scores and
+    boxes.  The file includes resizing, preprocessing, the choice of scales and cells, pooling and regression, but not
+    proposals.
 
-    The file holds the class names as its metadata `class_names`.  It needs: pip install onnx onnxruntime onnxscript
+    The class names are in the file's metadata `class_names`.  Needs: pip install onnx onnxruntime onnxscript
     """
     from sppnet_cli.detection.detector import Detector
     from sppnet_cli.detection.detector_files import DETECTOR_FILE

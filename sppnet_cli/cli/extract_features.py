@@ -9,43 +9,44 @@ import click
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import IMAGE_LAYERS, IMAGE_VIEWS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
-# As in `features.extract`, which loads too much for `--help`.
-LAYERS = ("conv4", "conv5", "pool5", "SPP pool5", "fc6", "fc7")
-
 view_option = option(
     "--view",
-    type=click.Choice(["full", "crop", "warp"]),
+    type=click.Choice(IMAGE_VIEWS),
     default="full",
-    help="The whole image, its 224x224 centre, or the image warped to a square.",
+    help="Use the whole image, its 224x224 centre, or the image warped to a square.",
 )
 size_option = option(
     "--size",
     type=click.IntRange(min=64, max=4096),
+    metavar="PIXELS",
     default=224,
-    help="Short side of the image in pixels; of --view warp, both sides.",
+    help="Resize the short side of the image to this; with --view warp, both sides.",
 )
 dataset_option = option(
-    "--dataset", type=click.Choice(["voc", "caltech101"]), help="Of the embedded data.  [default: voc]"
+    "--dataset",
+    type=click.Choice(["voc", "caltech101"]),
+    help="Which of the embedded data sets.  [default: voc]",
 )
 
 
-@click.command("extract-features", short_help="Features of whole images.")
+@click.command("extract-features", short_help="Extract features of whole images.")
 @click.argument("images", nargs=-1, type=PATH)
 @option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: trained first, on 224 and 180 px]")
 @option(
     "--layer",
     default="SPP pool5",
     metavar="LAYER[,LAYER]",
-    help=f"Of {', '.join(LAYERS)}; pool5 is the 6x6 level.  Several take one pass.",
+    help=f"Layers, from {', '.join(IMAGE_LAYERS)}; pool5 is the 6x6 level.  Several layers take one pass.",
 )
 @view_option
 @size_option
 @dataset_option
-@option("--split", default="trainval", help="List of ImageSets/Main of a VOC set.")
+@option("--split", default="trainval", metavar="NAME", help="Image list of a VOC set (in ImageSets/Main).")
 @shared
 def command(
     ws: "Workspace",
@@ -61,10 +62,10 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Features of IMAGES (files or folders), of a VOC split, of Caltech101 or of the images in a folder (--data).
+    """Extract features of IMAGES (files or folders), of a VOC split, of Caltech101, or of a folder of images (--data).
 
-    Per layer a file of a row per image, not normalised, to be memory-mapped; and index.csv.  --limit is about these
-    images alone, not about those that a network is trained on first.
+    Writes one .npy file per layer, with a row per image, not normalised; and index.csv.  --limit applies to these images,
+    not to those that a network is first trained on.
 
     \b
       sppnet extract-features --layer conv4,conv5,fc7 --view crop --data VOCdevkit --split test

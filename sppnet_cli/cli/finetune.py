@@ -36,7 +36,10 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fine-tune fc6, fc7 and a new fc8 (one output per class and one for background) on pooled windows."""
+    """Fine-tune fc6, fc7 and a new fc8 (one output per class and one for background) on pooled windows.
+
+    R-CNN fine-tunes all layers on warped windows with --profile paper.
+    """
     ws = replace(ws, network_run=network)
     sides = scales_of(scales, ws) if method == "spp" else ()
     stage = ws.finetuned(method, sides).at(out)

@@ -7,39 +7,37 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, json_option, option, say
-
-# The names of `caffe_zf.KINDS` and `caffe_zf.DROPOUT_SCALINGS`, which load torch.
-KINDS = ("zeiler-conv5", "py-faster-rcnn-zf")
-DROPOUT_SCALINGS = ("testing", "training")
+from sppnet_cli.names import CAFFE_KINDS, DROPOUT_SCALINGS
 
 
-@click.command("import-weights", short_help="Take over a Caffe model of the ZF kind.")
+@click.command("import-weights", short_help="Import a Caffe model of ZF-5.")
 @click.argument("file", metavar="FILE.caffemodel", type=PATH)
 @option(
     "--kind",
-    type=click.Choice(KINDS),
-    help="The net that the weights are of, which their shapes do not tell.  "
-    "[default: py-faster-rcnn-zf where the layers are named as in Faster R-CNN, else zeiler-conv5]",
+    type=click.Choice(CAFFE_KINDS),
+    help="Which net the file holds; shapes alone cannot tell.  [default: py-faster-rcnn-zf if the layers have "
+    "Faster R-CNN's names, else zeiler-conv5]",
 )
 @option(
     "--dropout-scaling",
     type=click.Choice(DROPOUT_SCALINGS),
     default="training",
-    help="When the Caffe that trained it made up for dropout.  training: the weights as they are, like the "
-    "released test code; testing: fc7 and fc8 halved, as both nets' forks of Caffe do.",
+    help="When the Caffe that trained the net scaled for dropout.  training: keep the weights, as the released test "
+    "code does; testing: halve fc7 and fc8, as both nets' forks of Caffe do.",
 )
-@option("--out", type=PATH, help="Run directory to make.  [default: FILE's name under runs]")
+@option("--out", type=PATH, help="Run directory to make.  [default: runs/ and the name of FILE]")
 @json_option
 def command(file: Path, kind: str | None, dropout_scaling: str, out: Path | None, as_json: bool) -> None:
-    """Make a network of the weights of a Caffe model, for --network of the other commands.
+    """Import a Caffe model as a network, which other commands take as --network.
 
     \b
       sppnet import-weights Zeiler_conv5.caffemodel
       sppnet import-weights ZF_faster_rcnn_final.caffemodel --out runs/frcnn
       sppnet train-svm --network runs/frcnn
 
-    zeiler-conv5 is the net of the authors' SPP_net: ZF-5, fed 128 below the pixels.  py-faster-rcnn-zf has other
-    pads, 6x6 bins, and its own mean.  Layers other than conv1 to conv5, fc6, fc7 and fc8 are left out.
+    zeiler-conv5 is the ZF-5 of the authors' SPP_net; it subtracts 128 from every pixel.  py-faster-rcnn-zf pads
+    differently, pools 6x6 bins and subtracts a mean of its own.  Layers other than conv1 to conv5, fc6, fc7 and fc8 are
+    left out.
     """
     from sppnet_cli.network.backbones import OWN
     from sppnet_cli.network.caffe_zf import find_kind

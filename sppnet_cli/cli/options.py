@@ -1,4 +1,4 @@
-"""Options that commands share; one name means one thing everywhere."""
+"""Options that several commands share."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ import click
 from sppnet_cli import console
 from sppnet_cli.distributed import join, local_device, local_share, world
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.names import METHODS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -25,14 +26,18 @@ PATH = click.Path(path_type=Path)
 _LEAST_SIDE, _MOST_SIDE = 64, 4096  # pixels: of the short side of an image
 
 
-class FiniteRange(click.FloatRange):
-    """Click's range of numbers, without NaN, which no bound keeps out, and infinity."""
+class Finite(click.types.FloatParamType):
+    """A number that is neither NaN nor infinite."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class FiniteRange(click.FloatRange, Finite):
+    """A finite number between bounds; NaN passes Click's own comparisons."""
 
 
 def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Command]:
@@ -42,24 +47,27 @@ def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Comman
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object on standard output, all else on standard error."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object on standard output, everything else on standard error.",
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
 def shared(command: Command) -> Command:
-    """Add the options of every command that runs stages, and give it the `Workspace` they describe.
+    """Add the options that every command that makes stages takes.
 
-    The command is called with `ws` first; `--out`, `--dry-run` and `--json` reach it as they are.
+    The command gets the `Workspace` that they describe as `ws`, and `--out`, `--dry-run` and `--json` unchanged.
     """
     options = [
         option(
             "--profile",
             type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
             default="mini",
-            help="Sizes, schedules and data of the whole chain.",
+            help="Sizes, schedules and data of all stages.",
         ),
-        option("--data", type=PATH, help="Your data; without it the embedded mini data is made and used."),
+        option("--data", type=PATH, help="Your data.  [default: the embedded mini data, made when needed]"),
         option(
             "--arch",
             metavar="NAME",
@@ -70,61 +78,77 @@ def shared(command: Command) -> Command:
             "--protocol",
             type=click.Choice(["paper", "released"]),
             default="paper",
-            help="The paper's rules or those of the authors' released code.",
+            help="Follow the paper's rules, or those of the authors' released code.",
         ),
-        option("--runs", type=PATH, default=Path("runs"), help="Where run directories go."),
-        option("--out", type=PATH, help="This command's own output.  [default: a folder under --runs]"),
-        option("--device", default="auto", metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run."),
-        option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of all that is random."),
+        option("--runs", type=PATH, default=Path("runs"), help="Folder for run directories."),
+        option(
+            "--out", type=PATH, help="Folder for the result of this command.  [default: one under --runs]"
+        ),
+        option(
+            "--device",
+            default="auto",
+            metavar="auto|cpu|cuda[:N]|mps",
+            help="Device that the networks run on.",
+        ),
+        option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, help="Random seed."),
         option(
             "--jobs",
             type=click.IntRange(min=1),
-            help="Stages made side by side, each on the threads of its profile.  [default: what cores and --max-memory "
-            "allow]",
+            metavar="N",
+            help="Stages that run at once, each on as many threads as the profile says.  [default: as many as the "
+            "cores and --max-memory allow]",
         ),
         option(
             "--workers",
             type=click.IntRange(min=0),
+            metavar="N",
             default=os.cpu_count() or 1,
-            help="Processes or threads that load and propose; stages side by side share them.",
+            help="Processes or threads that read images and propose windows, shared by the stages that run at once.",
         ),
         option(
             "--proposals",
             metavar="ss-fast|ss-paper|edgeboxes|A+B|DIR|FILE.mat",
-            help="How windows are proposed, several ways together, a run of `sppnet propose`, or the authors' .mat files "
-            "(the folder of both, or that of a split).  [default: the profile's]",
+            help="Proposal method, or several joined by +; a run of `sppnet propose`; or the authors' .mat file of a "
+            "split, or the folder with those of both.  [default: the profile's]",
         ),
-        option("--limit", type=click.IntRange(min=1), help="Use the first N images of a set."),
+        option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Use only the first N images of each set.",
+        ),
         option(
             "--max-memory",
             type=FiniteRange(min=0.1),
             default=8.0,
             metavar="GIB",
-            help="Bound of feature buffers and SVM rows, and of how many stages run at once.",
+            help="Memory for features and SVM training, shared by the stages that run at once.",
         ),
         option(
             "--cache-gb",
             type=FiniteRange(min=0),
             default=50.0,
             metavar="GB",
-            help="Disk for cached feature maps; what does not fit is computed each time.",
+            help="Disk space for cached features; those that do not fit are computed again.",
         ),
         option(
             "--resume/--no-resume",
             default=True,
-            help="Resume what an earlier call left when it was cut off, or start over.",
+            help="Resume a run that was cut off, or start it over.",
         ),
         option(
             "--remake",
             is_flag=True,
-            help="Make the result anew though it is there, and what it needs that other code made.",
+            help="Make the result again even if it exists, and what it needs if other code made that.",
         ),
         click.option(
-            "--dry-run", is_flag=True, help="Print what would be done, written and take; do nothing."
+            "--dry-run",
+            is_flag=True,
+            help="Print what would be made, its size and about how long it takes; do nothing.",
         ),
         json_option,
         quiet_option,
-        click.option("-v", "--verbose", is_flag=True, help="More messages."),
+        click.option("-v", "--verbose", is_flag=True, help="Show more messages."),
     ]
 
     @functools.wraps(command)
@@ -139,13 +163,13 @@ def shared(command: Command) -> Command:
 
 
 method_option = option(
-    "--method", type=click.Choice(["spp", "rcnn"]), default="spp", help="SPP-net, or R-CNN on its weights."
+    "--method", type=click.Choice(METHODS), default="spp", help="SPP-net, or R-CNN with the same weights."
 )
 scales_option = option(
     "--scales",
     default="480..1200",
     metavar="480..1200|688|480,688",
-    help="Short sides of the image: the protocol's in a range, or a list.",
+    help="Short sides of the image: the protocol's scales in a range, one scale, or a list.",
 )
 
 
@@ -169,7 +193,7 @@ def make_workspace(
 ) -> "Workspace":
     """The workspace that the shared options describe."""
     from sppnet_cli.chain import Resources
-    from sppnet_cli.data.proposals import METHODS
+    from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
     from sppnet_cli.network.backbones import is_own
     from sppnet_cli.protocols import find_protocol
     from sppnet_cli.stages.profiles import find_profile
@@ -177,8 +201,8 @@ def make_workspace(
 
     numbers = find_profile(profile)
     for part in (proposals or "").split("+"):
-        if part and part not in METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
-            known = ", ".join(METHODS)
+        if part and part not in PROPOSAL_METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
+            known = ", ".join(PROPOSAL_METHODS)
             raise UsageError(
                 f"--proposals {part}: neither {known} nor a run of `sppnet propose` nor a .mat file"
             )
@@ -212,7 +236,10 @@ _WORKSPACE = tuple(inspect.signature(make_workspace).parameters)
 
 
 def find_device(name: str) -> str:
-    """`auto` becomes `cuda` where there is one; others are checked.  Raises `UsageError` or `DataError`."""
+    """The device called `name`; `auto` is `cuda` where there is one, else `cpu`.
+
+    Raises `UsageError` for an unknown name and `DataError` for a device that this machine lacks.
+    """
     import torch
 
     if name == "auto":
@@ -236,9 +263,9 @@ def find_device(name: str) -> str:
 
 
 def scales_of(text: str, ws: "Workspace") -> tuple[int, ...]:
-    """`--scales` as numbers, by the workspace's protocol.
+    """`--scales` as numbers, a range being that of the workspace's protocol.
 
-    Raises `UsageError` for one at which some trunk has no map left, or no machine the memory.
+    Raises `UsageError` for a scale below 64 pixels, where some trunks leave no map, or above 4,096.
     """
     from sppnet_cli.protocols import parse_scales
 

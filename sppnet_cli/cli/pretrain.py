@@ -9,6 +9,7 @@ import click
 from sppnet_cli.cli.options import FiniteRange, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import SCHEDULES
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -33,33 +34,41 @@ def parse_sizes(text: str) -> tuple[tuple[int, ...], bool]:
     "--sizes",
     default="224",
     metavar="224[,180]|180..224",
-    help="Input sizes: a full epoch at each in turn, or at one drawn from a range.",
+    help="Input sizes in pixels: one epoch at each in turn, or each epoch at a size drawn from a range.",
 )
 @option(
     "--pyramid",
     type=click.Choice(["spp6", "spp4", "plain"]),
     default="spp6",
-    help="{6,3,2,1}, {4,3,2,1}, or the plain net without one.",
+    help="Pyramid of 6x6, 3x3, 2x2 and 1x1 bins, or of 4x4, 3x3, 2x2 and 1x1; or the plain net without one.",
 )
-@option("--epochs", type=click.IntRange(min=1), help="Passes over the images.  [default: the profile's]")
+@option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Passes over the images.  [default: the profile's]",
+)
 @option(
     "--batch",
     type=click.IntRange(min=1),
-    help="Images a batch, of all processes together.  [default: the profile's]",
+    metavar="N",
+    help="Images in a batch, over all processes.  [default: the profile's]",
 )
 @option(
     "--rate",
     type=FiniteRange(min=0, min_open=True),
-    help="First (one-cycle: highest) learning rate.  [default: the profile's]",
+    metavar="RATE",
+    help="Initial learning rate, with one-cycle the highest.  [default: the profile's]",
 )
 @option(
     "--schedule",
-    type=click.Choice(["plateau", "steps", "one-cycle"]),
-    help="plateau: a tenth when the training error stops falling, twice; steps: after 4/7 and 29/35 of the epochs.  "
+    type=click.Choice(SCHEDULES),
+    help="When the learning rate drops.  plateau: to a tenth when the training error stops falling, twice; steps: to a "
+    "tenth after 4/7 and after 29/35 of the epochs; one-cycle: it rises, then falls.  "
     "[default: the profile's]",
 )
-@option("--amp", is_flag=True, help="Mixed precision, in bfloat16.")
-@option("--tensorboard", is_flag=True, help="Write TensorBoard's events too (pip install tensorboard).")
+@option("--amp", is_flag=True, help="Train in mixed precision (bfloat16).")
+@option("--tensorboard", is_flag=True, help="Also write TensorBoard events (pip install tensorboard).")
 @shared
 def command(
     ws: "Workspace",
@@ -76,7 +85,8 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train a network on images in ImageNet's layout (a folder per class), or take over a torchvision trunk.
+    """Train a network on images in ImageNet's layout (a folder per class), or take a trunk of torchvision or timm with
+    its ImageNet weights.
 
     \b
       sppnet pretrain --sizes 224,180

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
 
-@click.command("propose", short_help="Find candidate windows by selective search.")
-@option("--split", default="trainval", help="List of ImageSets/Main.")
+@click.command("propose", short_help="Propose windows by selective search.")
+@option("--split", default="trainval", metavar="NAME", help="Image list of the VOC set (in ImageSets/Main).")
 @shared
 def command(ws: "Workspace", *, split: str, out: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Find candidate windows in the images of a VOC split by selective search, a file per image."""
+    """Propose windows in the images of a VOC split, by selective search unless --proposals says otherwise.
+
+    Writes boxes/ID.npy for each image, and index.csv.
+    """
     stage = replace(ws, proposals_seed=ws.seed).proposals(split)
     if not isinstance(stage, Stage):
         raise UsageError(
-            f"--proposals {stage}: a run of `sppnet propose` already, for the commands that take windows; name a method "
-            "or the authors' .mat files here"
+            f"--proposals {stage}: is a run of `sppnet propose` already; give a method or the authors' .mat files"
         )
     stage = stage.at(out)
     if dry_run:

@@ -37,16 +37,18 @@ DATA_OPTIONS = {
 }
 
 
-@click.command("reproduce", short_help="Make tables of the paper, ablations and the claims.")
+@click.command("reproduce", short_help="Reproduce tables, ablations and claims of the paper.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=click.Choice(NAMES))
-@option("--results", type=PATH, default=Path("results"), help="Where tables go.")
-@option("--imagenet", type=PATH, help="ImageNet, for a profile that trains on it.")
-@option("--caltech", type=PATH, help="Caltech101, for a profile on real images.")
-@option("--seeds", metavar="0,1,2", help="Measure with each and take the mean.  [default: --seed]")
+@option("--results", type=PATH, default=Path("results"), help="Folder for the tables.")
+@option("--imagenet", type=PATH, help="ImageNet folder, for a profile that trains on it.")
+@option("--caltech", type=PATH, help="Caltech101 folder, for a profile that uses real images.")
+@option(
+    "--seeds", metavar="0,1,2", help="Repeat with each of these seeds and report the mean.  [default: --seed]"
+)
 @option(
     "--rcnn",
     type=click.Choice(["timing", "full"]),
-    help="Whether R-CNN's mAP is measured too, or its time alone.  [default: the profile's]",
+    help="Measure only R-CNN's time, or its mAP too.  [default: the profile's]",
 )
 @shared
 def command(
@@ -62,9 +64,9 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make tables of the paper (table1 to table9), its claims, ablations and the journal edition's comparison.
+    """Reproduce the paper's tables (table1 to table9), its claims, ablations and the journal edition's comparison.
 
-    What they share is made once.  Tables go to a folder of --results that is named after the profile.
+    Stages that several of them need are made once.  Tables are written to RESULTS/PROFILE.
 
     \b
       sppnet reproduce table6

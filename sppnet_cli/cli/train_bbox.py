@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(
     ws: "Workspace", *, detector: Path | None, out: Path | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Add bounding-box regressors on pooled features; the result is a detector once more."""
+    """Add bounding-box regression on pooled features; the result is a new detector."""
     if detector is None:
         stage = ws.detector("spp", ws.protocol.scales, "ftfc7 bb")
     else:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from sppnet_cli.cli import extract_features
 from sppnet_cli.cli.extract_features import dataset_option, view_option
 from sppnet_cli.cli.options import (
     PATH,
@@ -20,25 +19,26 @@ from sppnet_cli.cli.options import (
 )
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, WINDOW_LAYERS
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
-# The layers of each task, and the options that belong to it alone.
+# The layers of each task, and the options that only it takes.
 LAYERS = {
-    "detection": ("pool5", "fc6", "fc7", "ftfc6", "ftfc7"),
-    "classification": extract_features.LAYERS,
+    "detection": (*WINDOW_LAYERS, *(f"ft{layer}" for layer in FC_LAYERS)),
+    "classification": IMAGE_LAYERS,
 }
 DEFAULT_LAYER = {"detection": "ftfc7", "classification": "SPP pool5"}
 OPTIONS = {"detection": ("method", "scales", "head"), "classification": ("view", "size", "splits", "dataset")}
 
 
 @click.command("train-svm", short_help="Train the SVMs of a detector or of an image classifier.")
-@option("--task", type=click.Choice(list(LAYERS)), default="detection", help="What the SVMs are for.")
+@option("--task", type=click.Choice(list(LAYERS)), default="detection", help="What to train the SVMs for.")
 @option(
     "--layer",
     type=click.Choice(list(dict.fromkeys((*LAYERS["classification"], *LAYERS["detection"])))),
-    help="Layer of the features; ft: of the fine-tuned fc layers.  [default: ftfc7; classification: SPP pool5]",
+    help="Layer of the features; ftfc6 and ftfc7 are fine-tuned.  [default: ftfc7; classification: SPP pool5]",
 )
 @method_option
 @scales_option
@@ -49,12 +49,14 @@ OPTIONS = {"detection": ("method", "scales", "head"), "classification": ("view",
     "--size",
     default="224",
     metavar="224|val",
-    help="Short side of the image in pixels; val: the best on VOC's val half, trained on its train half.",
+    help="Resize the short side of the image to this many pixels; val: to what is best on VOC's val images after "
+    "training on its train images.",
 )
 @option(
     "--splits",
     type=click.IntRange(min=1),
-    help="Random splits of Caltech101.  [default: the profile's; the paper's 10]",
+    metavar="N",
+    help="Random splits of Caltech101; the paper has 10.  [default: the profile's]",
 )
 @dataset_option
 @shared
@@ -77,8 +79,8 @@ def command(
 ) -> None:
     """Train one linear SVM per class.
 
-    Detection: on windows, with hard negative mining; the result is a detector.  --task classification: on whole
-    images of VOC or Caltech101; the result is a classifier for `sppnet evaluate`.
+    --task detection trains on windows, with hard negative mining, and gives a detector.  --task classification trains on
+    whole images of VOC or Caltech101 and gives a classifier for `sppnet evaluate`.
 
     \b
       sppnet train-svm --layer pool5 --scales 688
@@ -127,9 +129,9 @@ def command(
 
 
 def choose_size(ws: "Workspace", view: str, layer: str) -> int:
-    """The short side that is best on VOC's val half, trained on its train half (the first of equals).
+    """The short side that is best on VOC's val images after training on its train images (the first of equals).
 
-    The test list is not looked at.
+    The test images are never used.
     """
     from sppnet_cli.stages.workspace import SWEEP, Column
 

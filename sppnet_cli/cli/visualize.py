@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, FiniteRange, option, say, shared
+from sppnet_cli.cli.options import PATH, Finite, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -24,12 +24,20 @@ def command() -> None:
 @option(
     "--detections",
     type=PATH,
-    help="Run of `sppnet detect` on a data set.  [default: the mini one of ftfc7 bb, made first]",
+    help="Run of `sppnet detect` on a data set.  [default: one of ftfc7 bb, made first]",
 )
-@option("--split", default="test", help="List of ImageSets/Main that they were made on.")
-@option("--count", type=click.IntRange(min=1), default=24, help="Images, evenly over the list.")
-@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above.")
-@option("--truth", is_flag=True, help="Draw the ground truth too, dashed.")
+@option("--split", default="test", metavar="NAME", help="Image list (in ImageSets/Main) of the detections.")
+@option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=24,
+    help="Images to draw, spread evenly over the list.",
+)
+@option(
+    "--min-score", type=Finite(), metavar="SCORE", default=0.0, help="Draw detections that score above this."
+)
+@option("--truth", is_flag=True, help="Also draw the ground truth, dashed.")
 @shared
 def detections(
     ws: "Workspace",
@@ -44,9 +52,9 @@ def detections(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Draw detections in the IMAGES of these names (such as 000001) or in some of the data set: Figure 6.
+    """Draw detections as in Figure 6, in the IMAGES named (such as 000001) or in some of the data set.
 
-    Writes a JPEG per image and contact-sheet.jpg.
+    Writes a JPEG per image, and contact-sheet.jpg with all of them.
 
     \b
       sppnet visualize detections --detections RUN --data VOCdevkit --truth 000001 000004
@@ -75,15 +83,26 @@ def detections(
 @command.command("conv5", short_help="Draw what the filters of conv5 respond to.")
 @click.argument("images", nargs=-1, type=PATH)
 @option("--network", type=PATH, help="Run of `sppnet pretrain`.  [default: the profile's, trained first]")
-@option("--filters", metavar="K[,K]", help="Numbers from 0.  [default: the 4 strongest of each image]")
+@option(
+    "--filters",
+    metavar="K[,K]",
+    help="Filters to draw, counted from 0.  [default: the 4 strongest of each image]",
+)
 @option(
     "--size",
     type=click.IntRange(min=64, max=4096),
+    metavar="PIXELS",
     default=392,
-    help="Short side of an image that is sent through the network, in pixels.",
+    help="Resize the short side of the images to this.",
 )
-@option("--count", type=click.IntRange(min=1), default=4, help="Images pictured, evenly over all.")
-@option("--split", default="test", help="List of ImageSets/Main of a VOC set.")
+@option(
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=4,
+    help="Images to draw, spread evenly over all.",
+)
+@option("--split", default="test", metavar="NAME", help="Image list of a VOC set (in ImageSets/Main).")
 @shared
 def conv5(
     ws: "Workspace",
@@ -98,10 +117,10 @@ def conv5(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Draw what the filters of conv5 respond to in IMAGES (files or folders) or in a data set: Figure 2.
+    """Draw what the filters of conv5 respond to, as in Figure 2, in IMAGES (files or folders) or in a data set.
 
-    All images go through the network; a PNG of each of --count of them has a row per filter: the receptive field of
-    its strongest response, its map, and the other images that excite it most.
+    All images go through the network; --count of them are drawn, each as a PNG with a row per filter: the receptive field
+    of its strongest response, its map, and the other images with the strongest responses.
 
     \b
       sppnet visualize conv5 --network RUN --data VOCdevkit --limit 500

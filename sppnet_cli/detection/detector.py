@@ -20,11 +20,12 @@ from sppnet_cli.detection.detector_files import (
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.detection.nms import nms, select_per_class
 from sppnet_cli.errors import UsageError
-from sppnet_cli.features.layers import WINDOW_LAYERS, Layer
+from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.method import Extractor, PooledWindows
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
+from sppnet_cli.names import WINDOW_LAYERS
 from sppnet_cli.network.low_rank import low_rank_head
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import Head

@@ -11,15 +11,16 @@ from torch import Tensor
 from sppnet_cli.atomic import write_json
 from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.features.layers import WINDOW_LAYERS, Layer
+from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.method import Extractor
 from sppnet_cli.features.methods import METHODS, make_extractor
 from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
+from sppnet_cli.names import FC_LAYERS, WINDOW_LAYERS
 from sppnet_cli.network.low_rank import Axes, axes_kept
 from sppnet_cli.network.precision import Precision
-from sppnet_cli.network.sppnet import FC_LAYERS, Head
+from sppnet_cli.network.sppnet import Head
 from sppnet_cli.network.weights import (
     HEAD_FILE,
     load_head,

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.low_rank import most_of_use
-from sppnet_cli.network.sppnet import FC_LAYERS, Head
+from sppnet_cli.network.sppnet import Head
 
 # What `--fast` means: the rank of fc6, as a fraction of its outputs, and the fraction of the windows that get there.  On
 # mini, over two seeds, the mAP changes by -.8 to +.5 (mean +.1), on 600 images of VOC by +.3; fc7 cut to a sixteenth and

@@ -15,20 +15,19 @@ from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import SppnetError, UsageError
-from sppnet_cli.evaluation.view_names import CROP_VIEWS, FULL_VIEWS, MAP_VIEWS, VIEWS
 from sppnet_cli.evaluation.views import (
-    SHORT_SIDE,
     Image,
     Resize,
     map_scales,
     map_windows,
     resize_as_torchvision,
-    resize_short,
     views_of,
 )
 from sppnet_cli.kernels.pooling import pool_windows
+from sppnet_cli.names import CROP_VIEWS, FULL_VIEWS, MAP_VIEWS, VIEWS
 from sppnet_cli.network.classifiers import Classifier
-from sppnet_cli.network.geometry import window_cells
+from sppnet_cli.network.geometry import SHORT_SIDE, window_cells
+from sppnet_cli.network.preprocessing import resize_short
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.protocols import PAPER, MappingRules, take
 

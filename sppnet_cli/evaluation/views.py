@@ -2,26 +2,18 @@
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional
 
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP, SHORT_SIDE
+from sppnet_cli.network.preprocessing import resize_short
 
-SHORT_SIDE = 256  # pixels, of the image that views are cut out of
-CROP = 224  # pixels, side of a crop
 MAP_SCALES = (224, 256, 300, 360, 448, 560)  # short sides of the images whose maps are pooled
 
 Image = NDArray[np.uint8]
 Resize = Callable[[Image, int], Image]
-
-
-def resize_short(image: Image, short_side: int) -> Image:
-    """Resize an RGB image `(H, W, 3)` to a short side, bilinear without antialiasing, as our nets are trained."""
-    height, width = resized_size(image.shape[:2], short_side)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def resize_as_torchvision(image: Image, short_side: int) -> Image:
@@ -30,7 +22,7 @@ def resize_as_torchvision(image: Image, short_side: int) -> Image:
 
 
 def views_of(image: Image, views: str, resize: Resize = resize_short) -> list[Image]:
-    """Cut the `CROP_VIEWS` or `FULL_VIEWS` named `views` out of an RGB image `(H, W, 3)` with a short side of 256.
+    """Cut the `CROP_VIEWS` or `FULL_VIEWS` named `views` out of an RGB image `(H, W, 3)` resized to a short side of 256.
 
     - `10`: the 224x224 centre and corners of the entire image, then their mirror images (paper section 3.1).
     - `10central`: the same of the central 256x256 square (AlexNet's).

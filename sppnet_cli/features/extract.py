@@ -18,13 +18,12 @@ from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.store import FeatureStore
+from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, IMAGE_VIEWS, MAP_LAYERS
 from sppnet_cli.network.backbones import conv4_part
 from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.preprocessing import resize_short
-from sppnet_cli.network.sppnet import FC_LAYERS, MAP_LAYERS, SPPNet
+from sppnet_cli.network.sppnet import SPPNet
 
-IMAGE_LAYERS = (*MAP_LAYERS, "pool5", "SPP pool5", *FC_LAYERS)
-IMAGE_VIEWS = ("full", "crop", "warp")
 _AHEAD = 4  # images per thread that are read before the network is ready for them
 
 

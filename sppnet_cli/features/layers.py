@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from sppnet_cli.errors import UsageError
+from sppnet_cli.names import WINDOW_LAYERS
 from sppnet_cli.network.precision import converted
-from sppnet_cli.network.sppnet import FC_LAYERS, Head
+from sppnet_cli.network.sppnet import Head
 
-WINDOW_LAYERS = ("pool5", *FC_LAYERS)
 _CHUNK = 2048  # windows at a time through the fc layers
 
 

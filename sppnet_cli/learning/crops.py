@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,11 +15,10 @@ from sppnet_cli.console import track
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.data.images import read_image
 from sppnet_cli.distributed import from_first, gather, world
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP, SHORT_SIDE
+from sppnet_cli.network.preprocessing import resize_short
 from sppnet_cli.protocols import PAPER, Lighting
 
-SHORT_SIDE = 256
-CROP = 224
 _IN_MEMORY_PIXELS = 600_000_000  # a training set up to this size (1.8 GB) is decoded once and kept
 _COLOUR_IMAGES = 10_000  # at most, spread evenly over the set, for the principal components
 _COLOUR_DEVIATION = 0.1  # of the random factors (AlexNet)
@@ -33,11 +31,9 @@ class Colours(NamedTuple):
     variances: NDArray[np.float64]  # (3,), ascending
 
 
-def load_short_side(path: Path, short_side: int = SHORT_SIDE) -> NDArray[np.uint8]:
-    """The image resized so that its short side is `short_side`, bilinear, uint8 RGB (H, W, 3)."""
-    image = read_image(path)
-    height, width = resized_size(image.shape[:2], short_side)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+def load_short_side(path: Path) -> NDArray[np.uint8]:
+    """The image that crops are cut out of, uint8 RGB (H, W, 3): its short side is 256."""
+    return resize_short(read_image(path), SHORT_SIDE)
 
 
 def principal_components(images: Iterator[NDArray[np.uint8]]) -> Colours:

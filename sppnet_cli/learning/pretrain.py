@@ -30,7 +30,6 @@ from sppnet_cli.protocols import PAPER, Lighting
 from sppnet_cli.runs import CHECKPOINT
 
 METRICS = "metrics.jsonl"
-SCHEDULES = ("plateau", "steps", "one-cycle")
 _DROPS = (4 / 7, 29 / 35)  # when `steps` divides the rate, as a fraction of the epochs: 40 and 58 of 70
 _CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
 # The rate drops when the training error, per round of all sizes, has not fallen by a 500th for this many rounds.
@@ -46,7 +45,7 @@ class Recipe:
     epochs: int
     batch: int  # images, over all processes
     rate: float  # learning rate: the first one of `plateau` and `steps`, the highest of `one-cycle`
-    schedule: str  # "plateau", "steps" (both divide the rate by 10, twice) or "one-cycle"
+    schedule: str  # of names.SCHEDULES: "plateau", "steps" (both divide the rate by 10, twice) or "one-cycle"
     init: str  # "paper" or "he"
     clip: float | None  # largest norm of the gradient
     optimizer: str = "sgd"  # "sgd" with momentum, or "adam"

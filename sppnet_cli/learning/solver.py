@@ -4,12 +4,11 @@ Algorithm 3 of Hsieh et al., "A Dual Coordinate Descent Method for Large-scale L
 shrinking: the solver behind R-CNN's and SPP-net's detectors (`-s 3`) and `LinearSVC(loss="hinge")`.  Two things are
 added: it can start from the multipliers of an earlier solution, and it reads packed rows (see `rows.py`).  Inner
 products are summed in sixteen fixed lanes without `fastmath`, so the result does not depend on where a row lies in
-memory.  All kernels stand in this one file, because numba's cache does not see changes in another.
+memory.
 """
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
@@ -17,6 +16,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from sppnet_cli.console import warn
+from sppnet_cli.kernels.jit import kernel
 from sppnet_cli.learning.rows import RowStore
 
 _NOTEWORTHY_GAP = 0.1  # liblinear's own default tolerance for this loss
@@ -63,7 +63,7 @@ def _eight_positions(typingctx: Any, table: Any, byte: Any, offset: Any, out: An
     return types.void(table, types.uint8, types.int64, out, types.int64), codegen
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def positions(mask, out):  # type: ignore[no-untyped-def]
     """Write the places of a row's non-zeros, given by its mask (words,), to the front of `out` (D + 8,) uint32."""
     n = 0
@@ -73,7 +73,7 @@ def positions(mask, out):  # type: ignore[no-untyped-def]
         n += _COUNT[octets[k]]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def dot(halves, places, w):  # type: ignore[no-untyped-def]
     """Inner product of a row, its non-zero `halves` (n,) at `places` (n or more,), with `w` (D,) float32."""
     n = halves.shape[0]
@@ -90,14 +90,14 @@ def dot(halves, places, w):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def add(halves, places, step, w):  # type: ignore[no-untyped-def]
     """Add `step` (float32) times that row to `w` in place."""
     for i in range(halves.shape[0]):
         w[places[i]] += step * _half(halves[i])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _descend(words, start, stop, mask, norms, sign, upper, bias, alpha, w, tolerance, passes, seed):  # type: ignore[no-untyped-def]
     """Descend in place on `alpha` (n,) and `w` (D + 1,), whose last entry multiplies the constant `bias`."""
     n, dimension = start.shape[0], w.shape[0] - 1
@@ -200,7 +200,7 @@ def solve(
     return w[:-1], float(w[-1]) * bias
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def _scores(words, start, stop, mask, w, out):  # type: ignore[no-untyped-def]
     places = np.empty(w.shape[0] + 8, np.uint32)
     for i in range(start.shape[0]):

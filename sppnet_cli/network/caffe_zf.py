@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.kernels.pyramid import SPP4, SPP6, bin_count
+from sppnet_cli.names import DROPOUT_SCALINGS
 from sppnet_cli.network.caffemodel import Blob
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.zf5 import scaled_width
@@ -31,7 +32,6 @@ KINDS = {
     # py-faster-rcnn's models/pascal_voc/ZF: RoI pooling to 6x6 bins.
     "py-faster-rcnn-zf": Kind("zf5-frcnn", (6,)),
 }
-DROPOUT_SCALINGS = ("testing", "training")
 _PYRAMIDS = {bin_count(levels): levels for levels in (SPP6, SPP4, (6,))}
 _FILTERS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 _WIDEST = 4

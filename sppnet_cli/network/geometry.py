@@ -8,7 +8,8 @@ from sppnet_cli.protocols import MappingRules
 
 Boxes = NDArray[np.floating]
 
-CROP = 224  # side, in pixels, of the crops that networks are trained on
+CROP = 224  # side, in pixels, of the crops that networks are trained and tested on
+SHORT_SIDE = 256  # in pixels, of the image that they are cut out of
 
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

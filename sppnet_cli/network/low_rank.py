@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.kernels.linear import Linear
-from sppnet_cli.network.sppnet import FC_LAYERS, Head
+from sppnet_cli.names import FC_LAYERS
+from sppnet_cli.network.sppnet import Head
 
 
 class Axes(NamedTuple):

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from sppnet_cli.errors import UsageError
 from sppnet_cli.kernels.linear import Linear
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
+from sppnet_cli.names import MAP_LAYERS
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
 from sppnet_cli.network.preprocessing import CAFFE, MinusMeanImage
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
-
-MAP_LAYERS = ("conv4", "conv5")
-FC_LAYERS = ("fc6", "fc7")
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class ImageSet:
 class ExtractConfig:
     """`sppnet extract-features`.  Raises `UsageError` for what no network can give."""
 
-    layers: tuple[str, ...]  # of features.extract.LAYERS
-    view: str  # full, crop or warp
+    layers: tuple[str, ...]  # of names.IMAGE_LAYERS
+    view: str  # of names.IMAGE_VIEWS
     size: int  # short side in pixels
     images: ImageSet | None  # None: the user's image files
 

@@ -11,8 +11,9 @@ from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.methods import METHODS
 from sppnet_cli.learning.shortcuts import train_shortcuts
 from sppnet_cli.learning.svm import train_svms
+from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.low_rank import axes_kept
-from sppnet_cli.network.sppnet import FC_LAYERS, NetworkSpec
+from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import HEAD_FILE, SPEC_FILE, WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.protocols import DetectRules, SvmRules
 from sppnet_cli.runs import file_digest

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sppnet_cli.benchmark import detect, images, pooling, scaling
-from sppnet_cli.benchmark.detect import DetectConfig, benchmark_detect
+from sppnet_cli.benchmark.detect import DetectSpeed, benchmark_detect
 from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 from sppnet_cli.benchmark.images import benchmark_images, benchmark_windows, drawn_image
 from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
@@ -103,7 +103,7 @@ def test_pooling_notices_another_result(monkeypatch):
 
 
 def test_detect(headed_network, two_images):
-    config = DetectConfig(images=2, windows=20, rcnn_windows=5, repeats=2)
+    config = DetectSpeed(images=2, windows=20, rcnn_windows=5, repeats=2)
     found = benchmark_detect(config, data=two_images, network=headed_network)
     record = found.record
     assert settings(record, "images", "device", "precision") == [2, "cpu", "float32"]
@@ -168,7 +168,7 @@ def test_detect(headed_network, two_images):
 def test_fast_sides_are_what_fast_means(headed_network, two_images):
     network = load_network(headed_network)
     head = network.require_head()
-    sides = detect.contenders(network, head, DetectConfig(), "cpu")
+    sides = detect.contenders(network, head, DetectSpeed(), "cpu")
     options = fast_options("fc7", head)
     assert options == FastOptions((6,), 0.2)
     assert tuple(sides) == (*SPP, *RCNN)
@@ -209,7 +209,7 @@ def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_netw
         "propose",
         lambda image, method, seed: np.array([[k, 0, 49, 49.0] for k in range(9)], np.float32),
     )
-    config = DetectConfig(images=2, windows=9, rcnn_windows=3, repeats=2)
+    config = DetectSpeed(images=2, windows=9, rcnn_windows=3, repeats=2)
     benchmark_detect(config, data=two_images, network=headed_network)
     sides = [
         ("spp", (128,), (60, 80)),
@@ -228,7 +228,7 @@ def test_all_sides_get_the_same_and_the_sample_is_spread(two_images, headed_netw
 
 
 def test_detect_without_fc_layers_and_with_all_of_rcnns_windows(window_network, two_images):
-    config = DetectConfig(windows=4, rcnn_windows=None, repeats=1)
+    config = DetectSpeed(windows=4, rcnn_windows=None, repeats=1)
     found = benchmark_detect(config, data=two_images, network=window_network)
     assert found.record["rcnn"]["measured_windows"] == 4
     assert "measured on" not in found.note
@@ -347,7 +347,7 @@ def test_images_of_voc_of_a_folder_or_drawn(tiny_data, two_images):
 
 
 def test_files(tmp_path, window_network, two_images):
-    config = DetectConfig(windows=4, rcnn_windows=1, repeats=1)
+    config = DetectSpeed(windows=4, rcnn_windows=1, repeats=1)
     found = benchmark_detect(config, data=two_images, network=window_network)
     paths = write_benchmark(found, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["detect.csv", "detect.json", "detect.png"]

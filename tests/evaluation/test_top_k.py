@@ -16,10 +16,11 @@ from sppnet_cli.distributed import World
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 from sppnet_cli.evaluation import top_k
 from sppnet_cli.evaluation.top_k import average_scores, rank_of, require_views, top_k_errors, view_scores
-from sppnet_cli.evaluation.view_names import CROP_VIEWS, VIEWS
-from sppnet_cli.evaluation.views import map_scales, resize_short, views_of
+from sppnet_cli.evaluation.views import map_scales, views_of
 from sppnet_cli.kernels.pyramid import SPP6
+from sppnet_cli.names import CROP_VIEWS, VIEWS
 from sppnet_cli.network.classifiers import Classifier
+from sppnet_cli.network.preprocessing import resize_short
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 

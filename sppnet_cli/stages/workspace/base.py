@@ -1,0 +1,162 @@
+"""What all stages of a workspace follow from: profile, seed, protocol, and the data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sppnet_cli import chain, making
+from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
+from sppnet_cli.data.mini import MiniSize
+from sppnet_cli.data.voc import load_voc
+from sppnet_cli.errors import DataError
+from sppnet_cli.protocols import (
+    PAPER,
+    Protocol,
+)
+from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
+from sppnet_cli.stages.profiles import Profile
+
+EMBEDDED_SIZE, VOC_SIZE = (265, 335), (375, 500)  # height and width of a typical image
+
+
+class NeedsData(DataError):
+    """The profile has no data of its own, and none was given; `what` is missing."""
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message, what)  # both, so that it can be sent to other processes
+        self.what = what
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Base:
+    """The settings of a workspace, its data, and how its stages are named."""
+
+    profile: Profile
+    root: Path = Path("runs")
+    seed: int = 0
+    protocol: Protocol = PAPER
+    data: Path | None = None  # the user's devkit or VOC2007 folder; None: the embedded data
+    imagenet: Path | None = None  # the user's ImageNet-layout folder; None: the embedded data
+    caltech: Path | None = None  # the user's Caltech101; None: the embedded data
+    weights: str | None = None  # of a torchvision arch
+    proposals_method: str | None = (
+        None  # a method, several with a plus between, or a run; None: the profile's
+    )
+    proposals_seed: int = 0
+    limit: int | None = None  # images of either split
+    how: Resources = field(default_factory=Resources)
+    jobs: int | None = None  # stages at once; None: as many as fit
+    remake: bool = False  # make anew what is asked for, and what other code made
+
+    rcnn_map: bool | None = None  # whether R-CNN's mAP is measured; None: as the profile says
+    tuning: int | None = None  # seed of fine-tuning, where it is not the network's
+    network_run: Path | None = None  # in place of the chain's own network
+    head_run: Path | None = None  # in place of the chain's own fine-tuning
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs of the profile lie."""
+        return self.root / self.profile.name
+
+    def make(self, *stages: Stage) -> Plan:
+        """Make stages and what they need, unless it is there."""
+        how = replace(self.how, cache=self.runs / "cache")
+        return making.make(stages, how, jobs=self.jobs, remake=self.remake)
+
+    def plan(self, *stages: Stage) -> Plan:
+        """What `make` would make."""
+        return chain.plan(stages, remake=self.remake)
+
+    def _stage(
+        self,
+        name: str,
+        stem: Sequence[object],
+        config: Any,
+        inputs: dict[str, Source],
+        build: chain.Build,
+        cost_of: Callable[[], Cost],
+        **more: Any,
+    ) -> Stage:
+        more = {"threads": self.profile.threads} | more
+        stage = Stage(name, config, inputs, Path(), build, cost_of, **more)
+        name_of_folder = "-".join(str(part) for part in stem if part != "").replace("/", "-")
+        return named(stage, self.runs, name_of_folder)
+
+    def _seed(self) -> str:
+        return f"seed{self.seed}"
+
+    def embedded(self, seed: int = 0) -> Stage:
+        """The embedded data set; the experiments take that of seed 0, whatever the network's seed."""
+        config = EmbeddedConfig(self._embedded_size(), seed)
+        return self._stage(
+            "data",
+            ["data", f"seed{seed}" if seed else ""],
+            config,
+            {},
+            make_embedded,
+            partial(embedded_cost, config),
+        )
+
+    def _embedded_size(self) -> MiniSize:
+        assert self.profile.data is not None
+        return self.profile.data
+
+    def voc(self) -> Source:
+        """The VOC folder.  Raises `NeedsData` where the profile needs one and none was given."""
+        if self.data is not None:
+            return self.data
+        if self.profile.data is None:
+            raise NeedsData(f"profile {self.profile.name} needs VOC 2007: give --data DIR", "VOC 2007")
+        return Part(self.embedded(), "VOCdevkit")
+
+    def imagenet_data(self) -> Source:
+        """The ImageNet-layout folder.  Raises `NeedsData` where the profile needs one and none was given."""
+        if self.imagenet is not None:
+            return self.imagenet
+        if self.profile.data is None:
+            raise NeedsData(
+                f"profile {self.profile.name} needs a network: train one with `sppnet pretrain --data ILSVRC2012` "
+                "and give --network RUN",
+                "ImageNet",
+            )
+        return Part(self.embedded(), "imagenet")
+
+    def caltech_data(self) -> Source:
+        """The Caltech101 folder.  Raises `NeedsData` where the profile needs one and none was given."""
+        if self.caltech is not None:
+            return self.caltech
+        if self.profile.data is None:
+            raise NeedsData(f"profile {self.profile.name} needs Caltech101: give --data DIR", "Caltech101")
+        return Part(self.embedded(), "caltech101")
+
+    def detection_limit(self, split: str) -> int | None:
+        """How many images of a VOC split detection takes: `limit`, and on the embedded data the profile's number."""
+        few = self.profile.detection_images
+        if few is None or self.data is not None:
+            return self.limit
+        return min(few[split == "test"], self.limit or few[1] + few[0])
+
+    def voc_images(self, split: str, limit: int | None) -> int:
+        """How many images a split has, `limit` at most; the embedded data need not be there."""
+        if self.data is not None or self.profile.data is None:
+            return len(load_voc(path_of(self.voc()), split, limit))
+        size = self._embedded_size()
+        train = size.voc_trainval // 2
+        lists = {"train": train, "val": size.voc_trainval - train, "test": size.voc_test}
+        count = lists.get(split, size.voc_trainval)
+        return min(count, limit or count)
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of a typical image of the detection set."""
+        return EMBEDDED_SIZE if self.data is None and self.profile.data is not None else VOC_SIZE
+
+
+def joined(numbers: tuple[int, ...]) -> str:
+    """Sizes by name: all of few, the ends of many."""
+    shown = numbers if len(numbers) < 3 else (numbers[0], numbers[-1])
+    return "-".join(map(str, shown))
