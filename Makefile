@@ -25,13 +25,15 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
-install: $(STAMP)  ## make .venv with the pinned dependencies and sppnet
+install: $(STAMP)  ## make .venv with the pinned dependencies and sppnet; CPU=1: without CUDA
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))' || \
-		{ echo 'Python 3.11.4 to 3.13 is needed: make PYTHON=python3.12'; exit 1; }
+# CPU=1 takes PyTorch without CUDA from PyTorch's own index: some hundred megabytes in place of gigabytes.
+$(STAMP): setup.cfg setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 15))' || \
+		{ echo 'Python 3.11.4 to 3.14 is needed: make PYTHON=python3.12'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt \
+		$(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu) --editable '.[test]'
 	@touch $@
 
 test: $(STAMP)  ## run the tests, but for the slow ones
@@ -113,5 +115,5 @@ benchmark: $(STAMP)  ## our speed beside others' and this machine's limits: pool
 		$(BIN)/sppnet benchmark $$subject --out "$(RESULTS)/benchmark" $(if $(SEED),--seed $(SEED)) || exit; \
 	done
 
-clean:  ## remove runs and results, not the environment
-	rm -rf runs "$(RESULTS)"
+clean:  ## remove results and cached feature maps; ALL=1: trained networks and all other runs, too
+	rm -rf "$(RESULTS)" $(if $(ALL),runs,runs/*/cache)

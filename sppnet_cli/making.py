@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-from sppnet_cli import console
+from sppnet_cli import console, tune_process
 from sppnet_cli.chain import Plan, Resources, Stage, made_by_other_code, plan
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import SppnetError
@@ -197,6 +197,7 @@ def _labels(stages: list[Stage]) -> dict[Any, str]:
 
 def _start(settings: Any, parent: int) -> None:
     """Prepare a process that makes stages: it says nothing by itself and ends with its parent."""
+    tune_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends this process
     end_with(parent)
     relay_to(settings)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli import console
+from sppnet_cli import console, tune_process
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.features.spp import SppWindows
@@ -19,6 +19,7 @@ from sppnet_cli.network.weights import save_network
 from sppnet_cli.protocols import PAPER, MappingRules, take
 
 SCALES = (120, 240)
+tune_process()
 
 
 @pytest.fixture(autouse=True)

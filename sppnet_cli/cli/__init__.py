@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sppnet_cli import __version__, console
+from sppnet_cli import __version__, console, tune_process
 from sppnet_cli.distributed import leave
 from sppnet_cli.errors import SppnetError
 
@@ -96,6 +96,7 @@ def run(command: Callable[..., Any], name: str | None = None) -> NoReturn:
 
     130 when interrupted, 143 when terminated; 0 when whoever reads standard output has enough.
     """
+    tune_process()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files: a notebook's backend may not be installed here
     console.open_streams()
     with _sigterm_raises():
@@ -192,5 +193,8 @@ def _sigterm_raises() -> Iterator[None]:
 
 def main() -> NoReturn:
     """Entry point of `sppnet`."""
+    if sys.platform == "win32":  # it lacks modules that ours import
+        console.error("sppnet runs on Linux and macOS; on Windows install it inside WSL: wsl --install")
+        sys.exit(1)
     _register()
     run(app, "sppnet")

@@ -114,13 +114,14 @@ def tables_folder(ws: "Workspace", results: Path, out: Path | None) -> Path:
 def experiment_module(name: str) -> ModuleType:
     """A file of `experiments/`: a part of the package where it is installed, beside it in the source tree."""
     package = "sppnet_cli.experiments"
-    if package not in sys.modules and importlib.util.find_spec(package) is None:
-        folder = Path(__file__).parents[2] / "experiments"
+    beside = Path(__file__).parents[2] / "experiments"
+    inside = Path(__file__).parents[1] / "experiments"
+    if package not in sys.modules and not inside.is_dir():
         spec = importlib.util.spec_from_file_location(
-            package, folder / "__init__.py", submodule_search_locations=[str(folder)]
+            package, beside / "__init__.py", submodule_search_locations=[str(beside)]
         )
-        if spec is None or spec.loader is None or not folder.is_dir():
-            raise DataError(f"{folder}: the experiments are missing; install sppnet anew")
+        if spec is None or spec.loader is None or not beside.is_dir():
+            raise DataError(f"{inside}: the experiments are missing; install sppnet anew")
         module = importlib.util.module_from_spec(spec)
         sys.modules[package] = module
         spec.loader.exec_module(module)

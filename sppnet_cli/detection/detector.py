@@ -91,6 +91,13 @@ class Detector:
         pooled = self.extractor.pool_distinct(self._prepared, boxes)
         return self.score_pooled(pooled.vectors)[pooled.rows]
 
+    @torch.inference_mode()
+    def features(self, boxes: NDArray[np.floating]) -> NDArray[np.float32]:
+        """What the SVMs see of windows `(N, 4)` of the image that was set: `(N, D)` float32 of the detector's layer."""
+        pooled = self.extractor.pool_distinct(self._prepared, boxes)
+        vectors: NDArray[np.float32] = self.layer(pooled.vectors).float().cpu().numpy()
+        return vectors[pooled.rows]
+
     def detect(self, boxes: NDArray[np.floating]) -> list[Detection]:
         """Detections among windows `(N, 4)` of the image that was set, best first."""
         pooled = self.extractor.pool_distinct(self._prepared, boxes)
@@ -135,7 +142,7 @@ class Detector:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        folder: str | Path,
         device: str = "cpu",
         scales: tuple[int, ...] | None = None,
         *,
@@ -146,6 +153,7 @@ class Detector:
 
         Raises `DataError` where the folder is not whole, `UsageError` for options that do not fit the detector.
         """
+        folder = Path(folder)
         if fast is not None:
             require_fitting(folder, fast)
         return cls(**vars(read_detector(folder, device, scales, precision)), fast=fast)

@@ -31,6 +31,7 @@ class SpatialPyramidPooling(nn.Module):
     def __init__(self, levels: tuple[int, ...] = SPP6) -> None:
         super().__init__()
         self.levels = tuple(sorted(levels))
+        self.bins = bin_count(self.levels)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Pool `maps` (B, C, H, W); `F.adaptive_max_pool2d` has exactly the bins of `bin_edges`."""

@@ -1,0 +1,100 @@
+"""What `pip install .` installs: the whole package, the experiments inside of it, and nothing beside it."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built without a network from a copy of what belongs to it."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("sppnet_cli", "experiments"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "__init__.py").touch()  # is not installed
+    program = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return next((folder / "dist").glob("*.whl"))
+
+
+def sources(folder):
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_every_file_of_the_package_is_installed_and_no_other(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        names = {name for name in file.namelist() if ".dist-info/" not in name}
+    package = {f"sppnet_cli/{name}" for name in sources(ROOT / "sppnet_cli")}
+    experiments = {f"sppnet_cli/experiments/{name}" for name in sources(ROOT / "experiments")}
+    assert names == package | experiments
+    assert "sppnet_cli/py.typed" in names
+    assert "sppnet_cli/tables/published/table6.csv" in names
+    assert "sppnet_cli/experiments/table6.py" in names
+
+
+def test_the_installed_command_finds_its_experiments(wheel, tmp_path):
+    site = tmp_path / "site packages"
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(site)
+    (site / "experiments").mkdir()  # of another distribution
+    (site / "experiments" / "__init__.py").write_text("raise SystemExit('the wrong experiments')")
+    program = (
+        "from sppnet_cli.cli.reproduce import NAMES, experiment_module\n"
+        "for name in NAMES:\n"
+        "    print(experiment_module(name).__file__)\n"
+        "from sppnet_cli.provenance import code_digest\n"
+        "print(code_digest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *files, code = done.stdout.splitlines()
+    assert {Path(name).parent for name in files} == {site / "sppnet_cli" / "experiments"}
+    from sppnet_cli.provenance import code_digest
+
+    assert code == code_digest()  # its runs and those of the source tree are the same
+
+
+def test_the_makefile_refuses_as_the_package_does():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    requires = settings["options"]["python_requires"]
+    rule = re.search(r"not (\(.*\)) <= sys.version_info\[:3\] < (\(.*?\))\)", (ROOT / "Makefile").read_text())
+    assert rule is not None
+    least, beyond = (".".join(re.findall("[0-9]+", part)) for part in rule.groups())
+    assert requires == f">={least},<{beyond}"
+    classifiers = re.findall(r"Python :: 3\.([0-9]+)", settings["metadata"]["classifiers"])
+    assert list(map(int, classifiers)) == list(range(int(least.split(".")[1]), int(beyond.split(".")[1])))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_make_clean_keeps_networks(tmp_path, everything):
+    for name in ("runs/mini/cache/x", "runs/mini/network-1/x", "my results/x", "results/x", ".venv/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "-f", str(ROOT / "Makefile"), "clean", "RESULTS=my results"]
+    subprocess.run(command + ["ALL=1"] * everything, cwd=tmp_path, check=True, capture_output=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("x")}
+    assert left == {"results/x", ".venv/x"} | ({"runs/mini/network-1/x"} if not everything else set())
