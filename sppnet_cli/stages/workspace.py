@@ -12,7 +12,7 @@ from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
 from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
-from sppnet_cli.data.proposals import require_boxes
+from sppnet_cli.data.proposals import proposal_parts, require_boxes
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.detection.fast import FastOptions
@@ -307,7 +307,7 @@ class Workspace:
     def proposals(self, split: str) -> Source:
         """Window proposals of a VOC split: of a method, of several joined, of the authors' files, or a given run."""
         method = self.proposals_method or self.profile.proposals
-        parts = method.split("+")
+        parts = proposal_parts(method)
         if len(parts) == 1:
             return self._proposals_of(method, split)
         config = proposing.JoinConfig(split, self.detection_limit(split))
