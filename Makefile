@@ -18,7 +18,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
-	complexity benchmark reproduce-classification \
+	ablation-views ablation-warp complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all
 
@@ -74,6 +74,12 @@ ablation-corners: $(STAMP)  ## corner crops of the entire image against those of
 
 ablation-scale: $(STAMP)  ## the scale of whole images on VOC's val half and on Caltech101
 	$(REPRODUCE) scale
+
+ablation-views: $(STAMP)  ## the journal's 96 views on feature maps against ten views
+	$(REPRODUCE) views
+
+ablation-warp: $(STAMP)  ## the journal's warped images of Caltech101 against whole ones
+	$(REPRODUCE) warp
 
 convergence: $(STAMP)  ## a picture of single- and multi-size training
 	$(REPRODUCE) convergence

@@ -10,11 +10,10 @@ Cost: `mini` two minutes beyond the networks of Table 1.
 
 import pandas as pd
 
-from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.evaluate_network import read_errors
 from sppnet_cli.stages.workspace import Workspace
 
-from .runner import Measured, Steps, no_published, small
+from .imagenet import measure_cells
+from .runner import Steps, no_published, small
 from .table1 import ROWS
 
 NETS = ("e1", "e2", "e3", "e4")  # of Table 1
@@ -26,13 +25,7 @@ def corners(ws: Workspace) -> Steps:
     tested = {
         (row, column): ws.errors(*ROWS[row][:2], views) for row in NETS for column, views in VIEWS.items()
     }
-    yield [*tested.values()]
-
-    measured = Measured()
-    for cell, made in tested.items():
-        errors = read_errors(made.folder)
-        measured.outcomes[cell] = ErrorOutcome(errors.wrong1)
-        measured.images = {"val": errors.images}
+    measured = yield from measure_cells(ws, tested)
     return measured
 
 

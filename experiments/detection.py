@@ -6,7 +6,7 @@ from sppnet_cli.stages.score_detections import DetectionScore, score_run
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.paper import class_columns
 
-from .runner import Measured
+from .runner import AP_NOTE, Measured
 
 ROWS = ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb")
 
@@ -58,6 +58,7 @@ def about_detection(ws: Workspace) -> Measured:
             "proposals": ws.proposals_method or ws.profile.proposals,
             "windows_per_image": {split: ws.max_windows(split) for split in splits},
         },
+        notes=[note_on_proposals(ws), note_on_protocol(ws), AP_NOTE],
     )
     if not ws.has_head():
         measured.notes.append(
@@ -67,11 +68,27 @@ def about_detection(ws: Workspace) -> Measured:
     return measured
 
 
+def note_on_proposals(ws: Workspace) -> str:
+    """Which windows are used, and how many."""
+    counts = [ws.max_windows(split) for split in ("trainval", "test")]
+    used = (
+        "all of each image"
+        if counts == [None, None]
+        else f"at most {counts[0]} of a training and {counts[1]} of a test image"
+    )
+    return f"Windows: {ws.proposals_method or ws.profile.proposals}, {used}."
+
+
+def note_on_protocol(ws: Workspace) -> str:
+    """Whose rules decide, and which of two equal windows NMS keeps."""
+    return f"Protocol {ws.protocol.name}; of windows with equal scores NMS keeps the {ws.protocol.nms_ties}."
+
+
 def note_rcnn(measured: Measured, ws: Workspace) -> None:
     """How R-CNN was measured, or that it was not."""
     if ws.measures_rcnn():
         measured.notes.append(
-            "R-CNN fine-tunes all layers, on warped windows."
+            f"R-CNN fine-tunes all layers, on warped windows{', by its own schedule' * (ws.profile.finetune is None)}."
             if ws.profile.rcnn_finetune == "all"
             else "R-CNN fine-tunes the fc layers only, on pooled features."
         )

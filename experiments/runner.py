@@ -29,6 +29,9 @@ from sppnet_cli.tables.render import format_mean, fraction
 from sppnet_cli.tables.write import mean_and_deviation, write_small_table, write_table
 
 Cell = tuple[Any, str]  # row and column of a table
+AP_NOTE = (
+    "AP: the mean of 11 precisions, at the devkit's recalls: MATLAB's 0:0.1:1, whose fourth is just above .3."
+)
 KINDS = ("csv", "md", "tex", "json", "published.csv")  # of a table's files
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.workspace import SWEEP, Column, Workspace
 
-from .runner import Measured, Steps, no_published, small
+from .runner import AP_NOTE, Measured, Steps, no_published, small
 from .whole_images import note_on_svms, notes_on_trunk
 
 
@@ -31,7 +31,7 @@ def scale(ws: Workspace) -> Steps:
     }
     yield [stage for each in cells.values() for stage in each]
 
-    measured = Measured(notes=[*notes_on_trunk(ws), note_on_svms(ws)])
+    measured = Measured(notes=[*notes_on_trunk(ws), note_on_svms(ws), AP_NOTE])
     for (size, name), each in cells.items():
         measured.outcomes[size, name] = each.score().outcome
         measured.images[columns[name][0]] = measured.outcomes[size, name].images

@@ -11,7 +11,7 @@ Cost: `mini` two minutes beyond the networks of Table 1; `paper` an hour on a GP
 from sppnet_cli.stages.workspace import Column, Workspace
 
 from .runner import Steps, numbered
-from .whole_images import measure_columns
+from .whole_images import measure_columns, note_on_splits
 
 COLUMNS = {
     "plain_crop224": Column("plain", "crop", 224),
@@ -23,10 +23,7 @@ COLUMNS = {
 def table4(ws: Workspace) -> Steps:
     """Caltech101 accuracies of one seed."""
     measured = yield from measure_columns(ws, 4, "Caltech101", COLUMNS, "caltech101")
-    splits = ws.profile.splits
-    measured.notes.append(
-        f"{splits.count} random splits of {splits.train} training and up to {splits.test} test images a category."
-    )
+    measured.notes.append(note_on_splits(ws))
     return measured
 
 

@@ -13,7 +13,7 @@ from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.image_svm import AccuracyScore
 from sppnet_cli.stages.workspace import Column, Workspace
 
-from .runner import Cell, Measured, Steps, numbered
+from .runner import AP_NOTE, Cell, Measured, Steps, numbered
 from .table3 import COLUMNS as VOC_COLUMNS
 from .table4 import COLUMNS as CALTECH_COLUMNS
 from .whole_images import note_on_svms, notes_on_trunk
@@ -28,7 +28,7 @@ CELLS: dict[Cell, tuple[Dataset, Column, str]] = {
 
 def table5(ws: Workspace) -> Steps:
     """The three measured cells of one seed, and the deviation over Caltech101's splits."""
-    notes = [*notes_on_trunk(ws), note_on_svms(ws)]
+    notes = [*notes_on_trunk(ws), note_on_svms(ws), AP_NOTE]
     cells = {}
     for cell, (dataset, column, layer) in CELLS.items():
         if layer == "fc7" and not ws.has_head():

@@ -6,7 +6,7 @@ from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.stages.workspace import Column, TestedSvms, Workspace
 from sppnet_cli.tables.paper import published
 
-from .runner import Cell, Measured, Steps
+from .runner import AP_NOTE, Cell, Measured, Steps
 
 
 def layers_of(ws: Workspace, number: int, column: str) -> dict[str, str]:
@@ -35,6 +35,8 @@ def measure_columns(
     yield [stage for each in cells.values() for stage in each]
 
     measured = Measured(notes=[*notes_on_trunk(ws), note_on_svms(ws)])
+    if dataset == "VOC":
+        measured.notes.append(AP_NOTE)
     for cell, each in cells.items():
         measured.outcomes[cell] = each.score().outcome
         measured.images = {tested: measured.outcomes[cell].images}
@@ -48,6 +50,12 @@ def note_on_svms(ws: Workspace) -> str:
         "squared-hinge": "squared hinge loss and a regularised bias, liblinear's default",
     }[ws.protocol.whole_image_loss]
     return f"SVMs: C = {ws.protocol.whole_image_c:g}, one against the rest; {loss}."
+
+
+def note_on_splits(ws: Workspace) -> str:
+    """How Caltech101 is split."""
+    splits = ws.profile.splits
+    return f"{splits.count} random splits of {splits.train} training and up to {splits.test} test images a category."
 
 
 def notes_on_trunk(ws: Workspace) -> list[str]:

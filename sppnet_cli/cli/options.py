@@ -194,14 +194,15 @@ def make_workspace(
     """The workspace that the shared options describe."""
     from sppnet_cli.chain import Resources
     from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
+    from sppnet_cli.data.proposals import proposal_parts
     from sppnet_cli.network.backbones import is_own
     from sppnet_cli.protocols import find_protocol
     from sppnet_cli.stages.profiles import find_profile
     from sppnet_cli.stages.workspace import Workspace
 
     numbers = find_profile(profile)
-    for part in (proposals or "").split("+"):
-        if part and part not in PROPOSAL_METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
+    for part in proposal_parts(proposals) if proposals else ():
+        if part not in PROPOSAL_METHODS and not Path(part).is_dir() and not part.endswith(".mat"):
             known = ", ".join(PROPOSAL_METHODS)
             raise UsageError(
                 f"--proposals {part}: neither {known} nor a run of `sppnet propose` nor a .mat file"

@@ -29,6 +29,8 @@ NAMES = (
     "fc_size",
     "scale",
     "scale_pooling",
+    "views",
+    "warp",
 )
 DATA_OPTIONS = {
     "ImageNet": ("--imagenet", "IMAGENET"),

@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,28 @@ METHODS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "ss-paper": ss_paper,
     "edgeboxes": edge_boxes,
 }
+
+
+def proposal_parts(given: str) -> list[str]:
+    """The methods and paths that `A+B` names; a path that exists may have a plus in its name.
+
+    Raises `UsageError` where nothing stands on one side of a plus.
+    """
+    parts = given.split("+")
+    if not set(parts) <= set(METHODS) and Path(given).exists():
+        return [given]
+    if "" in parts:
+        raise UsageError(f"--proposals {given}: write a method or a path on both sides of a plus, as in A+B")
+    return parts
+
+
+def join_boxes(sources: Sequence[np.ndarray]) -> np.ndarray:
+    """The windows (N, 4) of several sources together, no box twice: one of each by turns, the first source's first.
+
+    So the first few hundred hold as many of each source.
+    """
+    turns = np.concatenate([np.arange(len(boxes)) for boxes in sources])
+    return _first_of_each(np.concatenate(sources)[np.argsort(turns, kind="stable")])
 
 
 def propose(image: np.ndarray, method: str, seed: int, max_side: int | None = None) -> np.ndarray:

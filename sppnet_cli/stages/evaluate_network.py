@@ -11,8 +11,10 @@ from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.top_k import TopKErrors, top_k_errors
-from sppnet_cli.evaluation.views import views_of
+from sppnet_cli.evaluation.view_names import MAP_VIEWS
+from sppnet_cli.evaluation.views import map_scales, views_of
 from sppnet_cli.network.classifiers import load_classifier
+from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.cost import forward_seconds
@@ -37,9 +39,16 @@ def evaluate(config: EvaluateConfig, inputs: Inputs, folder: Path, how: Resource
 
 
 def evaluate_cost(config: EvaluateConfig, spec: NetworkSpec, images: int, device: str) -> Cost:
-    """Of all views of the images."""
-    views = len(views_of(np.zeros((256, 341, 3), np.uint8), config.views))
-    return Cost(forward_seconds(spec, images * views, 224, 224, device), {WRONG_FILE: 500 + images // 2})
+    """Of all views of the images, or of the maps that they are pooled from."""
+    typical = np.zeros((256, 341, 3), np.uint8)
+    if config.views in MAP_VIEWS:  # the maps of the image and of its mirror image, at each scale
+        seen = [
+            resized_size(typical.shape[:2], scale) for scale in map_scales(config.views) for _ in range(2)
+        ]
+    else:
+        seen = [view.shape[:2] for view in views_of(typical, config.views)]
+    seconds = sum(forward_seconds(spec, images, height, width, device) for height, width in seen)
+    return Cost(seconds, {WRONG_FILE: 500 + images // 2})
 
 
 def read_errors(run: Path) -> TopKErrors:

@@ -13,7 +13,7 @@ from sppnet_cli.atomic import atomic_path
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.mat_boxes import load_mat_boxes
-from sppnet_cli.data.proposals import image_seed, propose, read_boxes, start_worker, write_boxes
+from sppnet_cli.data.proposals import image_seed, join_boxes, propose, read_boxes, start_worker, write_boxes
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
@@ -163,17 +163,19 @@ class JoinConfig:
 
 
 def join_windows(config: JoinConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """The windows of several methods together, as the journal edition trains with selective search and EdgeBoxes.
+    """The windows of several methods together (`join_boxes`), as the journal edition trains with selective search and
+    EdgeBoxes; the inputs are `data` and the methods' runs, in their order.
 
-    The first method's windows come first; a window that an earlier method has is dropped.
+    Raises `DataError` where one of them lacks an image.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
-    sources = [path for name, path in sorted(inputs.items()) if name != "data"]
+    sources = [path for name, path in inputs.items() if name != "data"]
     (folder / BOXES).mkdir(exist_ok=True)
     for image_id in dataset.ids:
-        boxes = np.concatenate([read_boxes(source / BOXES / f"{image_id}.npy") for source in sources])
-        _, first = np.unique(boxes, axis=0, return_index=True)
-        write_boxes(folder / BOXES / f"{image_id}.npy", boxes[np.sort(first)])
+        file = f"{image_id}.npy"
+        write_boxes(
+            folder / BOXES / file, join_boxes([read_boxes(source / BOXES / file) for source in sources])
+        )
     _write_index(folder, dataset.ids)
 
 

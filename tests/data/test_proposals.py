@@ -15,6 +15,8 @@ from sppnet_cli.data.proposals import (
     METHODS,
     edge_boxes,
     image_seed,
+    join_boxes,
+    proposal_parts,
     propose,
     read_boxes,
     ss_fast,
@@ -279,3 +281,28 @@ def test_an_archive_in_the_place_of_windows(tmp_path):
         np.savez(file, boxes=np.zeros((1, 4), np.float32))
     with pytest.raises(DataError, match=r"x\.npy: not an array .* `sppnet propose`"):
         read_boxes(tmp_path / "x.npy")
+
+
+def test_parts_of_what_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a+b", "ss-fast+edgeboxes"):
+        (tmp_path / name).mkdir()
+    assert proposal_parts("a+b") == ["a+b"]  # a folder of that name
+    assert proposal_parts("ss-fast+edgeboxes") == ["ss-fast", "edgeboxes"]  # methods come first
+    assert proposal_parts("ss-paper") == ["ss-paper"]
+    assert proposal_parts("x.mat+ss-fast+y/z") == ["x.mat", "ss-fast", "y/z"]
+    for wrong in ("ss-fast+", "+ss-fast", "+", "ss-fast++edgeboxes"):
+        with pytest.raises(UsageError, match=r"on both sides of a plus, as in A\+B"):
+            proposal_parts(wrong)
+
+
+def test_joined_boxes_come_by_turns():
+    a = np.array([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]], np.float32)
+    b = np.array([[0, 0, 9, 9], [0, 0, 1, 1]], np.float32)
+    joined = join_boxes([a, b])
+    assert joined.dtype == np.float32
+    assert joined[:, 2].tolist() == [1, 9, 2, 3]
+    assert join_boxes([b, a])[:, 2].tolist() == [9, 1, 2, 3]
+    empty = np.empty((0, 4), np.float32)
+    assert join_boxes([empty, a]).tolist() == a.tolist()
+    assert join_boxes([empty, empty]).shape == (0, 4)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sppnet_cli.data.voc import load_voc
+from sppnet_cli.errors import DataError
 from sppnet_cli.stages import propose as module
 from sppnet_cli.stages.propose import JoinConfig, ProposeConfig, join_windows, propose_windows
 
@@ -77,19 +78,40 @@ def test_an_unreadable_image_gets_no_windows(tiny_data, tmp_path, propose, capsy
     assert f"warning: no proposals: {dataset.image_path(dataset.ids[1])}" in capsys.readouterr().err
 
 
-def test_windows_of_several_methods_together(make, tmp_path, tiny_data):
-    """Those of the first in their order, then what the second adds."""
+@pytest.fixture
+def join(make, tmp_path, tiny_data):
+    """Joins the windows of sources, the same in both images; returns those of the images."""
     ids = load_voc(tiny_data / "VOCdevkit", "test", 2).ids
+
+    def run(*sources, lacking=None):
+        inputs = {"data": tiny_data / "VOCdevkit"}
+        for k, boxes in enumerate(sources, 1):
+            inputs[f"proposals {k}"] = folder = tmp_path / f"source{k}"
+            (folder / "boxes").mkdir(parents=True)
+            for image_id in ids:
+                if (k, image_id) != (lacking, ids[1]):
+                    np.save(folder / "boxes" / f"{image_id}.npy", np.array(boxes, np.float32).reshape(-1, 4))
+        joined = make(join_windows, JoinConfig("test", 2), inputs)
+        found = [np.load(joined / "boxes" / f"{i}.npy").tolist() for i in ids]
+        counts = [f"{i},{len(boxes)}" for i, boxes in zip(ids, found, strict=True)]
+        assert (joined / "index.csv").read_text().splitlines() == ["image,windows", *counts]
+        return found
+
+    return run
+
+
+def test_windows_of_several_methods_together(join):
+    """One of each by turns, none twice, so that a cut keeps as many of either."""
     first, second = [[0, 0, 9, 9], [5, 5, 20, 20]], [[1, 1, 9, 9], [5, 5, 20, 20], [2, 2, 30, 30]]
-    sources = {}
-    for k, boxes in enumerate((first, second), 1):
-        folder = tmp_path / f"source{k}" / "boxes"
-        folder.mkdir(parents=True)
-        for image_id in ids:
-            np.save(folder / f"{image_id}.npy", np.array(boxes, np.float32))
-        sources[f"proposals {k}"] = folder.parent
-    inputs = {"data": tiny_data / "VOCdevkit", **sources}
-    run = make(join_windows, JoinConfig("test", 2), inputs)
-    expected = [*first, [1, 1, 9, 9], [2, 2, 30, 30]]
-    assert [np.load(run / "boxes" / f"{i}.npy").tolist() for i in ids] == [expected] * 2
-    assert (run / "index.csv").read_text().splitlines() == ["image,windows", *(f"{i},4" for i in ids)]
+    expected = [[0, 0, 9, 9], [1, 1, 9, 9], [5, 5, 20, 20], [2, 2, 30, 30]]
+    assert join(first, [], second) == [expected] * 2
+
+
+def test_eleven_methods_keep_their_order(join):
+    boxes = [[k, 0, 30, 30] for k in range(11)]
+    assert join(*([box] for box in boxes)) == [boxes] * 2
+
+
+def test_an_image_that_one_source_lacks_is_named(join):
+    with pytest.raises(DataError, match=r"source2/boxes/.*\.npy: .* with `sppnet propose`"):
+        join([[0, 0, 9, 9]], [[1, 1, 9, 9]], lacking=2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sppnet_cli.chain import Source
 from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
-from sppnet_cli.data.proposals import require_boxes
+from sppnet_cli.data.proposals import proposal_parts, require_boxes
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
 from sppnet_cli.features.methods import METHODS
@@ -25,7 +25,7 @@ class WindowStages(NetworkStages):
     def proposals(self, split: str) -> Source:
         """Window proposals of a VOC split: of a method, of several joined, of the authors' files, or a given run."""
         method = self.proposals_method or self.profile.proposals
-        parts = method.split("+")
+        parts = proposal_parts(method)
         if len(parts) == 1:
             return self._proposals_of(method, split)
         config = proposing.JoinConfig(split, self.detection_limit(split))
