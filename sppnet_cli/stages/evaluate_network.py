@@ -11,8 +11,8 @@ from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.top_k import TopKErrors, top_k_errors
-from sppnet_cli.evaluation.view_names import MAP_VIEWS
 from sppnet_cli.evaluation.views import map_scales, views_of
+from sppnet_cli.names import MAP_VIEWS
 from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.network.sppnet import NetworkSpec
