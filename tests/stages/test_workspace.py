@@ -69,7 +69,7 @@ BEARS_ON = {
     "bbox_iou_inclusive": ("spp bb",),
     "bbox_lambda": ("spp bb",),
     "whole_image_loss": ("image svms",),
-    "lighting": (),  # the profile's recipe has one
+    "lighting": ("network", "features"),  # of another network
     "nms_ties": SVMS,  # detectors carry what detections follow from
     "negative_iou": SVMS,
     "duplicate_iou": SVMS,
@@ -99,6 +99,8 @@ BEARS_ON = {
 }
 # What is made from what, in this chain.
 FOLLOW = {
+    "network": ("errors", *HEADS, *SVMS, *REGRESSORS, "times"),
+    "features": ("image svms",),
     "spp head": ("spp ftfc7",),
     "rcnn head": ("rcnn ftfc7",),
     "spp ftfc7": ("spp bb", "times"),
