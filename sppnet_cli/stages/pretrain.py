@@ -10,6 +10,7 @@ from sppnet_cli.errors import DataError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.learning.events import event_writer
 from sppnet_cli.learning.pretrain import METRICS, Recipe, pretrain
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import MEAN_FILE, SPEC_FILE, WEIGHTS_FILE, load_trunk_weights, save_network
 from sppnet_cli.stages.cost import memory, sizes_of, training_seconds
@@ -78,7 +79,7 @@ def pretrain_cost(config: PretrainConfig, images: int, classes: int, device: str
     _, size = sizes_of(spec)
     files = {SPEC_FILE: 150, WEIGHTS_FILE: size, METRICS: 180 * recipe.epochs, CLASSES_FILE: 10 * classes}
     if SPPNet(spec).takes_mean_image:
-        files[MEAN_FILE] = 602_200
+        files[MEAN_FILE] = 4 * 3 * CROP**2
     return Cost(recipe.epochs * seconds, files, memory(6 * size / 1e9 + 0.02 * recipe.batch * config.width))
 
 
