@@ -13,11 +13,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.evaluate_network import read_errors
 from sppnet_cli.stages.workspace import MULTI_SIZE, SINGLE_SIZE, Workspace
 
-from .runner import Measured, Steps, small
+from .errors import COLUMNS, measure_errors
+from .runner import Steps, small
 
 VIEWS = "10"
 ARCHITECTURES = ("zf5", "convnet5", "overfeat5", "overfeat7")
@@ -39,21 +38,13 @@ def architectures(ws: Workspace) -> Steps:
         for arch in ARCHITECTURES
         for training, (pyramid, sizes) in TRAININGS.items()
     }
-    yield [*tested.values()]
-
-    measured = Measured()
-    for row, made in tested.items():
-        errors = read_errors(made.folder)
-        measured.outcomes[row, "top1_error"] = ErrorOutcome(errors.wrong1)
-        measured.outcomes[row, "top5_error"] = ErrorOutcome(errors.wrong5)
-        measured.images = {"val": errors.images}
-    return measured
+    return (yield from measure_errors(tested))
 
 
 def published(_ws: Workspace) -> pd.DataFrame:
     """The journal's numbers, NaN where they could not be checked."""
     rows = pd.MultiIndex.from_product([ARCHITECTURES, TRAININGS], names=["arch", "training"])
-    table = pd.DataFrame(float("nan"), index=rows, columns=["top1_error", "top5_error"])
+    table = pd.DataFrame(float("nan"), index=rows, columns=list(COLUMNS))
     for arch, numbers in PUBLISHED.items():
         table.loc[arch] = numbers
     return table

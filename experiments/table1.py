@@ -10,11 +10,10 @@ Cost: `mini` 15 minutes on two CPU cores (four networks, which the other tables 
 each of the four networks on the GPU of its time.
 """
 
-from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.evaluate_network import read_errors
 from sppnet_cli.stages.workspace import MULTI_SIZE, SINGLE_SIZE, Workspace
 
-from .runner import Measured, Steps, numbered
+from .errors import measure_errors
+from .runner import Steps, numbered
 
 # Row: network, training sizes, views.
 ROWS = {
@@ -29,15 +28,7 @@ ROWS = {
 def table1(ws: Workspace) -> Steps:
     """Top-1 and top-5 errors of one seed."""
     tested = {row: ws.errors(*of) for row, of in ROWS.items()}
-    yield [*tested.values()]
-
-    measured = Measured()
-    for row, made in tested.items():
-        errors = read_errors(made.folder)
-        measured.outcomes[row, "top1_error"] = ErrorOutcome(errors.wrong1)
-        measured.outcomes[row, "top5_error"] = ErrorOutcome(errors.wrong5)
-        measured.images = {"val": errors.images}
-    return measured
+    return (yield from measure_errors(tested))
 
 
 EXPERIMENT = numbered(1, __doc__, table1)

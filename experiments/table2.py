@@ -8,11 +8,10 @@ edition with the same 38.01, is of the {6,3,2,1} net, which is measured here und
 Cost: `mini` a minute beyond the networks of Table 1.
 """
 
-from sppnet_cli.evaluation.outcomes import ErrorOutcome
-from sppnet_cli.stages.evaluate_network import read_errors
 from sppnet_cli.stages.workspace import MULTI_SIZE, SINGLE_SIZE, Workspace
 
-from .runner import Measured, Steps, numbered
+from .errors import measure_errors
+from .runner import Steps, numbered
 
 # Row as printed: training sizes of SPP-net6, view.
 ROWS = {
@@ -26,15 +25,8 @@ ROWS = {
 def table2(ws: Workspace) -> Steps:
     """Top-1 errors of one seed."""
     tested = {row: ws.errors("spp6", sizes, view) for row, (sizes, view) in ROWS.items()}
-    yield [*tested.values()]
-
-    measured = Measured(
-        notes=["The first row is measured on SPP-net6; SPP-net4 is a misprint of the paper's."]
-    )
-    for row, made in tested.items():
-        errors = read_errors(made.folder)
-        measured.outcomes[row, "top1_error"] = ErrorOutcome(errors.wrong1)
-        measured.images = {"val": errors.images}
+    measured = yield from measure_errors(tested, ("top1_error",))
+    measured.notes.append("The first row is measured on SPP-net6; SPP-net4 is a misprint of the paper.")
     return measured
 
 
