@@ -1,9 +1,9 @@
-"""The paper's claims: which comparisons of its tables hold in the measured ones, and how surely.
+"""The paper's claims: which comparisons of its tables hold in the measured ones, and how certainly.
 
     make claims        (sppnet reproduce claims --profile mini)
 
-Compares the two cells of each claim in results/<profile>/table<n>.json.  The interval of their difference comes
-from what each test image contributed (results/<profile>/outcomes), where the table's experiment kept that.
+Compares the two cells of each claim in results/<profile>/table<n>.json.  The interval of their difference comes from
+resampling what each test image contributed (results/<profile>/outcomes).
 
 Cost: seconds with the mini tables, minutes with those of the full test sets.
 """

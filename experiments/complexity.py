@@ -2,9 +2,9 @@
 
     make complexity        (sppnet reproduce complexity --profile mini)
 
-The paper compares O(r s^2) at scale s, r = 4/3 the aspect ratio, with O(n 227^2) for n = 2,000 windows: about 1/160 at
-688, 1/24 at five scales.  Beside this estimate stand the multiply-adds of the actual layers on an image of 375x500 and
-on 2,000 windows of 224x224, and the share of the time, where Table 6 was measured.
+The paper compares O(r s^2) at scale s, where r = 4/3 is the aspect ratio, with O(n 227^2) for n = 2,000 windows: about
+1/160 at 688 and 1/24 at five scales.  The table has this estimate, the multiply-adds of the actual layers on an image of
+375x500 and on 2,000 windows of 224x224, and the share of the time if Table 6 was measured.
 
 Cost: seconds.
 """
@@ -24,14 +24,14 @@ from sppnet_cli.tables.paper import published as of_paper
 from .runner import Cell, Measured, Steps, small
 from .table6 import times
 
-SIZE = (375, 500)  # of VOC's images, the commonest
+SIZE = (375, 500)  # the most common in VOC
 WINDOWS = 2000
 SIDE = 227  # of R-CNN's warped windows
 COLUMNS = ("estimate", "multiply_adds", "conv_time")
 
 
 def rows(protocol: Protocol) -> dict[str, tuple[int, ...]]:
-    """Every scale by itself, and all together."""
+    """Each scale alone, and all together."""
     scales = protocol.scales
     return {str(scale): (scale,) for scale in scales} | {f"{scales[0]}..{scales[-1]}": scales}
 
@@ -58,14 +58,14 @@ def complexity(ws: Workspace) -> Steps:
         values=values,
         notes=[
             f"R-CNN's work is 100 percent.  Estimate and multiply-adds as fractions: {', '.join(fractions)}.",
-            "conv_time is Table 6's, of its own images and windows, where it was measured.",
+            "conv_time is from Table 6, on its images and windows, if that was measured.",
         ],
         more={"image": SIZE, "windows": WINDOWS, "protocol": ws.protocol.name, "conv_gflop": gflop},
     )
 
 
 def time_shares(ws: Workspace) -> dict[tuple[int, ...], float]:
-    """By scales, the share of R-CNN's conv time in Table 6; empty where that was not measured."""
+    """The share of R-CNN's conv time in Table 6, by scales; empty if that was not measured."""
     if ws.profile.data is None and (ws.data is None or (ws.network_run is None and ws.weights is None)):
         return {}
     timed = times(ws)

@@ -1,9 +1,9 @@
-"""Section 2.3's remark: multi-size training converges as single-size training does.
+"""Section 2.3's remark: multi-size training converges like single-size training.
 
     make convergence        (sppnet reproduce convergence --profile mini)
 
-A picture, `convergence.png`, and its numbers, `convergence.csv`, from the metrics of the two trainings of Table 1
-(e3 and e4): the error while training and on the centre crops of the validation set, by epoch.
+A figure, `convergence.png`, and its numbers, `convergence.csv`, from the metrics of two networks of Table 1 (e3 and
+e4): the training error, and the error on the centre crops of the validation set, by epoch.
 
 Cost: seconds beyond those two networks.
 """
@@ -68,7 +68,7 @@ def picture(table: pd.DataFrame, path: Path) -> None:
 
 
 def write(by_seed: BySeed, _about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
-    """The first seed's."""
+    """Write the table and the figure of the first seed."""
     table = by_seed[ws.seed].more["epochs"]
     files = [folder / name for name in FILES]
     write_text(files[0], table.to_csv(index=False))

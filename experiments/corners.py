@@ -2,8 +2,8 @@
 
     make ablation-corners        (sppnet reproduce corners --profile mini)
 
-The paper puts 2.4 points of the margin of its plain net over Zeiler and Fergus's (35.99 against 38.4) down to the
-corners.  Here the same networks are tested on either ten views; they were trained on corners of the entire image.
+The paper attributes 2.4 points of its plain net's margin over Zeiler and Fergus (35.99 against 38.4) to the corners.
+Here the same networks, trained on corners of the entire image, are tested on both kinds of ten views.
 
 Cost: `mini` two minutes beyond the networks of Table 1.
 """

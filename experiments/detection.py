@@ -1,4 +1,4 @@
-"""What the experiments on detection share: the detectors that they compare, and a row of APs by class."""
+"""What the experiments on detection share: which detectors they compare, and how they score them."""
 
 from sppnet_cli.chain import Stage
 from sppnet_cli.console import status
@@ -21,12 +21,12 @@ def columns(ws: Workspace) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def rows(ws: Workspace) -> list[str]:
-    """The rows of Table 6 that the network has: one without fc layers has no fc6; its ft rows come from new ones."""
+    """The rows of Table 6 for this network: without fc layers it has no fc6, and fine-tunes new ones for the ft rows."""
     return [row for row in ROWS if ws.has_head() or row != "fc6"]
 
 
 def detections(ws: Workspace) -> dict[tuple[str, str], Stage]:
-    """Behind each row and column of Table 6 that is measured: the detections of its detector."""
+    """The detections behind each measured cell of Table 6, by row and column."""
     measured = [column for column in columns(ws) if column != "rcnn" or ws.measures_rcnn()]
     return {
         (row, column): ws.detections(*columns(ws)[column], row) for column in measured for row in rows(ws)
@@ -34,22 +34,22 @@ def detections(ws: Workspace) -> dict[tuple[str, str], Stage]:
 
 
 def score(ws: Workspace, made: Stage, name: str) -> DetectionScore:
-    """The score of detections of the test split that were made."""
-    found = score_run(made)
-    status(f"{name}: mAP {100 * found.mean_ap:.1f}{ws.profile.caveat}")
-    return found
+    """Score a run of detections of the test split, and print its mAP."""
+    result = score_run(made)
+    status(f"{name}: mAP {100 * result.mean_ap:.1f}{ws.profile.caveat}")
+    return result
 
 
-def fill_row(measured: Measured, row: object, found: DetectionScore) -> None:
+def fill_row(measured: Measured, row: object, result: DetectionScore) -> None:
     """Put mAP and the AP of every class into a row of Tables 7 to 9."""
-    measured.classes = class_columns(tuple(found.ap))
-    measured.outcomes[row, "mAP"] = found.outcome
-    for column, ap in zip(measured.classes, found.ap.values(), strict=True):
+    measured.classes = class_columns(tuple(result.ap))
+    measured.outcomes[row, "mAP"] = result.outcome
+    for column, ap in zip(measured.classes, result.ap.values(), strict=True):
         measured.values[row, column] = 100 * ap
 
 
 def about_detection(ws: Workspace) -> Measured:
-    """An empty result with what all tables of detection say about themselves."""
+    """An empty result with the settings that every detection table reports."""
     splits = ("trainval", "test")
     measured = Measured(
         images={split: ws.voc_images(split, ws.detection_limit(split)) for split in splits},
@@ -85,7 +85,7 @@ def note_on_protocol(ws: Workspace) -> str:
 
 
 def note_rcnn(measured: Measured, ws: Workspace) -> None:
-    """How R-CNN was measured, or that it was not."""
+    """Note how R-CNN was measured, or that it was not."""
     if ws.measures_rcnn():
         measured.notes.append(
             f"R-CNN fine-tunes all layers, on warped windows{', by its own schedule' * (ws.profile.finetune is None)}."

@@ -2,9 +2,9 @@
 
     make ablation-fc        (sppnet reproduce fc_size --profile mini)
 
-The paper says how the time of the fc layers "can be significantly reduced", and measures nothing.  Here fc6 and fc7 of
-the profile's size and of a quarter of it: mAP of the fine-tuned fc7 at five scales, and the time of the fc layers on
-the same images and windows.
+The paper says how the time of the fc layers "can be significantly reduced" but does not measure it.  This compares fc6
+and fc7 of the profile's size with a quarter of it: mAP of the fine-tuned fc7 at five scales, and the time of the fc
+layers on the same images and windows.
 
 Cost: the pre-training of another network, with the smaller layers (`mini` 8 minutes; a torchvision trunk needs none),
 and about a third of the 5-scale column of Table 6.

@@ -1,7 +1,7 @@
-"""What the experiments share: what one measures, for every seed, and the files that it is written to.
+"""What the experiments share: measuring with every seed, and writing the files.
 
-An experiment is a generator function of a workspace.  It yields the stages that it needs, which are then made, for all
-seeds and side by side; after that it reads them and returns what it `Measured`.  A dry run stops at the yield.
+An experiment is a generator function of a workspace.  It yields the stages that it needs; they are made for all seeds
+together.  Then it resumes, reads them and returns what it `Measured`.  A dry run stops at the yield.
 """
 
 import shutil
@@ -37,7 +37,7 @@ KINDS = ("csv", "md", "tex", "json", "published.csv")  # of a table's files
 
 @dataclass
 class Measured:
-    """What one seed gives: the outcome on the test images behind each cell, cells that have none, and remarks."""
+    """The result of one seed: the outcome on the test images behind each cell, cells without one, and notes."""
 
     outcomes: dict[Cell, Outcome] = field(default_factory=dict)
     values: dict[Cell, float] = field(default_factory=dict)  # in the units printed
@@ -49,8 +49,8 @@ class Measured:
     def cells(self) -> dict[Cell, float]:
         """Every measured cell, in the units printed."""
         scale = {"percent": 100, "seconds": 1}
-        found = {cell: scale[unit(cell[0])] * outcome.value() for cell, outcome in self.outcomes.items()}
-        return found | self.values
+        cells = {cell: scale[unit(cell[0])] * outcome.value() for cell, outcome in self.outcomes.items()}
+        return cells | self.values
 
 
 Steps = Generator[Sequence[Stage], None, Measured]
@@ -59,7 +59,7 @@ BySeed = Mapping[int, Measured]
 
 @dataclass
 class Written:
-    """What an experiment made."""
+    """The table that an experiment made, and its files."""
 
     name: int | str  # of the table
     table: pd.DataFrame
@@ -79,7 +79,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or picture: what it measures of one seed, and how what all seeds gave is written to a folder."""
+    """A table or figure: how it is measured with one seed, and how the results of all seeds are written to a folder."""
 
     name: str  # as in `sppnet reproduce NAME`
     title: str
@@ -92,7 +92,7 @@ class Experiment:
         return [stage for ws in workspaces for stage in next(self.measure(ws))]
 
     def run(self, workspaces: Sequence[Workspace], folder: Path) -> Written:
-        """Make what it needs, a workspace per seed, measure and write it; the table is printed too."""
+        """Make what it needs in a workspace per seed, measure it, print the table and write its files."""
         start = time.perf_counter()
         by_seed, made = measure_seeds(self.measure, workspaces)
         about = record(workspaces, by_seed, made, time.perf_counter() - start)
@@ -101,7 +101,7 @@ class Experiment:
 
 
 def numbered(number: int, doc: str | None, measure: Callable[[Workspace], Steps]) -> Experiment:
-    """A table of the report: the mean over the seeds of each cell that is measured."""
+    """A table of the paper: the mean over the seeds of each measured cell."""
 
     def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
         classes = next(iter(by_seed.values())).classes
@@ -133,9 +133,9 @@ def small(
     published: Callable[[Workspace], pd.DataFrame],
     source: str = "paper",
 ) -> Experiment:
-    """A table that the report does not number.
+    """A table that the paper does not number.
 
-    `published` gives its rows and columns, and numbers where there are, which are of the `source`.
+    `published` gives its rows and columns, and published numbers where there are any; `source` says of what.
     """
 
     def write(by_seed: BySeed, about: dict[str, Any], ws: Workspace, folder: Path) -> Written:
@@ -153,12 +153,12 @@ def small(
 
 
 def no_published(index: pd.Index, columns: Sequence[str]) -> Callable[[Workspace], pd.DataFrame]:
-    """Rows and columns of a table that the paper does not print."""
+    """Rows and columns of a table without published numbers."""
     return lambda _ws: pd.DataFrame(float("nan"), index=index, columns=list(columns))
 
 
 def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
-    """`0,1,2` as numbers.  Raises `UsageError` for anything else."""
+    """The seeds in `0,1,2`.  Raises `UsageError` for anything else."""
     if text is None:
         return (default,)
     parts = text.split(",")
@@ -168,14 +168,14 @@ def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
 
 
 def of_seeds(ws: Workspace, seeds: Sequence[int]) -> list[Workspace]:
-    """The workspace of each seed."""
+    """A workspace for each seed."""
     return [replace(ws, seed=seed) for seed in seeds]
 
 
 def measure_seeds(
     measure: Callable[[Workspace], Steps], workspaces: Sequence[Workspace]
 ) -> tuple[dict[int, Measured], list[Stage]]:
-    """What every seed gives, and the stages that were made or found for it."""
+    """The result of each seed, and the stages that were made or used for it."""
     by_seed: dict[int, Measured] = {}
     used: dict[Path, Stage] = {}
     unfinished = {ws.seed: measure(ws) for ws in workspaces}
@@ -217,7 +217,7 @@ def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -
 def record(
     workspaces: Sequence[Workspace], by_seed: BySeed, stages: Sequence[Stage], seconds: float
 ) -> dict[str, Any]:
-    """How the numbers came about."""
+    """The settings, code, machine and runs behind the numbers."""
     ws = workspaces[0]
     measured = by_seed[ws.seed]
     notes = [f"Profile {ws.profile.name}: {ws.profile.about}.", *measured.notes]
@@ -254,21 +254,21 @@ def record(
 
 
 def runs_behind(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
-    """Of every run that the numbers follow from, as far as it is there: its stage, code, machine and seconds."""
-    found: dict[str, dict[str, Any]] = {}
+    """Stage, code, machine and seconds of every existing run that the numbers depend on."""
+    manifests: dict[str, dict[str, Any]] = {}
 
     def visit(stage: Stage) -> None:
-        if str(stage.folder) in found or not is_run(stage.folder):
+        if str(stage.folder) in manifests or not is_run(stage.folder):
             return
         manifest = read_manifest(stage.folder)
         names = ("stage", "code", "commit", "machine", "date", "seconds")
-        found[str(stage.folder)] = {name: manifest.get(name) for name in names}
+        manifests[str(stage.folder)] = {name: manifest.get(name) for name in names}
         for each in stage.needs:
             visit(each)
 
     for stage in stages:
         visit(stage)
-    return found
+    return manifests
 
 
 def _title(doc: str | None) -> str:

@@ -2,9 +2,9 @@
 
     make ablation-scale        (sppnet reproduce scale --profile mini)
 
-The short side varies; SVMs are trained on VOC's train half and tested on its val half (the paper found 392 best there,
-since VOC's objects are smaller in their images than ImageNet's), and on Caltech101's splits (224 best).  The test half
-of VOC is not looked at.  `sppnet train-svm --task classification --size val` makes the same choice.
+The short side varies.  SVMs are trained on VOC's train images and tested on its val images (in the paper 392 is best,
+because objects are smaller in VOC's images than in ImageNet's), and on Caltech101's splits (224 is best).  VOC's test
+images are never used.  `sppnet train-svm --task classification --size val` makes the same choice.
 
 Cost: `mini` five minutes beyond the multi-size network of Table 1.
 """

@@ -3,8 +3,8 @@
     make ablation-pooling        (sppnet reproduce scale_pooling --profile mini)
 
 "One strategy of combining the features from these scales is to pool them channel-by-channel.  But we empirically find
-that another strategy provides better results": of every window the map of one scale, at which it has about 224x224
-pixels.  Either way a detector is fine-tuned, trained and tested with the same network, windows and maps.
+that another strategy provides better results": each window is pooled from the map of one scale, at which it has about
+224x224 pixels.  For each strategy a detector is fine-tuned, trained and tested on the same network, windows and maps.
 
 Cost: `mini` about eight minutes beyond the 5-scale column of Table 6.
 """
@@ -27,7 +27,7 @@ def scale_pooling(ws: Workspace) -> Steps:
     """mAPs of one seed.  Raises `UsageError` for another protocol than the paper's."""
     if ws.protocol is not PAPER:
         raise UsageError(
-            f"--protocol {ws.protocol.name}: the paper's own choice of scales is compared; leave it out"
+            f"--protocol {ws.protocol.name}: this compares the paper's choice of scales; leave it out"
         )
     variants = {"one_scale_map": ws, "all_scales_map": replace(ws, protocol=ALL_SCALES)}
     detected = {

@@ -3,8 +3,8 @@
     make reproduce-table5        (sppnet reproduce table5 --profile mini)
 
 Our row repeats the cells of Tables 3 and 4 that the paper chose: fc7 on the whole image at 392 for VOC, SPP pool5 on
-the whole image at 224 for Caltech101 (never the best of what was measured on the test images).  VOC of "Zeiler &
-Fergus" is the authors' own plain net, fc7 on the crop.  The rest are other groups' numbers, as published.
+the whole image at 224 for Caltech101, whatever is best on our test images.  The VOC cell of "Zeiler & Fergus" is the
+paper's plain net, fc7 on the crop.  All other numbers are published ones of other groups.
 
 Cost: nothing beyond Tables 3 and 4.
 """

@@ -34,9 +34,9 @@ def table6(ws: Workspace) -> Steps:
     measured = about_detection(ws)
     aps: dict[str, dict[str, object]] = {}
     for (row, column), made in detected.items():
-        found = score(ws, made, f"{column} {row}")
-        measured.outcomes[row, column] = found.outcome
-        aps.setdefault(column, {})[row] = found.as_dict()["AP"]
+        result = score(ws, made, f"{column} {row}")
+        measured.outcomes[row, column] = result.outcome
+        aps.setdefault(column, {})[row] = result.as_dict()["AP"]
     measured.more["AP"] = aps
     fill_times(ws, measured, timed)
     measured.more["arithmetic"] = arithmetic(ws)
@@ -45,14 +45,14 @@ def table6(ws: Workspace) -> Steps:
 
 
 def times(ws: Workspace) -> Stage:
-    """The times of the columns, each on exactly the same windows.
+    """The times of the columns, on the same windows.
 
-    Weights do not change the time: where R-CNN's mAP is not measured, it is timed with SPP-net's fc layers.
+    Weights do not change the time, so without R-CNN's mAP it is timed with SPP-net's fc layers.
     """
     sides = {}
     for column, (method, scales) in columns(ws).items():
-        own = column != "rcnn" or ws.measures_rcnn()
-        source = (method, scales) if own else columns(ws)["spp_1scale"]
+        has_detector = column != "rcnn" or ws.measures_rcnn()
+        source = (method, scales) if has_detector else columns(ws)["spp_1scale"]
         sides[column] = (ws, method, scales, ws.detector(*source, "ftfc7"))
     return ws.times(sides)
 
@@ -81,7 +81,7 @@ def fill_times(ws: Workspace, measured: Measured, timed: Stage) -> None:
 
 
 def arithmetic(ws: Workspace) -> dict[str, dict[str, float]]:
-    """R-CNN's floating-point operations over SPP-net's, of a typical image: no faster can equally efficient code be."""
+    """R-CNN's floating-point operations over SPP-net's for a typical image: the speed-up of equally efficient code."""
     spec, windows = ws.network_spec(), ws.profile.timing_windows
     pooled, _ = sizes_of(spec)
     fc = 2 * windows * (pooled + ws.profile.fc) * ws.profile.fc

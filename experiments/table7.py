@@ -12,7 +12,7 @@ from sppnet_cli.stages.workspace import Workspace
 from .detection import about_detection, detections, fill_row, score
 from .runner import Steps, numbered
 
-SCALES = {"spp_1scale": 1, "spp_5scale": 5}  # column of Table 6: how this table calls it
+SCALES = {"spp_1scale": 1, "spp_5scale": 5}  # column of Table 6: its name here
 
 
 def table7(ws: Workspace) -> Steps:

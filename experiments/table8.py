@@ -3,7 +3,7 @@
     make reproduce-table8        (sppnet reproduce table8 --profile mini)
 
 SPP-net is the 5-scale one of Table 6.  The rows of other groups hold their published numbers: table8.json lists them
-under "others", and table8.md and .tex mark them with a star; table8.csv has the paper's columns and cannot.
+under "others", and table8.md and .tex mark them with a star; table8.csv has only the paper's columns.
 
 Cost: seconds beyond Table 6.
 """

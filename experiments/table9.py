@@ -2,9 +2,9 @@
 
     make reproduce-table9        (sppnet reproduce table9 --profile mini)
 
-SPP-net (1) is the 5-scale ftfc7 bb of Table 6, SPP-net (2) the same from the next seed on.  The combination takes
-both models' scored windows together and suppresses among all of them.  The record has the control that the report
-mentions: a second fine-tuning of the convolutional model of SPP-net (1), and the combination of these two.
+SPP-net (1) is the 5-scale ftfc7 bb of Table 6; SPP-net (2) is the same with the next seed, pre-training included.  The
+combination scores the windows with both models and applies one NMS to all of them.  The record has the control that the
+report mentions: a second fine-tuning of SPP-net (1)'s convolutional model, and the combination of the two.
 
 Cost: `mini` 12 minutes beyond Table 6 (a network and two fine-tunings); `paper` a second pre-training.
 """
@@ -38,11 +38,11 @@ def table9(ws: Workspace) -> Steps:
     measured = about_detection(ws)
     scores = {row: score(ws, made, row) for row, made in detected.items()}
     scores[CONTROL[0]] = scores["SPP-net (1)"]
-    for row, found in scores.items():
+    for row, result in scores.items():
         if row in CONTROL:
-            measured.outcomes[row, "mAP"] = found.outcome
+            measured.outcomes[row, "mAP"] = result.outcome
         else:
-            fill_row(measured, row, found)
+            fill_row(measured, row, result)
     maps = [100 * scores[row].mean_ap for row in CONTROL]
     measured.notes.append(
         f"Control: two fine-tunings of one convolutional model have mAPs of {maps[0]:.1f} and {maps[1]:.1f}, "

@@ -10,7 +10,7 @@ from .runner import AP_NOTE, Cell, Measured, Steps
 
 
 def layers_of(ws: Workspace, number: int, column: str) -> dict[str, str]:
-    """Row label to layer, for the rows of a column that the paper fills and the network has."""
+    """Layer by row label, for the rows of a column that the paper has numbers for and the network has layers for."""
     rows = published(number)[column].dropna().index
     layers = {row: row.removesuffix(" (6x6)") for row in rows}
     return layers if ws.has_head() else {row: name for row, name in layers.items() if name[:2] != "fc"}
@@ -19,7 +19,7 @@ def layers_of(ws: Workspace, number: int, column: str) -> dict[str, str]:
 def tested_cells(
     ws: Workspace, number: int, dataset: Dataset, columns: Mapping[str, Column]
 ) -> dict[Cell, TestedSvms]:
-    """Behind each cell of Table 3 or 4: SVMs on its layer, and the features that they are tested on."""
+    """For each cell of Table 3 or 4, the SVMs on its layer and the features that they are tested on."""
     return {
         (row, name): ws.tested_svms(column, layer, dataset)
         for name, column in columns.items()
@@ -30,7 +30,7 @@ def tested_cells(
 def measure_columns(
     ws: Workspace, number: int, dataset: Dataset, columns: Mapping[str, Column], tested: str
 ) -> Steps:
-    """The cells of Table 3 or 4 of one seed; `tested` is what its record calls the images."""
+    """The cells of Table 3 or 4 of one seed; `tested` names the images in the record."""
     cells = tested_cells(ws, number, dataset, columns)
     yield [stage for each in cells.values() for stage in each]
 
@@ -44,7 +44,7 @@ def measure_columns(
 
 
 def note_on_svms(ws: Workspace) -> str:
-    """Which SVMs are measured."""
+    """A note on which SVMs are measured."""
     loss = {
         "hinge": "hinge loss, the bias not regularised, as LIBSVM's, which the paper cites",
         "squared-hinge": "squared hinge loss and a regularised bias, liblinear's default",
@@ -59,12 +59,12 @@ def note_on_splits(ws: Workspace) -> str:
 
 
 def notes_on_trunk(ws: Workspace) -> list[str]:
-    """What a trunk of torchvision changes."""
+    """A note on what changes with a trunk of torchvision."""
     if ws.has_head():
         return []
     return [
         (
             f"{ws.profile.arch} with its ImageNet weights in place of pre-training: it has no fc6 and fc7, its conv4 is "
-            "what precedes its last map, and the plain net and SPP-net differ in the last pool alone."
+            "the map before its last, and the plain net and SPP-net differ only in the last pool."
         )
     ]

@@ -1,5 +1,5 @@
 """Benchmarks: our speed beside the strongest peer's and the machine's limits, in one run.
 
-Each is a function `benchmark_<subject>(config, ...) -> Benchmark`.  The sides take turns, so that what else the machine
-does falls on all of them, and of several repeats the median counts.
+Each is a function `benchmark_<subject>(config, ...) -> Benchmark`.  The sides take turns, so that other load on the
+machine slows all of them, and the median of the repeats counts.
 """

@@ -42,8 +42,8 @@ Boxes = NDArray[np.float32]
 
 RCNN, FAST = "rcnn", "_fast"
 PARTS = ("conv", "pool", "fc")
-_CLASSES = 20  # that the heads score, VOC's number
-_PASSING = 0.1  # share of the windows that a class scores above the threshold
+_CLASSES = 20  # of the heads, as many as VOC has
+_PASSING = 0.1  # share of the windows that score above the threshold of a class
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DetectSpeed:
 
     images: int = 1
     windows: int = 2000  # per image
-    rcnn_windows: int | None = 128  # of these, how many R-CNN is measured on; None: all
+    rcnn_windows: int | None = 128  # that R-CNN is measured on; None: all
     repeats: int = 3
     seed: int = 0
     precision: Precision = "fp32"
@@ -65,15 +65,15 @@ class Side(NamedTuple):
     detector: Detector
 
     def layers(self, pooled: Tensor) -> Tensor:
-        """fc7 of the vectors `(N, D)` that go through the fc layers."""
+        """fc7 of those vectors `(N, D)` that go through the fc layers."""
         passed = self.detector.promising(pooled)
         return self.detector.layer(pooled if passed is None else pooled[passed])
 
 
 def contenders(network: SPPNet, head: Head, config: DetectSpeed, device: str) -> dict[str, Side]:
-    """The sides by their names; all take the same weights, precision, threads, images and windows.
+    """The sides by name; all have the same weights, precision, threads, images and windows.
 
-    Those that end in `_fast` have what `sppnet detect --fast` has; R-CNN's has as much of it as there is for R-CNN.
+    Those that end in `_fast` do what `sppnet detect --fast` does; R-CNN has no cascade.
     """
     fast = fast_options("fc7", head)
     mapping = take(MappingRules, PAPER)
@@ -109,12 +109,38 @@ def contenders(network: SPPNet, head: Head, config: DetectSpeed, device: str) ->
     return {name: sides[name] for name in order}
 
 
+@dataclass(frozen=True)
+class Workload:
+    """What all sides compute."""
+
+    config: DetectSpeed
+    images: Sequence[Image]
+    boxes: Sequence[Boxes]  # of each image
+    network: SPPNet
+    head: Head
+    device: str
+
+    @property
+    def sample(self) -> NDArray[np.intp]:
+        """The windows, evenly over an image's, that R-CNN is measured on."""
+        windows = self.config.windows
+        count = min(self.config.rcnn_windows or windows, windows)
+        return np.linspace(0, windows - 1, count).round().astype(np.intp)
+
+
+class Limits(NamedTuple):
+    """What the machine can do."""
+
+    gemm: float  # GFLOP/s of a matrix product, by the quicker library
+    bandwidth: float  # bytes a second that are written
+
+
 def benchmark_detect(
     config: DetectSpeed, *, data: Path | None = None, network: Path | None = None, device: str = "cpu"
 ) -> Benchmark:
-    """Time the features of an image's windows, then what follows them (heads) and what precedes them (proposals).
+    """Time the features of an image's windows, and beside them the heads and the proposals.
 
-    Seconds are those of an image: of each part the median of the repeats, then the mean over the images.
+    Seconds are per image: the median over the repeats, then the mean over the images.
 
     Args:
         config: how much is measured.
@@ -125,78 +151,28 @@ def benchmark_detect(
     images = benchmark_images(data, config.images, config.seed)
     status("proposals")
     boxes = [benchmark_windows(image, config.windows, config.seed) for image in images]
-    net, head = benchmark_network(network, config.seed, device)
-    sides = contenders(net, head, config, device)
+    work = Workload(config, images, boxes, *benchmark_network(network, config.seed, device), device)
+    sides = contenders(work.network, work.head, config, device)
     dtype = DTYPES[config.precision]
-    measured = min(config.rcnn_windows or config.windows, config.windows)
-    sample = np.linspace(0, config.windows - 1, measured).round().astype(np.intp)
     with float32_everywhere():
         gemm = gemm_gflops(device, dtype=dtype)
-        written = dtype.itemsize * config.windows * net.pooled_size
-        bandwidth = write_bandwidth(written, device)
-        times = _time(sides, images, boxes, sample, config.repeats)
-        heads = _head_seconds(net, head, boxes[0], images[0].shape[:2], config, device)
+        limits = Limits(gemm, write_bandwidth(_vector_bytes(work), device))
+        times = _time(sides, work)
+        heads = _head_seconds(work)
     proposals = _proposals(images[0], config)
-
-    fc_flops = flops(nn.Sequential(head.fc6, head.fc7), (config.windows, net.pooled_size))
     about = machine(device)
     processor = about.get("gpu", about["cpu"])
     library = about["linear_library"] if device == "cpu" and dtype == torch.float32 else "torch"
-    columns: dict[str, dict[str, Any]] = {}
-    for name, side in sides.items():
-        conv, pool, fc, preparation = times[name]
-        work = float(
-            np.mean([side.extractor.conv_flops(image.shape[:2], config.windows) for image in images])
-        )
-        distinct, passed, fc_work = np.mean(
-            [_fc_work(side, image, of_image) for image, of_image in zip(images, boxes, strict=True)], axis=0
-        ).tolist()
-        columns[name] = {
-            "conv_seconds": conv,
-            "pool_seconds": pool,
-            "fc_seconds": fc,
-            "total_seconds": conv + pool + fc,
-            "preparation_seconds": preparation,
-            "windows": config.windows,
-            "measured_windows": measured if side.extractor.per_window else config.windows,
-            "distinct_windows": distinct,
-            "fc_windows": passed,
-            "conv_flops": work,
-            "conv_gflops_per_second": work / conv / 1e9,
-            "conv_share_of_gemm": work / conv / 1e9 / gemm,
-            "pool_share_of_write": written / bandwidth / pool,
-            "fc_flops": fc_work,
-            "fc_share_of_gemm": fc_work / fc / 1e9 / gemm,
-            "fc_library": library,
-            "processor": processor,
-        }
-    for name, ours in columns.items():
-        theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
-        if ours is not theirs:
-            ours |= {
-                "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
-                "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
-                "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
-                "times_gemm_floor": ours["total_seconds"] * gemm * 1e9 / (ours["conv_flops"] + fc_flops),
-            }
-    others = ", ".join(f"{name} {found['seconds']:.3g} s" for name, found in proposals.items())
-    note = (
-        f"Seconds per image of {config.windows} windows on {processor}; total = conv + pool + fc.  The floor is the "
-        "arithmetic of the convolutions and of the whole fc layers for all windows, at the speed of a matrix product "
-        f"({gemm:.0f} GFLOP/s, by the quicker library).  Fast sides are compared with R-CNN whose fc layers are cut the "
-        f"same way.  Every side takes another {heads:.3g} s for the heads (SVM scores of {_CLASSES} classes, NMS, box "
-        f"regression), and the proposals ({others})."
-    )
-    if measured < config.windows:
-        note += (
-            f"  R-CNN was measured on {measured} of the windows: its conv and pool seconds are scaled to all "
-            f"{config.windows}; its fc layers ran on all."
-        )
+    columns = {
+        name: _column(side, times[name], work, limits) | {"fc_library": library, "processor": processor}
+        for name, side in sides.items()
+    }
+    _compare(columns, work, limits)
     record = columns | {
         "heads_seconds": heads,
         "proposals": proposals,
-        "gemm_gflops": gemm,
-        "write_gigabytes_per_second": bandwidth / 1e9,
+        "gemm_gflops": limits.gemm,
+        "write_gigabytes_per_second": limits.bandwidth / 1e9,
         "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "device": device,
@@ -208,7 +184,76 @@ def benchmark_detect(
         "machine": about,
     }
     table = pd.DataFrame([{"side": name, **column} for name, column in columns.items()])
-    return Benchmark("detect", record, table, note, _bars(columns))
+    return Benchmark("detect", record, table, _note(record, work), _bars(columns))
+
+
+def _vector_bytes(work: Workload) -> int:
+    """Size of the pyramid vectors of an image's windows."""
+    return DTYPES[work.config.precision].itemsize * work.config.windows * work.network.pooled_size
+
+
+def _column(side: Side, times: list[float], work: Workload, limits: Limits) -> dict[str, Any]:
+    """Seconds and operations of a side, and how they compare with the machine's limits."""
+    conv, pool, fc, preparation = times
+    windows = work.config.windows
+    conv_flops = float(
+        np.mean([side.extractor.conv_flops(image.shape[:2], windows) for image in work.images])
+    )
+    distinct, passed, fc_flops = np.mean(
+        [_fc_work(side, *each) for each in zip(work.images, work.boxes, strict=True)], axis=0
+    ).tolist()
+    return {
+        "conv_seconds": conv,
+        "pool_seconds": pool,
+        "fc_seconds": fc,
+        "total_seconds": conv + pool + fc,
+        "preparation_seconds": preparation,
+        "windows": windows,
+        "measured_windows": len(work.sample) if side.extractor.per_window else windows,
+        "distinct_windows": distinct,
+        "fc_windows": passed,
+        "conv_flops": conv_flops,
+        "conv_gflops_per_second": conv_flops / conv / 1e9,
+        "conv_share_of_gemm": conv_flops / conv / 1e9 / limits.gemm,
+        "pool_share_of_write": _vector_bytes(work) / limits.bandwidth / pool,
+        "fc_flops": fc_flops,
+        "fc_share_of_gemm": fc_flops / fc / 1e9 / limits.gemm,
+    }
+
+
+def _compare(columns: dict[str, dict[str, Any]], work: Workload, limits: Limits) -> None:
+    """Add SPP-net's speed-ups over R-CNN, fast sides over fast R-CNN, and over the time of the bare arithmetic."""
+    fc_flops = flops(
+        nn.Sequential(work.head.fc6, work.head.fc7), (work.config.windows, work.network.pooled_size)
+    )
+    for name, ours in columns.items():
+        theirs = columns[RCNN + FAST if name.endswith(FAST) else RCNN]
+        if ours is not theirs:
+            floor = (ours["conv_flops"] + fc_flops) / (limits.gemm * 1e9)
+            ours |= {
+                "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
+                "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
+                "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
+                "times_gemm_floor": ours["total_seconds"] / floor,
+            }
+
+
+def _note(record: dict[str, Any], work: Workload) -> str:
+    windows, measured = work.config.windows, len(work.sample)
+    proposals = ", ".join(f"{name} {each['seconds']:.3g} s" for name, each in record["proposals"].items())
+    note = (
+        f"Seconds per image of {windows} windows on {record[RCNN]['processor']}; total = conv + pool + fc.  The floor is "
+        "the arithmetic of the convolutions and of the whole fc layers for all windows, at the speed of a matrix product "
+        f"({record['gemm_gflops']:.0f} GFLOP/s, by the quicker library).  Fast sides are compared with R-CNN with the same "
+        f"low-rank fc layers.  Every side takes another {record['heads_seconds']:.3g} s for the heads (SVM scores of "
+        f"{_CLASSES} classes, NMS, box regression), and the proposals ({proposals})."
+    )
+    if measured < windows:
+        note += (
+            f"  R-CNN was measured on {measured} of the windows: its conv and pool seconds are scaled to all {windows}; "
+            "its fc layers ran on all."
+        )
+    return note
 
 
 def _orthonormal(generator: np.random.Generator, length: int, count: int) -> NDArray[np.float32]:
@@ -217,7 +262,7 @@ def _orthonormal(generator: np.random.Generator, length: int, count: int) -> NDA
 
 @torch.inference_mode()
 def _fc_work(side: Side, image: Image, boxes: Boxes) -> tuple[int, int, int]:
-    """Vectors of an image's windows that differ, those that go through the fc layers, and the operations there."""
+    """Of an image: distinct vectors of windows, those that go through the fc layers, and the operations of these layers."""
     extractor, head = side.extractor, side.detector.layer.head
     assert head is not None
     distinct = len(extractor.distinct(extractor.prepare(image), boxes).first)
@@ -226,25 +271,22 @@ def _fc_work(side: Side, image: Image, boxes: Boxes) -> tuple[int, int, int]:
     return distinct, passed, work
 
 
-def _time(
-    sides: dict[str, Side],
-    images: Sequence[Image],
-    boxes: Sequence[Boxes],
-    sample: NDArray[np.intp],
-    repeats: int,
-) -> dict[str, list[float]]:
+def _time(sides: dict[str, Side], work: Workload) -> dict[str, list[float]]:
     """conv, pool, fc and preparation seconds of each side.
 
-    The sides take turns; an image precedes every one that counts, as in a run over many, so that no side pays for what
+    The sides take turns, and each measurement follows an untimed call of the same side, so that no side pays for what
     another left in the caches.
     """
 
+    sample = work.sample
+
     def time_side(name: str, index: int) -> FeatureTime:
         side = sides[name]
-        return time_image(side.extractor, side.layers, images[index], boxes[index], sample)
+        return time_image(side.extractor, side.layers, work.images[index], work.boxes[index], sample)
 
-    laps: dict[str, list[list[FeatureTime]]] = {name: [[] for _ in images] for name in sides}
-    turns = [(k, name) for k in range(len(images)) for _ in range(repeats) for name in sides]
+    laps: dict[str, list[list[FeatureTime]]] = {name: [[] for _ in work.images] for name in sides}
+    repeats = range(work.config.repeats)
+    turns = [(k, name) for k in range(len(work.images)) for _ in repeats for name in sides]
     for k, name in track(turns, "timing"):
         time_side(name, k)
         laps[name][k].append(time_side(name, k))
@@ -257,20 +299,19 @@ def _time(
 
 
 @torch.inference_mode()
-def _head_seconds(
-    network: SPPNet, head: Head, boxes: Boxes, size: tuple[int, int], config: DetectSpeed, device: str
-) -> float:
+def _head_seconds(work: Workload) -> float:
     """Seconds from the features of an image's windows to its detections; weights and features are random."""
-    generator = torch.Generator().manual_seed(config.seed)
+    boxes, size = work.boxes[0], work.images[0].shape[:2]
+    generator = torch.Generator().manual_seed(work.config.seed)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return torch.randn(*shape, generator=generator).to(work.device)
 
-    pooled = random(len(boxes), network.pooled_size).relu()
-    fc7 = random(len(boxes), head.fc7.out_features).relu()
+    pooled = random(len(boxes), work.network.pooled_size).relu()
+    fc7 = random(len(boxes), work.head.fc7.out_features).relu()
     weights = random(_CLASSES, fc7.shape[1])
     bias = PAPER.score_threshold - (fc7 @ weights.T).quantile(1 - _PASSING, dim=0)
-    shape = (_CLASSES, network.pooled_size, 4)
+    shape = (_CLASSES, work.network.pooled_size, 4)
     regressors = BoxRegressors(np.zeros(shape, np.float32), np.zeros((_CLASSES, 4), np.float32), 1.0)
 
     def detections() -> None:
@@ -288,7 +329,7 @@ def _head_seconds(
             moved = regressors(vectors, boxes[rows], label, size)
             nms(moved, scores[rows, label], PAPER.nms_iou, PAPER.nms_ties)
 
-    return take_turns({"heads": detections}, config.repeats, device)["heads"]
+    return take_turns({"heads": detections}, work.config.repeats, work.device)["heads"]
 
 
 def _proposals(image: Image, config: DetectSpeed) -> dict[str, dict[str, float]]:
@@ -299,7 +340,7 @@ def _proposals(image: Image, config: DetectSpeed) -> dict[str, dict[str, float]]
 
 
 def _bars(columns: dict[str, dict[str, Any]]) -> "Figure":
-    """Stacked bars of the parts: of all sides, and of SPP-net's alone, which are short beside R-CNN's."""
+    """Stacked bars of the parts, of all sides and of SPP-net's alone, which are short beside R-CNN's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")

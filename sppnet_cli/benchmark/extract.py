@@ -29,7 +29,7 @@ BATCHED = "batched_crop_224"
 class ExtractSpeed:
     """Settings."""
 
-    images: int = 16  # a batch of the peer's
+    images: int = 16  # all in one batch on the other side
     repeats: int = 3
     seed: int = 0
 
@@ -37,15 +37,16 @@ class ExtractSpeed:
 def benchmark_extract(
     config: ExtractSpeed, *, data: Path | None = None, network: Path | None = None, device: str = "cpu"
 ) -> Benchmark:
-    """Images per second through the network to SPP pool5 and, where it has them, fc6 and fc7.
+    """Images per second to SPP pool5 and, if the network has them, fc6 and fc7.
 
-    Images of any shape cannot share a batch; the peer is what a network of fixed input does: all centre crops at once.
+    Images of different shapes cannot share a batch.  The other side is a network of fixed input: all centre crops in a
+    batch.
 
     Args:
         config: how much is measured.
         data: VOC or a folder of images; without it, drawn photographs of 375x500.
         network: a run of `sppnet pretrain`; without it, a full-width ZF-5 with random weights.
-        device: where all of it runs.
+        device: where all sides run.
     """
     images = benchmark_images(data, config.images, config.seed)
     net, _ = benchmark_network(network, config.seed, device)
@@ -55,27 +56,27 @@ def benchmark_extract(
     }
     crops = torch.from_numpy(np.stack(views["crop_224"])).permute(0, 3, 1, 2)
     sides: dict[str, Callable[[], object]] = {
-        name: partial(_one_by_one, ImageFeatures(net, layers, *SIDES[name], device), own)
-        for name, own in views.items()
+        name: partial(_one_by_one, ImageFeatures(net, layers, *SIDES[name], device), of_side)
+        for name, of_side in views.items()
     }
     sides[BATCHED] = lambda: _batch(net, crops.to(device))
     with float32_everywhere():
         gemm = gemm_gflops(device)
         seconds = take_turns(sides, config.repeats, device)
-    shapes = {name: [view.shape[:2] for view in own] for name, own in views.items()}
+    shapes = {name: [view.shape[:2] for view in of_side] for name, of_side in views.items()}
     shapes[BATCHED] = shapes["crop_224"]
-    found = {}
+    columns = {}
     for name, of_all in seconds.items():
         speed = sum(_work(net, *shape) for shape in shapes[name]) / of_all / 1e9
-        found[name] = {
+        columns[name] = {
             "seconds": of_all / len(images),
             "images_per_second": len(images) / of_all,
             "gflops_per_second": speed,
             "share_of_gemm": speed / gemm,
         }
-    batched = found[BATCHED]["images_per_second"]
-    record = found | {
-        "share_of_batched": found["crop_224"]["images_per_second"] / batched,
+    batched = columns[BATCHED]["images_per_second"]
+    record = columns | {
+        "share_of_batched": columns["crop_224"]["images_per_second"] / batched,
         "layers": list(layers),
         "gemm_gflops": gemm,
         "precision": "float32",
@@ -86,7 +87,7 @@ def benchmark_extract(
         "seed": config.seed,
         "machine": machine(device),
     }
-    table = pd.DataFrame([{"side": name, **own} for name, own in found.items()])
+    table = pd.DataFrame([{"side": name, **column} for name, column in columns.items()])
     note = f"{', '.join(layers)} of {len(images)} images, decoded beforehand; {BATCHED}: in one batch."
     return Benchmark("extract", record, table, note)
 

@@ -1,4 +1,4 @@
-"""What benchmarks work on: images, their windows, and a network."""
+"""Images, windows and a network for benchmarks."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from sppnet_cli.data.voc import load_voc
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
 
-SIZE = (375, 500)  # height and width, the commonest of VOC's images
+SIZE = (375, 500)  # height and width, the most common in VOC
 FC = 4096  # outputs of fc6 and fc7
 METHOD = "ss-paper"  # of proposals: about 2,000 windows
 
 
 def drawn_image(seed: int, index: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
-    """A part of a photograph with clutter in front of it, RGB `(*size, 3)`: the same for the same arguments."""
+    """Part of a photograph with clutter in front of it, RGB `(*size, 3)`; equal arguments give equal images."""
     bgr = draw_background(stream(seed, "benchmark", index), *size)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
@@ -40,13 +40,13 @@ def benchmark_images(data: Path | None, count: int, seed: int) -> list[NDArray[n
 
 
 def benchmark_windows(image: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.float32]:
-    """`count` windows of an image: selective search's, and random ones where it finds fewer."""
-    own_seed = image_seed(seed, "benchmark")
-    return top_up(propose(image, METHOD, own_seed), count, image.shape[:2], own_seed)
+    """`count` windows of an image: selective search's, and random ones if it finds fewer."""
+    drawn = image_seed(seed, "benchmark")
+    return top_up(propose(image, METHOD, drawn), count, image.shape[:2], drawn)
 
 
 def benchmark_network(run: Path | None, seed: int, device: str) -> tuple[SPPNet, Head]:
-    """The network of a run, or a full-width ZF-5 of random weights; fc layers of random weights where it has none."""
+    """The network of a run, or a full-width ZF-5 with random weights; random fc layers if it has none."""
     torch.manual_seed(seed)
     if run is None:
         network = SPPNet(NetworkSpec("zf5", fc=FC, classes=1000))

@@ -35,8 +35,8 @@ class PoolingConfig:
 def benchmark_pooling(config: PoolingConfig, device: str = "cpu") -> Benchmark:
     """Time the pyramid vectors of selective search's windows, and compare them bit by bit with `roi_pool`'s.
 
-    The peer is a `roi_pool` call per level, without joining what they give, on a map that lies as it wants it; on the
-    CPU, where it runs in one thread, also with the windows shared out to as many threads as torch uses.
+    The other side is one `roi_pool` call per level on a map in its own memory order, without concatenating the results.
+    On the CPU, where `roi_pool` uses one thread, it is also timed with the windows divided among torch's threads.
     """
     height, width, channels = config.map_shape
     generator = torch.Generator().manual_seed(config.seed)
@@ -82,6 +82,6 @@ def benchmark_pooling(config: PoolingConfig, device: str = "cpu") -> Benchmark:
     same = "the same" if record["bit_identical"] else "NOT the same"
     note = (
         f"{len(cells)} windows of a map of {height}x{width}x{channels}, levels {config.levels}: bit by bit {same} as "
-        f"roi_pool's.  write_limit writes the result's {ours.nbytes / 1e6:.0f} MB into memory that is there already."
+        f"roi_pool's.  write_limit writes the result's {ours.nbytes / 1e6:.0f} MB into memory that is already allocated."
     )
     return Benchmark("pooling", record, pd.DataFrame(rows, columns=["side", "seconds", "times_ours"]), note)

@@ -1,4 +1,4 @@
-"""Benchmark of pre-training: images per second, fed by the loader and from tensors that are in memory already."""
+"""Benchmark of pre-training: images per second, fed by the loader or from tensors in memory."""
 
 import tempfile
 from collections.abc import Callable
@@ -41,8 +41,8 @@ class PretrainSpeed:
 def benchmark_pretrain(config: PretrainSpeed, *, data: Path | None = None, device: str = "cpu") -> Benchmark:
     """Time epochs of ZF-5 at 224 and at 224 and 180 px, the same steps on tensors, and the decoding of the files.
 
-    The training steps on tensors are what the loader's crops, flips and colours would be fed to for nothing.  So small
-    a set is decoded once, before; decoding is timed by itself, in as many threads as torch uses.
+    The steps on tensors show what training costs without the loader's crops, flips and colours.  The set is small enough
+    to be decoded once, beforehand; decoding is timed separately, in as many threads as torch uses.
 
     Args:
         config: how much is measured.
@@ -70,8 +70,10 @@ def benchmark_pretrain(config: PretrainSpeed, *, data: Path | None = None, devic
             tally = Tally(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
             for size in sizes:
                 for _ in range(config.batches):
-                    own = at_size(pixels, size)
-                    training_step(network, trainer.optimizer, own, labels, clip=None, amp=False, tally=tally)
+                    resized = at_size(pixels, size)
+                    training_step(
+                        network, trainer.optimizer, resized, labels, clip=None, amp=False, tally=tally
+                    )
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads, float32_everywhere():
             sides: dict[str, Callable[[], object]] = {
@@ -84,20 +86,20 @@ def benchmark_pretrain(config: PretrainSpeed, *, data: Path | None = None, devic
             gemm = gemm_gflops(device)
             seconds = take_turns(sides, config.repeats, device)
     work = {size: 3 * flops(network, (1, 3, size, size)) for size in SIZES}
-    found: dict[str, dict[str, float]] = {}
+    columns: dict[str, dict[str, float]] = {}
     for name, of_call in seconds.items():
         sizes = SIZES if name.endswith("multi_size") else SIZES[:1]
-        found[name] = {"images_per_second": len(sizes) * count / of_call}
+        columns[name] = {"images_per_second": len(sizes) * count / of_call}
         if name != "decoding":
             speed = count * sum(work[size] for size in sizes) / of_call / 1e9
-            found[name] |= {"gflops_per_second": speed, "share_of_gemm": speed / gemm}
+            columns[name] |= {"gflops_per_second": speed, "share_of_gemm": speed / gemm}
     for fed, tensors in (
         ("single_size", "tensors_in_memory"),
         ("multi_size", "tensors_in_memory_multi_size"),
     ):
-        rate, most = found[fed]["images_per_second"], found[tensors]["images_per_second"]
-        found[fed]["share_of_tensors"] = rate / most
-    record = found | {
+        rate, most = columns[fed]["images_per_second"], columns[tensors]["images_per_second"]
+        columns[fed]["share_of_tensors"] = rate / most
+    record = columns | {
         "gemm_gflops": gemm,
         "precision": "float32",
         "threads": torch.get_num_threads(),
@@ -109,10 +111,10 @@ def benchmark_pretrain(config: PretrainSpeed, *, data: Path | None = None, devic
         "seed": config.seed,
         "machine": machine(device),
     }
-    table = pd.DataFrame([{"side": name, **own} for name, own in found.items()])
+    table = pd.DataFrame([{"side": name, **column} for name, column in columns.items()])
     note = (
-        f"Steps of {config.batch} images of ZF-5 at {config.width:g} times its width; the images were decoded before, "
-        "decoding is timed by itself.  A step counts as three times its forward pass."
+        f"Steps of {config.batch} images of ZF-5 at {config.width:g} times its width; the images were decoded "
+        "beforehand, decoding is timed separately.  A step counts as three times its forward pass."
     )
     return Benchmark("pretrain", record, table, note)
 

@@ -1,4 +1,4 @@
-"""What a benchmark found, and the files it goes to."""
+"""The result of a benchmark, and its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ class Benchmark:
     figure: "Figure | None" = None
 
 
-def write_benchmark(found: Benchmark, folder: Path) -> list[Path]:
-    """Write `<name>.csv`, `<name>.json` and, where there is a picture, `<name>.png`; returns their paths.
+def write_benchmark(result: Benchmark, folder: Path) -> list[Path]:
+    """Write `<name>.csv`, `<name>.json` and, if there is a figure, `<name>.png`; return their paths.
 
-    Raises `SppnetError` when a file cannot be written.
+    Raises `SppnetError` if a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{found.name}.csv", folder / f"{found.name}.json"]
-    write_text(paths[0], found.table.to_csv(index=False, lineterminator="\n"))
-    write_json(paths[1], found.record | {"note": found.note})
-    if found.figure is not None:
-        paths.append(folder / f"{found.name}.png")
+    paths = [folder / f"{result.name}.csv", folder / f"{result.name}.json"]
+    write_text(paths[0], result.table.to_csv(index=False, lineterminator="\n"))
+    write_json(paths[1], result.record | {"note": result.note})
+    if result.figure is not None:
+        paths.append(folder / f"{result.name}.png")
         with atomic_path(paths[-1]) as temporary:
-            found.figure.savefig(temporary, format="png", dpi=150)
+            result.figure.savefig(temporary, format="png", dpi=150)
     return paths

@@ -1,4 +1,4 @@
-"""Benchmark of growth: the cost of an image against windows, scales, the side it is resized to, and threads."""
+"""Benchmark of the cost of an image by number of windows, number of scales, size, and number of threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ AXES = {"windows": "windows", "scales": "scales", "short_side": "short side in p
 
 @dataclass(frozen=True)
 class ScalingConfig:
-    """Settings: off their own axis, all windows at the middle one of the scales in all threads."""
+    """Settings; along the other axes, all windows at the middle scale in all threads."""
 
     windows: int = 1000
     scales: tuple[int, ...] = PAPER.scales
@@ -55,12 +55,12 @@ class Point(NamedTuple):
 def benchmark_scaling(
     config: ScalingConfig, *, network: Path | None = None, device: str = "cpu"
 ) -> Benchmark:
-    """Time the features of one drawn photograph of 375x500 along four axes, R-CNN's where the axis is its too.
+    """Time the features of a drawn photograph of 375x500 along four axes, R-CNN's along the two that concern it.
 
     Args:
         config: how much is measured.
         network: a run of `sppnet pretrain`; without it, a full-width ZF-5 with random weights.
-        device: where all of it runs.
+        device: where all sides run.
     """
     image = drawn_image(config.seed, 0)
     boxes = benchmark_windows(image, config.windows, config.seed)
@@ -80,8 +80,8 @@ def benchmark_scaling(
             with _threads(point.threads):
                 laps[k].append(time_image(point.extractor, layer, image, boxes[: point.windows], sample))
     rows = []
-    for point, own in zip(points, laps, strict=True):
-        times = np.median([astuple(lap) for lap in own[1:]], axis=0)  # the first warms up
+    for point, of_point in zip(points, laps, strict=True):
+        times = np.median([astuple(lap) for lap in of_point[1:]], axis=0)  # the first is a warm-up
         conv, pool, fc, _ = times.tolist()
         speed = point.extractor.conv_flops(image.shape[:2], point.windows) / conv / 1e9
         rows.append(
@@ -98,9 +98,9 @@ def benchmark_scaling(
         )
     table = pd.DataFrame(rows)
     note = (
-        f"Seconds of an image of 375x500; off their own axis, {config.windows} windows at {_middle(config)} px in "
-        f"{torch.get_num_threads()} threads.  R-CNN was measured on {len(sample)} of the windows, in proportion but for "
-        "its fc layers."
+        f"Seconds of an image of 375x500; along the other axes, {config.windows} windows at {_middle(config)} px in "
+        f"{torch.get_num_threads()} threads.  R-CNN was measured on {len(sample)} of the windows; all but its "
+        "fc layers is scaled up."
     )
     record = {
         "points": rows,
@@ -135,13 +135,13 @@ def _points(config: ScalingConfig, network: SPPNet, device: str) -> list[Point]:
     counts = sorted({max(1, n // part) for part in (8, 4, 2, 1)})
     threads = sorted({most, *(2**k for k in range(most.bit_length()) if 2**k < most)})
     return [
-        *(Point("windows", k, side, own, k, most) for k in counts for side, own in sides.items()),
+        *(Point("windows", k, side, extractor, k, most) for k in counts for side, extractor in sides.items()),
         *(
             Point("scales", k, SPP, spp(*config.scales[:k]), n, most)
             for k in range(1, len(config.scales) + 1)
         ),
         *(Point("short_side", scale, SPP, spp(scale), n, most) for scale in config.scales),
-        *(Point("threads", k, side, own, n, k) for k in threads for side, own in sides.items()),
+        *(Point("threads", k, side, extractor, n, k) for k in threads for side, extractor in sides.items()),
     ]
 
 

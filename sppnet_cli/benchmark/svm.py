@@ -1,4 +1,4 @@
-"""Benchmark of the linear SVMs, of detectors and of transfer, against scikit-learn's liblinear."""
+"""Benchmark of the linear SVMs of detectors and of image classifiers, against scikit-learn's liblinear."""
 
 import warnings
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from sppnet_cli.learning.rows import RowStore
 from sppnet_cli.learning.solver import solve
 from sppnet_cli.protocols import PAPER
 
-_DENSITY = 0.2  # of features after ReLU: the share that is not zero
-_SPREAD = 0.08  # of the kinds' centres, in deviations of the features around them
+_DENSITY = 0.2  # share of the features that is not zero after ReLU
+_SPREAD = 0.08  # deviation of the kinds' centres, over that of the features around a centre
 _CLASSES = 20
 
 
@@ -32,22 +32,22 @@ class SvmSpeed:
     """Settings."""
 
     windows: int = 4000  # examples of a detector's class, a twentieth of them positive
-    images: int = 1000  # of the transfer classifier
+    images: int = 1000  # of the image classifier
     dimension: int = 4096  # of the features: fc7's
     repeats: int = 3
     seed: int = 0
 
 
 def benchmark_svm(config: SvmSpeed) -> Benchmark:
-    """Time the training of one class of a detector and of all classes of a transfer classifier, on made features.
+    """Time the training of one class of a detector and of all classes of an image classifier, on made-up features.
 
-    Both sides solve the same problem from the same numbers, which scikit-learn gets in float64 as it wants them; how
-    far their scores of the training examples are apart is told.  On the CPU.
+    Both sides solve the same problem on the same numbers; scikit-learn gets them in float64, which it needs.  The largest
+    difference of their scores of the training examples is reported.  On the CPU.
     """
     rng = np.random.default_rng(config.seed)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        found = {"detector": _detector(config, rng), "transfer": _transfer(config, rng)}
-    record = found | {
+        columns = {"detector": _detector(config, rng), "transfer": _transfer(config, rng)}
+    record = columns | {
         "threads": torch.get_num_threads(),
         "device": "cpu",
         "dimension": config.dimension,
@@ -55,7 +55,7 @@ def benchmark_svm(config: SvmSpeed) -> Benchmark:
         "seed": config.seed,
         "machine": machine(),
     }
-    table = pd.DataFrame([{"svm": name, **own} for name, own in found.items()])
+    table = pd.DataFrame([{"svm": name, **column} for name, column in columns.items()])
     note = (
         f"detector: a class, hinge loss, {config.windows} windows, a twentieth of them positive; transfer: "
         f"{_CLASSES} classes, squared hinge loss, {config.images} images; {config.dimension} numbers a feature.  "
@@ -121,7 +121,7 @@ def _transfer(config: SvmSpeed, rng: np.random.Generator) -> dict[str, float]:
 
 
 def _features(rng: np.random.Generator, kinds: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
-    """Features `(N, dimension)` as after ReLU, a fifth of them not zero, around a centre for each kind."""
+    """Features `(N, dimension)` as after a ReLU, around a centre for each kind; a fifth of them is not zero."""
     centres = rng.normal(0, _SPREAD, (kinds.max() + 1, dimension))
     features = rng.normal(size=(len(kinds), dimension)) + centres[kinds]
     return np.maximum(features - np.quantile(features, 1 - _DENSITY), 0).astype(np.float32)
@@ -134,7 +134,7 @@ def _against(
     ours: Callable[[], object],
     config: SvmSpeed,
 ) -> dict[str, float]:
-    """Seconds of both sides, the peer's on whichever form of the features suits it better."""
+    """Seconds of both sides; scikit-learn's on dense or sparse features, whichever is quicker."""
     dense = features.astype(np.float64)
     sparse = csr_matrix(dense)
     sides = {

@@ -51,14 +51,14 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
             from sppnet_cli.benchmark.result import write_benchmark
 
             console.configure(quiet=quiet, json=as_json)
-            found = measure(**given)
-            paths = write_benchmark(found, out)
-            table = found.table
+            result = measure(**given)
+            paths = write_benchmark(result, out)
+            table = result.table
             if len(table.columns) > _WIDEST:
                 table = table.set_index(table.columns[0]).T.reset_index(names="")
             rows = table.map(_shown).to_numpy().tolist()
-            console.table(f"benchmark {found.name}", list(table.columns), rows)
-            say(as_json, found.record, found.note, f"written to {', '.join(map(str, paths))}")
+            console.table(f"benchmark {result.name}", list(table.columns), rows)
+            say(as_json, result.record, result.note, f"written to {', '.join(map(str, paths))}")
 
         for add in reversed(options):
             run = add(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli.cli.options import PATH, option, say, shared
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 from sppnet_cli.names import IMAGE_LAYERS, IMAGE_VIEWS
 
@@ -87,10 +87,9 @@ def command(
         chosen = ws.image_set(kind, split)
         stage, count = ws.features(column, layers, chosen), ws.count(chosen)
     stage = stage.at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is None:
         return
-    folder = make(ws, stage)
     files = {name: folder / layer_file(name) for name in layers}
     say(
         as_json,

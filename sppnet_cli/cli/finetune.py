@@ -15,7 +15,7 @@ from sppnet_cli.cli.options import (
     scales_option,
     shared,
 )
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -43,8 +43,6 @@ def command(
     ws = replace(ws, network_run=network)
     sides = scales_of(scales, ws) if method == "spp" else ()
     stage = ws.finetuned(method, sides).at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
-        return
-    folder = make(ws, stage)
-    say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}")
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is not None:
+        say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}")

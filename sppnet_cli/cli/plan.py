@@ -1,4 +1,4 @@
-"""What a command is going to make: said beforehand, shown by `--dry-run`, made."""
+"""Makes the stages that a command asks for, or prints them for `--dry-run`."""
 
 import dataclasses
 import json
@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 
 def make(ws: "Workspace", *stages: "Stage") -> Path:
-    """Make stages, after saying what they need that is made first; returns the first one's folder."""
+    """Make stages and return the first one's folder; a message first names what they need and lack."""
     asked = {stage.folder for stage in stages}
     before = [stage for stage in ws.plan(*stages).to_make if stage.folder not in asked]
     if before:
         names = ", ".join(dict.fromkeys(stage.name for stage in before))
         seconds = sum(stage.cost().seconds for stage in before)
-        console.status(f"making first what is not there: {names}, about {clock(seconds)}")
+        console.status(f"making first what is missing: {names}, about {clock(seconds)}")
     ws.make(*stages)
     return stages[0].folder
+
+
+def make_or_show(ws: "Workspace", stage: "Stage", dry_run: bool, as_json: bool) -> Path | None:
+    """Make a stage and return its folder; for `--dry-run` print what would be made and return None."""
+    if dry_run:
+        show(ws, [stage], as_json)
+        return None
+    return make(ws, stage)
 
 
 def show(
@@ -34,9 +42,9 @@ def show(
     as_json: bool,
     writes: Sequence[Path] = (),
 ) -> None:
-    """Print what `--dry-run` promises: folders and files to come, bytes and about how long it takes.
+    """Print what `--dry-run` reports: the folders and files to be made, their size and about how long it takes.
 
-    `writes` are files beside the run directories.  With `-v` the config of every stage is printed too.
+    `writes` are files outside the run directories.  With `-v` the config of every stage is printed too.
     """
     plan = ws.plan(*stages)
     ready = [stage for stage in plan.used if stage in stages]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli.cli.options import FiniteRange, option, say, shared
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 from sppnet_cli.names import SCHEDULES
 
@@ -113,8 +113,6 @@ def command(
         how=replace(ws.how, tensorboard=tensorboard),
     )
     stage = ws.trained_network(pyramid, parsed).at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
-        return
-    folder = make(ws, stage)
-    say(as_json, {"network": folder}, f"network: {folder}")
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is not None:
+        say(as_json, {"network": folder}, f"network: {folder}")

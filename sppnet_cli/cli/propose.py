@@ -8,7 +8,7 @@ import click
 
 from sppnet_cli.chain import Stage
 from sppnet_cli.cli.options import option, say, shared
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ def command(ws: "Workspace", *, split: str, out: Path | None, dry_run: bool, as_
     stage = replace(ws, proposals_seed=ws.seed).proposals(split)
     if not isinstance(stage, Stage):
         raise UsageError(
-            f"--proposals {stage}: is a run of `sppnet propose` already; give a method or the authors' .mat files"
+            f"--proposals {stage}: a run of `sppnet propose` already; give a method or the authors' .mat files"
         )
     stage = stage.at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
-        return
-    folder = make(ws, stage)
-    say(as_json, {"proposals": folder}, f"proposals: {folder}")
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is not None:
+        say(as_json, {"proposals": folder}, f"proposals: {folder}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli.cli.options import PATH, option, say, shared
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -28,8 +28,6 @@ def command(
         stage = ws.with_bbox(detector, about.method, about.scales, f"{about.row} bb")
         stage = stage.at(detector.with_name(f"{detector.name}-bb"))
     stage = stage.at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
-        return
-    folder = make(ws, stage)
-    say(as_json, {"detector": folder}, f"detector: {folder}")
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is not None:
+        say(as_json, {"detector": folder}, f"detector: {folder}")

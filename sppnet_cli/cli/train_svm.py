@@ -17,7 +17,7 @@ from sppnet_cli.cli.options import (
     scales_option,
     shared,
 )
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make, make_or_show
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, WINDOW_LAYERS
 
@@ -97,11 +97,9 @@ def command(
         ws = replace(ws, network_run=network, head_run=head)
         sides = scales_of(scales, ws) if method == "spp" else ()
         stage = ws.detector(method, sides, layer).at(out)
-        if dry_run:
-            show(ws, [stage], as_json)
-            return
-        folder = make(ws, stage)
-        say(as_json, {"detector": folder}, f"detector: {folder}")
+        folder = make_or_show(ws, stage, dry_run, as_json)
+        if folder is not None:
+            say(as_json, {"detector": folder}, f"detector: {folder}")
         return
 
     from sppnet_cli.cli.datasets import choose_dataset
@@ -121,10 +119,9 @@ def command(
     drawn = replace(ws.profile.splits, count=splits or ws.profile.splits.count, seed=ws.seed)
     images = ws.image_set(kind, "trainval")
     stage = ws.image_svms(Column("spp6", view, side), layer, images, drawn).at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is None:
         return
-    folder = make(ws, stage)
     say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli.cli.options import PATH, Finite, option, say, shared
-from sppnet_cli.cli.plan import make, show
+from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ def detections(
     config = DetectionPictures(split, images, count, min_score, truth)
     made = detections or ws.detections("spp", ws.protocol.scales, "ftfc7 bb")
     stage = ws.picture_detections(config, made).at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is None:
         return
-    folder = make(ws, stage)
     pictures = sorted(set(folder.glob("*.jpg")) - {folder / SHEET_FILE})
     say(
         as_json,
@@ -138,10 +137,9 @@ def conv5(
         paths, chosen = [], ws.image_set(kind, split)
     config = ResponsePictures(chosen, size, count, _numbers(filters) if filters else ())
     stage = ws.picture_responses(config, paths).at(out)
-    if dry_run:
-        show(ws, [stage], as_json)
+    folder = make_or_show(ws, stage, dry_run, as_json)
+    if folder is None:
         return
-    folder = make(ws, stage)
     pictures = sorted(folder.glob("*.png"), key=lambda path: int(path.name.split("-")[0]))
     say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}")
 

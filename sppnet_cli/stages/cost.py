@@ -1,6 +1,6 @@
-"""About what stages take: their arithmetic over the rate of this machine, which one short convolution tells.
+"""Estimates of what stages cost: their arithmetic over the speed of this machine, measured by a short convolution.
 
-The factors beside the rates were seen on two kinds of processor (AMD EPYC, Intel Xeon); an estimate may be off by half.
+The factors on that speed come from two kinds of processor (AMD EPYC, Intel Xeon); an estimate may be off by half.
 """
 
 import functools
@@ -11,18 +11,18 @@ import torch
 from torch.nn import functional as F
 
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.geometry import resized_size
+from sppnet_cli.network.geometry import CROP, resized_size
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
-SEARCH_SECONDS = 4.5e-6  # of selective search, per pixel
-READ_SECONDS = 5e-9  # of decoding and resizing an image, per pixel of the result
-_CONV, _FC, _TRAIN = 0.7, 0.75, 0.5  # parts of the rate that forward passes and training steps reach
-_PROCESS = 0.5  # GiB of a process before it holds any data
+SEARCH_SECONDS = 4.5e-6  # selective search, per pixel
+READ_SECONDS = 5e-9  # decoding and resizing an image, per pixel of the result
+_CONV, _FC, _TRAIN = 0.7, 0.75, 0.5  # shares of the speed that forward passes and training steps reach
+_PROCESS = 0.5  # GiB of a process without data
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A way through the windows of a set of images."""
+    """One pass over the windows of a set of images."""
 
     images: int
     windows: int  # of an image
@@ -33,7 +33,7 @@ class Walk:
 
 @functools.cache
 def rate(device: str = "cpu") -> float:
-    """Floating-point operations per second of a convolution, of one thread on a CPU."""
+    """Floating-point operations per second of a convolution, on a CPU in one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -51,7 +51,7 @@ def rate(device: str = "cpu") -> float:
 
 @functools.cache
 def conv_flops(spec: NetworkSpec, height: int, width: int) -> int:
-    """Of the trunk on one image."""
+    """Floating-point operations of the trunk on one image."""
     return flops(SPPNet(spec).trunk, (1, 3, height, width))
 
 
@@ -64,7 +64,7 @@ def sizes_of(spec: NetworkSpec) -> tuple[int, int]:
 
 
 def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> float:
-    """Of sending so many images forward and back, at the mean of the sizes."""
+    """Seconds to train on so many images, the sizes in turn."""
     pooled, _ = sizes_of(spec)
     conv = sum(conv_flops(spec, side, side) for side in sizes) / len(sizes)
     head = 2 * (pooled + spec.fc) * spec.fc
@@ -72,16 +72,16 @@ def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], dev
 
 
 def forward_seconds(spec: NetworkSpec, images: int, height: int, width: int, device: str) -> float:
-    """Of sending images of that size forward, and of reading them."""
+    """Seconds to read images and send them through the network at this size."""
     return images * (
         conv_flops(spec, height, width) / (_CONV * rate(device)) + READ_SECONDS * height * width * 3
     )
 
 
 def feature_seconds(spec: NetworkSpec, walk: Walk, device: str) -> float:
-    """Of the conv5 maps, or R-CNN's vectors, of all images."""
+    """Seconds to compute the conv5 maps of all images, or R-CNN's vectors."""
     if walk.crops is not None:
-        work, pixels = walk.crops * conv_flops(spec, 224, 224), walk.crops * 224**2
+        work, pixels = walk.crops * conv_flops(spec, CROP, CROP), walk.crops * CROP**2
     else:
         shapes = [resized_size(walk.size, scale) for scale in walk.scales]
         work = sum(conv_flops(spec, *shape) for shape in shapes)
@@ -90,7 +90,7 @@ def feature_seconds(spec: NetworkSpec, walk: Walk, device: str) -> float:
 
 
 def layer_seconds(spec: NetworkSpec, fc: int, layer: str, walk: Walk, device: str) -> float:
-    """Of pooling the windows of all images and of the fc layers up to `layer` on them."""
+    """Seconds to pool the windows of all images and to compute the fc layers up to `layer`."""
     pooled, _ = sizes_of(spec)
     work = {"pool5": 0, "fc6": pooled * fc}.get(layer, pooled * fc + fc * fc)
     pooling = 2e-9 * pooled  # seconds a window, bound by memory
@@ -98,10 +98,10 @@ def layer_seconds(spec: NetworkSpec, fc: int, layer: str, walk: Walk, device: st
 
 
 def finetuning_seconds(inputs: int, fc: int, batches: int, batch: int, device: str) -> float:
-    """Of training fc layers on pooled vectors."""
+    """Seconds to train fc layers on pooled vectors."""
     return 6 * batches * batch * (inputs + fc) * fc / (_TRAIN * rate(device))
 
 
 def memory(gigabytes: float) -> float:
-    """GiB of a process that holds so many GB of data."""
+    """GiB of a process with so many GB of data."""
     return _PROCESS + gigabytes

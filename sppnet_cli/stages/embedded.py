@@ -24,7 +24,7 @@ def make_embedded(config: EmbeddedConfig, _inputs: Inputs, folder: Path, _how: R
 
 
 def embedded_cost(config: EmbeddedConfig) -> Cost:
-    """Some milliseconds an image."""
+    """A few milliseconds per image."""
     size = config.size
     images = size.imagenet_train + size.imagenet_val + size.voc_trainval + size.voc_test
     return Cost(images * _IMAGE_SECONDS, {"mini data": images * _IMAGE_BYTES})

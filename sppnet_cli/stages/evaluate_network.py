@@ -1,4 +1,4 @@
-"""Stage: which images of a validation set a network gets wrong."""
+"""Stage: which images of a validation set a network classifies wrongly."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -25,14 +25,17 @@ WRONG_FILE = "wrong.npz"
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`sppnet evaluate --network`, kept."""
+    """As `sppnet evaluate --network`, with the result kept."""
 
     views: str
     limit: int | None = None
 
 
 def evaluate(config: EvaluateConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """`wrong.npz`: `wrong1` and `wrong5` (n,) bool, in the order of the images.  All processes share the images."""
+    """Write `wrong.npz`: `wrong1` and `wrong5` (n,) bool, in the order of the images.
+
+    The processes share the images.
+    """
     errors = network_error(inputs["network"], inputs["data"], config.views, config.limit, how)
     if world().first:
         np.savez_compressed(folder / WRONG_FILE, wrong1=errors.wrong1, wrong5=errors.wrong5)
@@ -61,19 +64,19 @@ def read_errors(run: Path) -> TopKErrors:
 
 
 def network_error(network: Path, data: Path, views: str, limit: int | None, how: Resources) -> TopKErrors:
-    """Error of a network on `data/val` (or on `data`, where it holds the class folders itself).
+    """Error of a network on `data/val`, or on `data` if that holds the class folders.
 
-    Raises `DataError` where the classes are not those that the network was trained on.
+    Raises `DataError` if the classes are not those that the network was trained on.
     """
     images = _validation(data, limit)
     model = load_network(network)
     if (network / CLASSES_FILE).is_file():
         known = (network / CLASSES_FILE).read_text().splitlines()
-        for k, (own, given) in enumerate(zip_longest(known, images.class_names), 1):
-            if own != given:
+        for k, (trained, given) in enumerate(zip_longest(known, images.class_names), 1):
+            if trained != given:
                 raise DataError(
                     f"{data}: class {k} is {given or 'missing'}, but {network} was trained with "
-                    f"{own or 'no more classes'}; give --data of the same classes"
+                    f"{trained or 'no more classes'}; give --data of the same classes"
                 )
     _require_count(str(network), model.spec.classes, data, images)
     return top_k_errors(model, images, views, how.device, how.workers)
@@ -82,7 +85,7 @@ def network_error(network: Path, data: Path, views: str, limit: int | None, how:
 def classifier_error(
     arch: str, weights: str, data: Path, views: str, limit: int | None, how: Resources
 ) -> TopKErrors:
-    """Error of a classifier of torchvision, `weights` a file or `DEFAULT`, on images as in `network_error`."""
+    """Error of a torchvision classifier on images as in `network_error`; `weights` is a file or `DEFAULT`."""
     images = _validation(data, limit)
     model = load_classifier(arch, weights)
     _require_count(f"{arch} {weights}", model.classes, data, images)
@@ -90,7 +93,7 @@ def classifier_error(
 
 
 def validation_folder(data: Path) -> Path:
-    """`data/val`, or `data` where it holds the class folders itself."""
+    """`data/val`, or `data` if that holds the class folders."""
     return data / "val" if (data / "val").is_dir() else data
 
 

@@ -24,16 +24,16 @@ INDEX_FILE = "index.csv"
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Which images of the input `data`."""
+    """Images of the input `data`."""
 
     dataset: Dataset
-    split: str | None  # a list of VOC; Caltech101 has none
+    split: str | None  # an image list of VOC; Caltech101 has none
     limit: int | None = None
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """`sppnet extract-features`.  Raises `UsageError` for what no network can give."""
+    """`sppnet extract-features`.  Raises `UsageError` for layers, views and sizes that no network has."""
 
     layers: tuple[str, ...]  # of names.IMAGE_LAYERS
     view: str  # of names.IMAGE_VIEWS
@@ -45,9 +45,9 @@ class ExtractConfig:
 
 
 def extract(config: ExtractConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """`<layer>.npy` (N, D) float32 of each layer, not normalised, and `index.csv` (row, image).
+    """Write `<layer>.npy` (N, D) float32 for each layer, not normalised, and `index.csv` (row, image).
 
-    Resumes from what a call that was cut off left.  Several processes share the images.
+    Resumes where an earlier call was cut off.  The processes share the images.
     """
     paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
     extract_features(
@@ -71,7 +71,7 @@ def extract(config: ExtractConfig, inputs: Inputs, folder: Path, how: Resources)
 
 
 def image_paths(images: ImageSet, data: Path) -> Sequence[Path]:
-    """The files of a set, in its order."""
+    """The image files of a set, in order."""
     if images.dataset == "Caltech101":
         return load_caltech101(data, images.limit).paths
     assert images.split is not None
@@ -82,7 +82,7 @@ def image_paths(images: ImageSet, data: Path) -> Sequence[Path]:
 def extract_cost(
     config: ExtractConfig, spec: NetworkSpec, images: int, size: tuple[int, int], device: str
 ) -> Cost:
-    """Of one pass of the network over the images."""
+    """Cost of one pass of the network over the images."""
     features = ImageFeatures(SPPNet(spec), config.layers, config.view, config.size)
     view = whole_image(np.zeros((*size, 3), np.uint8), config.size, config.view)
     files = {layer_file(layer): 4 * images * length for layer, length in features.dimensions().items()}

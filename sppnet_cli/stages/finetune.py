@@ -1,4 +1,4 @@
-"""Stage: fine-tune the network for detection, its fc layers on pooled windows or, of R-CNN, all layers on warped ones."""
+"""Stage: fine-tune a network for detection: the fc layers on pooled windows, or all layers on warped ones (R-CNN)."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from sppnet_cli.features.windows import WindowSource
 from sppnet_cli.learning.finetune import Schedule, finetune, head_for_detection, keep_features
 from sppnet_cli.learning.finetune_rcnn import finetune_all
 from sppnet_cli.learning.svm import feature_scale
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import (
     HEAD_FILE,
@@ -34,15 +35,15 @@ class FinetuneConfig:
     windows: WindowConfig
     rules: FinetuneRules
     schedule: Schedule
-    fc: int  # outputs of fc6 and fc7 where the network has none
-    flip: bool  # mirrored images too
+    fc: int  # outputs of fc6 and fc7, if the network has none
+    flip: bool  # train on mirrored images too
     seed: int
 
 
 def finetune_fc_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """`head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after fine-tuning.  The last state is kept.
+    """Write `head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs) after the last batch.
 
-    Several processes share the images while they fill the cache with features; then the first trains alone.
+    The processes share the images while they fill the cache; then the first one trains alone.
     """
     network, source = _network_and_windows(config, inputs, how)
     if world().size > 1:
@@ -63,9 +64,9 @@ def finetune_fc_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, how
 
 
 def finetune_all_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """A network folder of the fine-tuned trunk, and `head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs).
+    """Write a network, the fine-tuned trunk, and `head.safetensors`: fc6, fc7 and fc8 (K + 1 outputs).
 
-    The network has no fc layers of its own: those that it was pre-trained with would not fit its trunk any more.
+    The network is written without fc layers: the pre-trained ones no longer fit its trunk.
     """
     network, source = _network_and_windows(config, inputs, how)
     head = finetune_all(
@@ -86,7 +87,7 @@ def finetune_all_layers(config: FinetuneConfig, inputs: Inputs, folder: Path, ho
 
 
 def brings_network(head: Path) -> bool:
-    """Whether a fine-tuning changed the trunk too, so that its folder holds the network of its fc layers."""
+    """Whether a fine-tuning changed the trunk too, so that its folder holds a network."""
     return (head / SPEC_FILE).is_file()
 
 
@@ -99,7 +100,7 @@ def _network_and_windows(
 
 
 def _new_head(network: SPPNet, source: WindowSource, config: FinetuneConfig) -> Head:
-    """What fine-tuning starts from: the network's fc6 and fc7, or new ones, and a new fc8 for the source's classes."""
+    """The layers that fine-tuning starts from: the network's fc6 and fc7, or new ones, and a new fc8."""
     torch.manual_seed(config.seed)
     mean_norm = 1.0
     if network.head is None:
@@ -109,7 +110,7 @@ def _new_head(network: SPPNet, source: WindowSource, config: FinetuneConfig) -> 
 
 
 def finetune_fc_cost(config: FinetuneConfig, spec: NetworkSpec, walk: cost.Walk, device: str) -> Cost:
-    """Of the features, once with each of the mirrored images, and the batches."""
+    """Cost of the features, also of the mirrored images, and of the batches."""
     pooled, _ = cost.sizes_of(spec)
     batches = cost.finetuning_seconds(
         pooled, config.fc, config.schedule.batches, config.rules.finetune_batch, device
@@ -120,8 +121,8 @@ def finetune_fc_cost(config: FinetuneConfig, spec: NetworkSpec, walk: cost.Walk,
 
 
 def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, device: str) -> Cost:
-    """Of training on whole crops."""
+    """Cost of training on whole crops."""
     images = config.schedule.batches * config.rules.finetune_batch
     pooled, size = cost.sizes_of(replace(spec, fc=0, classes=0))
     files = {SPEC_FILE: 150, WEIGHTS_FILE: size, HEAD_FILE: 4 * config.fc * (pooled + config.fc + 21)}
-    return Cost(cost.training_seconds(spec, images, (224,), device), files, cost.memory(6.0))
+    return Cost(cost.training_seconds(spec, images, (CROP,), device), files, cost.memory(6.0))

@@ -32,14 +32,14 @@ from sppnet_cli.runs import files_digest, read_manifest
 from sppnet_cli.stages.cost import memory
 from sppnet_cli.stages.extract_features import ImageSet
 
-_PAIR_SECONDS = 4e-8  # of an SVM, per pair of training images
+_PAIR_SECONDS = 4e-8  # to train an SVM, per pair of training images
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images of a classification set, in the order of their rows of features.
+    """Images of a classification set, in the order of the rows of their features.
 
-    labels: (N, K) int8; 1: the class is in the image, -1: it is not, 0: by difficult objects only.
+    labels: (N, K) int8; 1: the class is in the image, -1: it is not, 0: only as difficult objects.
     """
 
     dataset: Dataset
@@ -50,11 +50,11 @@ class LabelledImages:
 
 
 def labelled_images(images: ImageSet, data: Path) -> LabelledImages:
-    """The images of a set with their labels; errors as of `load_voc`, `image_labels` and `load_caltech101`."""
+    """The images of a set with their labels; raises as `load_voc`, `image_labels` and `load_caltech101` do."""
     if images.dataset == "Caltech101":
-        found = load_caltech101(data, images.limit)
-        labels = np.where(found.labels[:, None] == np.arange(len(found.class_names)), 1, -1)
-        return LabelledImages("Caltech101", data, found.paths, labels.astype(np.int8), found.class_names)
+        caltech = load_caltech101(data, images.limit)
+        labels = np.where(caltech.labels[:, None] == np.arange(len(caltech.class_names)), 1, -1)
+        return LabelledImages("Caltech101", data, caltech.paths, labels.astype(np.int8), caltech.class_names)
     assert images.split is not None
     voc = load_voc(data, images.split, images.limit)
     of_classes = [image_labels(voc, name)[1] for name in voc.class_names]
@@ -69,7 +69,7 @@ class RandomSplits:
     """How Caltech101 is split (paper section 3.3)."""
 
     count: int = 10
-    train: int = 30  # images a category
+    train: int = 30  # images of a category
     test: int = 50  # at most
     seed: int = 0
 
@@ -85,9 +85,9 @@ class ImageSvmConfig:
 
 
 def draw_splits(config: ImageSvmConfig, images: LabelledImages) -> list[Split]:
-    """The splits that the SVMs are trained on: of VOC one, of all images.
+    """The splits that the SVMs are trained on; for VOC a single one with all images.
 
-    Raises `UsageError` for splits of VOC and for Caltech101 without, `DataError` for a category with too few images.
+    Raises `UsageError` for VOC with random splits or Caltech101 without, `DataError` for a category with too few images.
     """
     drawn = config.splits
     if (drawn is None) != (images.dataset == "VOC") or (drawn and drawn.count < 1):
@@ -99,9 +99,9 @@ def draw_splits(config: ImageSvmConfig, images: LabelledImages) -> list[Split]:
 
 
 def require_enough(config: ImageSvmConfig, images: LabelledImages) -> None:
-    """Raise `DataError` where a class has too few images to train on, of all or of the first `limit`.
+    """Raise `DataError` if a class has too few images to train on, among all or the first `limit`.
 
-    Said before a network is trained and features are extracted.
+    Checked before a network is trained and features are extracted.
     """
     fewest = config.splits.train + 1 if config.splits else 1
     limit = config.images.limit
@@ -120,15 +120,15 @@ def require_enough(config: ImageSvmConfig, images: LabelledImages) -> None:
 
 
 def require_enough_in(config: ImageSvmConfig, data: Path) -> None:
-    """As `require_enough`, of the set in `data`."""
+    """As `require_enough`, for the set in `data`."""
     require_enough(config, labelled_images(config.images, data))
 
 
 def train_on_images(config: ImageSvmConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """`ImageSvms` on the `features` of the images of `data`, which `network` gave.
+    """Train `ImageSvms` on the `features` of the images in `data`, extracted with `network`.
 
-    Raises `DataError` where the features are not of these images or lack the layer, and for a class without positives
-    or negatives; and what `draw_splits` raises.
+    Raises `DataError` for features of other images or without the layer, and for a class without positives or negatives;
+    and as `draw_splits` does.
     """
     images = labelled_images(config.images, inputs["data"])
     require_enough(config, images)
@@ -166,7 +166,7 @@ def train_on_images(config: ImageSvmConfig, inputs: Inputs, folder: Path, _how: 
 
 
 def image_svm_cost(config: ImageSvmConfig, images: int, classes: int, features: dict[str, int]) -> Cost:
-    """Of the solver; `features` are the bytes of the files of features."""
+    """Cost of the solver; `features` are the sizes in bytes of the feature files."""
     splits = config.splits.count if config.splits else 1
     trained = config.splits.train * classes if config.splits else images
     numbers = splits * classes * features.get(layer_file(config.layer), 0) // max(images, 1)
@@ -183,22 +183,22 @@ class MapScore:
 
     @property
     def ap(self) -> dict[str, float]:
-        """By class."""
+        """AP by class."""
         columns = zip(self.class_names, self.outcome.scores.T, self.outcome.labels.T, strict=True)
         return {name: image_average_precision(scores, labels) for name, scores, labels in columns}
 
     @property
     def mean_ap(self) -> float:
-        """Over the classes that have positives."""
+        """Mean over the classes that have positives."""
         return self.outcome.value()
 
     @property
     def images(self) -> int:
-        """How many were ranked."""
+        """How many images were ranked."""
         return self.outcome.images
 
     def as_dict(self) -> dict[str, Any]:
-        """`mAP`, `AP` by class and `n`; None where there is nothing to measure."""
+        """`mAP`, `AP` by class and `n`; None for NaN."""
         plain = {name: None if np.isnan(ap) else ap for name, ap in self.ap.items()}
         mean = None if np.isnan(self.mean_ap) else self.mean_ap
         return {"mAP": mean, "AP": plain, "n": self.images}
@@ -217,7 +217,7 @@ class AccuracyScore:
 
     @property
     def of_splits(self) -> list[float]:
-        """Mean over categories, of each split."""
+        """Mean over categories, for each split."""
         labels = self.outcome.labels
         return [AccuracyOutcome(right[None], labels).value() for right in self.outcome.right]
 
@@ -236,13 +236,13 @@ class AccuracyScore:
 def score_images(svms_run: Path, features: Path, images: LabelledImages) -> MapScore | AccuracyScore:
     """Test SVMs on features of a VOC split, or of the Caltech101 images that their splits were drawn from.
 
-    Raises `DataError` for features of another network, layer, view or size than the SVMs', and for images of another
-    data set or, for Caltech101, other images.
+    Raises `DataError` unless network, layer, view and size of the features are those that the SVMs were trained on, and
+    for images of another data set or, for Caltech101, other images.
     """
     svms = ImageSvms.load(svms_run)
     require_classes(svms_run, svms, images)
-    wanted, found = vars(svms.features), vars(_kind_of(features, svms.features.layer))
-    differences = [f"{n} {found[n]}, not {wanted[n]}" for n in wanted if found[n] != wanted[n]]
+    wanted, given = vars(svms.features), vars(_kind_of(features, svms.features.layer))
+    differences = [f"{n} {given[n]}, not {wanted[n]}" for n in wanted if given[n] != wanted[n]]
     if differences:
         raise DataError(f"{features}: features that {svms_run} was not trained on: {', '.join(differences)}")
     rows = _rows(features, svms.features.layer, images)
@@ -274,7 +274,7 @@ def require_classes(svms_run: Path, svms: ImageSvms, images: LabelledImages) -> 
 
 
 def _kind_of(features: Path, layer: str) -> FeatureKind:
-    """What a run's features are.  Raises `DataError` where it is a run of another stage."""
+    """Layer, view, size and network of a run's features.  Raises `DataError` for a run of another stage."""
     manifest = read_manifest(features)
     if manifest["stage"] != "extract-features":
         raise DataError(f"{features}: a run of {manifest['stage']}, which has no features of whole images")

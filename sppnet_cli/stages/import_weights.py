@@ -17,20 +17,20 @@ _IMPORT_FILE = "import.json"
 class ImportConfig:
     """`sppnet import-weights`."""
 
-    kind: str  # see `caffe_zf.KINDS`
-    dropout_scaling: str  # when the Caffe that trained the net made up for dropout
+    kind: str  # of names.CAFFE_KINDS
+    dropout_scaling: str  # of names.DROPOUT_SCALINGS: when the net was scaled for dropout
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import found."""
+    """What was imported."""
 
     kind: str
     left_out: tuple[str, ...]  # layers with weights that the network does not have
 
 
 def import_network(config: ImportConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """`network.json` and `network.safetensors` with the weights of a .caffemodel (see `network.caffe_zf`).
+    """Write a network with the weights of a .caffemodel (see `network.caffe_zf`).
 
     Raises `DataError` for a file that cannot be read or does not fit.
     """
@@ -44,11 +44,11 @@ def import_network(config: ImportConfig, inputs: Inputs, folder: Path, _how: Res
 
 
 def import_cost(weights: Path) -> Cost:
-    """Seconds."""
+    """Cost: seconds."""
     return Cost(2.0, {SPEC_FILE: 150, WEIGHTS_FILE: weights.stat().st_size, _IMPORT_FILE: 200})
 
 
 def read_import(run: Path) -> Imported:
-    """What the import of that run directory found."""
+    """What was imported into a run directory."""
     fields = json.loads((run / _IMPORT_FILE).read_text())
     return Imported(fields["kind"], tuple(fields["left_out"]))

@@ -1,4 +1,4 @@
-"""Stage: a network, trained on an ImageNet-layout folder or taken over from torchvision."""
+"""Stage: a network, trained on an ImageNet-layout folder or with the weights of a torchvision classifier."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,10 @@ class PretrainConfig:
 
 
 def make_network(config: PretrainConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """Train a network on `data/train` (or on `data`, where it holds the class folders itself).
+    """Train a network on `data/train`, or on `data` if that holds the class folders.
 
-    The images of `data/val`, where there is one, are classified after each epoch.  All processes train together.
-    Raises `DataError` for validation images alone, and for a validation set of other classes.
+    The images of `data/val`, if it exists, are classified after each epoch.  The processes train together.  Raises
+    `DataError` for a folder with validation images only, and for a validation set of other classes.
     """
     data = inputs["data"]
     images = load_image_folder(training_folder(data), config.limit)
@@ -60,7 +60,7 @@ def make_network(config: PretrainConfig, inputs: Inputs, folder: Path, how: Reso
 
 
 def require_images(config: PretrainConfig, data: Path) -> None:
-    """Raise `DataError` where there are too few images for a batch, and as `make_network` does."""
+    """Raise `DataError` for fewer images than a batch, and as `make_network` does."""
     images = load_image_folder(training_folder(data), config.limit)
     if len(images) < config.recipe.batch:
         raise DataError(
@@ -72,7 +72,7 @@ def require_images(config: PretrainConfig, data: Path) -> None:
 
 
 def pretrain_cost(config: PretrainConfig, images: int, classes: int, device: str) -> Cost:
-    """Of training on so many images."""
+    """Cost of training on so many images."""
     spec = NetworkSpec(config.arch, config.width, config.levels, config.fc, classes)
     recipe = config.recipe
     seconds = training_seconds(spec, images // recipe.batch * recipe.batch, recipe.sizes, device)
@@ -97,22 +97,22 @@ def _validation(val: Path, training: ImageFolder, limit: int | None) -> ImageFol
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A torchvision trunk with its ImageNet weights, in place of pre-training."""
+    """A trunk of torchvision or timm with its ImageNet weights, in place of pre-training."""
 
     arch: str
     levels: tuple[int, ...] | None = SPP6  # None: the plain net's pool
-    published: bool = False  # torchvision's published weights; else those of the input
+    published: bool = False  # the weights that torchvision publishes; else those of the input
 
 
 def make_backbone(config: BackboneConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """A network of `config.arch` with a pyramid, or the plain net's pool, and no fc layers."""
+    """Write a network of `config.arch` with a pyramid, or the plain net's pool, and without fc layers."""
     network = SPPNet(NetworkSpec(arch=config.arch, levels=config.levels))
     load_trunk_weights(network, "DEFAULT" if config.published else str(inputs["weights"]))
     save_network(network, folder)
 
 
 def backbone_cost(config: BackboneConfig) -> Cost:
-    """Seconds, a download apart."""
+    """Cost: seconds, not counting a download."""
     return Cost(
         5.0, {SPEC_FILE: 150, WEIGHTS_FILE: sizes_of(NetworkSpec(config.arch, levels=config.levels))[1]}
     )

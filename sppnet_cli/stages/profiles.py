@@ -1,4 +1,4 @@
-"""Profiles: the same code with other numbers, from a test of seconds to the paper's own."""
+"""Profiles: the same code with other numbers, from a test of seconds to the paper's experiments."""
 
 from dataclasses import dataclass
 
@@ -12,35 +12,35 @@ from sppnet_cli.stages.image_svm import RandomSplits
 
 @dataclass(frozen=True)
 class Profile:
-    """Every number that is not the method's."""
+    """Every number that does not belong to the method."""
 
     name: str
     about: str
     data: MiniSize | None  # None: the user's data
     arch: str
-    width: float  # factor of the filter numbers
+    width: float  # factor on the numbers of filters
     fc: int  # outputs of fc6 and fc7
     recipe: Recipe
     finetune: tuple[tuple[float, int], ...] | None  # (learning rate, batches); None: the protocol's
     flip: bool  # fine-tune on mirrored images too
-    proposals: str  # the method that finds windows
+    proposals: str  # method
     train_windows: int | None  # per training image; None: all
     test_windows: int | None
-    detection_images: tuple[int, int] | None  # first of the embedded trainval and test; None: all
+    detection_images: tuple[int, int] | None  # of the embedded trainval and test, the first; None: all
     splits: RandomSplits  # of Caltech101
     timing_images: int
     timing_windows: int
-    rcnn_map: bool  # whether R-CNN's mAP is measured when nobody asks for it
-    threads: int | None  # that each stage computes on, on any machine; None: torch's own choice
-    rcnn_finetune: str = "fc"  # layers that R-CNN fine-tunes: the fc layers, on pooled features, or "all"
+    rcnn_map: bool  # whether R-CNN's mAP is measured by default
+    threads: int | None  # of each stage, on any machine; None: torch decides
+    rcnn_finetune: str = "fc"  # R-CNN fine-tunes the fc layers, on pooled features, or "all" layers
 
     @property
     def caveat(self) -> str:
-        """What is to be said beside its numbers on the screen."""
+        """A warning to print beside its numbers."""
         return " (tiny: means nothing)" if self.name == "tiny" else ""
 
     def schedule(self, protocol: Protocol) -> Schedule:
-        """The fine-tuning schedule: the profile's, or that of the protocol as the method follows it."""
+        """The fine-tuning schedule: the profile's, or the protocol's (`Extractor.protocol_of`)."""
         if self.finetune is not None:
             return Schedule(self.finetune)
         return Schedule(protocol.finetune_schedule, protocol.finetune_fc8_rate)
@@ -149,7 +149,7 @@ PROFILES = {
 
 
 def find_profile(name: str) -> Profile:
-    """The profile of that name.  Raises `UsageError` for another."""
+    """The profile called `name`.  Raises `UsageError` for another."""
     if name not in PROFILES:
         raise UsageError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
     return PROFILES[name]

@@ -1,4 +1,4 @@
-"""Stage: window proposals of the images of a VOC split, a file per image."""
+"""Stage: proposals for the images of a VOC split, a file per image."""
 
 import csv
 import multiprocessing
@@ -21,7 +21,7 @@ from sppnet_cli.files import visible
 from sppnet_cli.stages.cost import SEARCH_SECONDS
 
 BOXES, INDEX_FILE = "boxes", "index.csv"
-_TYPICAL_WINDOWS = 1200  # of an image, for estimates
+_TYPICAL_WINDOWS = 1200  # per image, for estimates
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,10 @@ class ProposeConfig:
 
 
 def propose_windows(config: ProposeConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """`boxes/<id>.npy` (see `data.proposals`) and `index.csv` with the count of each image.
+    """Write `boxes/<id>.npy` (see `data.proposals`), and `index.csv` with the number of windows of each image.
 
-    Images are shared among processes (of torchrun, and `workers` of each) and the result does not depend on how
-    many; a stage that was cut off resumes with the images that are missing.  An unreadable image is warned of and
-    gets no windows.
+    The processes of torchrun share the images, and so do the `workers` of each; the result does not depend on their
+    numbers.  Resumes with the images that are missing.  An unreadable image gets a warning and no windows.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
     boxes = folder / BOXES
@@ -71,7 +70,7 @@ def propose_windows(config: ProposeConfig, inputs: Inputs, folder: Path, how: Re
 
 
 def propose_cost(config: ProposeConfig, images: int, size: tuple[int, int], workers: int) -> Cost:
-    """Of the search; OpenCV's takes one thread."""
+    """Cost of the search, which takes one thread per worker."""
     files = {f"{BOXES}/ ({images} files)": images * 16 * _TYPICAL_WINDOWS, INDEX_FILE: images * 20}
     quicker = 4.0 if config.method == "edgeboxes" else 0.5 if config.method == "ss-paper" else 1.0
     return Cost(images * size[0] * size[1] * SEARCH_SECONDS / quicker / max(workers, 1), files)
@@ -112,26 +111,26 @@ class ImportBoxesConfig:
 
 
 def find_mat(given: Path, split: str) -> Path | None:
-    """The file of a split's windows: `given` itself, or `*_<split>.mat` in that folder; None where it is neither.
+    """The .mat file of a split: `given` itself, or `*_<split>.mat` in that folder; None for anything else.
 
-    Raises `DataError` for a folder that holds such files, but not one of this split.
+    Raises `DataError` for a folder of .mat files without one for this split.
     """
     if given.suffix == ".mat":
         return given
     if not given.is_dir() or not (files := visible(given, "*.mat")):
         return None
-    found = [path for path in files if path.stem.endswith(f"_{split}")]
-    if len(found) != 1:
+    of_split = [path for path in files if path.stem.endswith(f"_{split}")]
+    if len(of_split) != 1:
         raise DataError(
-            f"{given}: {len(found)} files are called *_{split}.mat; it must hold one, as voc_2007_{split}.mat"
+            f"{given}: {len(of_split)} files are called *_{split}.mat; it must hold one, as voc_2007_{split}.mat"
         )
-    return found[0]
+    return of_split[0]
 
 
 def import_windows(config: ImportBoxesConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """The authors' precomputed windows of a split's images, in the order of their `.mat` file.
+    """Write the authors' precomputed windows of a split, in the order of their `.mat` file.
 
-    Raises `DataError` where the file lacks an image of the split.
+    Raises `DataError` if the file lacks an image of the split.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
     boxes = load_mat_boxes(inputs["mat"])
@@ -149,7 +148,7 @@ def import_windows(config: ImportBoxesConfig, inputs: Inputs, folder: Path, _how
 
 
 def import_cost(images: int) -> Cost:
-    """Seconds."""
+    """Cost: seconds."""
     files = {f"{BOXES}/ ({images} files)": images * 16 * _TYPICAL_WINDOWS, INDEX_FILE: images * 20}
     return Cost(images * 2e-3, files)
 
@@ -163,10 +162,10 @@ class JoinConfig:
 
 
 def join_windows(config: JoinConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """The windows of several methods together (`join_boxes`), as the journal edition trains with selective search and
-    EdgeBoxes; the inputs are `data` and the methods' runs, in their order.
+    """Write the windows of several methods together; the journal edition trains on selective search and EdgeBoxes.
 
-    Raises `DataError` where one of them lacks an image.
+    The inputs are `data` and the methods' runs, in the order in which their windows follow (`join_boxes`).  Raises
+    `DataError` where one of them lacks an image.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
     sources = [path for name, path in inputs.items() if name != "data"]

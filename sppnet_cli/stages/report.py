@@ -1,4 +1,4 @@
-"""Stage: what lies behind the mAP of detections, as tables and pictures."""
+"""Tables and pictures of what is behind the mAP of detections."""
 
 import math
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ ERRORS_FILE = "errors.csv"
 
 
 def require_report_folder(folder: Path) -> None:
-    """Raise `UsageError` for a folder that holds anything but an earlier report (and hidden files)."""
-    own = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
+    """Raise `UsageError` for a folder with anything but an earlier report (and hidden files)."""
+    ours = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
     if folder.is_dir():
         names = sorted(entry.name for entry in folder.iterdir())
-        others = [name for name in names if name not in own and not name.startswith(".")]
+        others = [name for name in names if name not in ours and not name.startswith(".")]
         if others:
             raise UsageError(
                 f"{folder}: holds {others[0]}, which is no report's; give --report a folder of its own"
@@ -36,18 +36,18 @@ def require_report_folder(folder: Path) -> None:
 def write_report(
     frame: pd.DataFrame, dataset: VocDetection, folder: Path, missing: frozenset[str] = frozenset()
 ) -> None:
-    """Write into `folder`, which is made where it does not exist; numbers are fractions.
+    """Write a report into `folder`, which is made if it does not exist; numbers are fractions.
 
-    - `ap.csv`: class, ap, positives, detections; ap empty where there is nothing to measure.
+    - `ap.csv`: class, ap, positives, detections; an empty ap where nothing can be measured.
     - `precision_recall.csv`: class, score, recall, precision; a row per detection.
     - `precision_recall.png`: the same as a panel per class.
-    - `errors.csv`: what the surest detections of each class are (`evaluation.diagnosis.diagnose`).
+    - `errors.csv`: kinds of errors among the best detections of each class (`evaluation.diagnosis.diagnose`).
 
     Args:
-        frame: detections as in `detections.csv`, of images and classes of `dataset`.
+        frame: detections as in `detections.csv`, in images and of classes of `dataset`.
         dataset: the split that they are measured on.
         folder: an earlier report in it is replaced.
-        missing: classes of which the detections were not given; they have no AP and no curve.
+        missing: classes without given detections; they get no AP and no curve.
 
     Raises:
         UsageError: `folder` holds something else.

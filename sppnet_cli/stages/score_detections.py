@@ -1,4 +1,4 @@
-"""Average precision of detections, of ours and of any detector's."""
+"""Average precision of detections, ours or any detector's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from sppnet_cli.stages.report import write_report
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """VOC 2007 11-point APs, fractions; NaN for a class without positives or whose detections were not given."""
+    """VOC 2007 11-point APs, fractions; NaN for a class without positives or without given detections."""
 
     mean_ap: float
     ap: dict[str, float]
@@ -30,7 +30,7 @@ class DetectionScore:
     outcome: DetectionOutcome
 
     def as_dict(self) -> dict[str, Any]:
-        """`mAP`, `AP` by class and `n`; None where there is nothing to measure."""
+        """`mAP`, `AP` by class and `n`; None for NaN."""
         plain = {name: None if np.isnan(ap) else ap for name, ap in self.ap.items()}
         return {"mAP": None if np.isnan(self.mean_ap) else self.mean_ap, "AP": plain, "n": self.images}
 
@@ -38,11 +38,11 @@ class DetectionScore:
 def evaluate_detections(
     detections: Path, data: Path, split: str, limit: int | None = None, report: Path | None = None
 ) -> DetectionScore:
-    """Score detections on a VOC split, of which the images themselves are not needed.
+    """Score detections on a VOC split, whose images need not be there.
 
     `detections` is a `detections.csv`, the run directory that holds it, or a folder of the devkit's result files
-    (`read_comp4`) of any detector.  A class whose result file is missing is warned of; its AP and the mean are
-    NaN.  With a `report` folder the curves are written there too (`write_report`).
+    (`read_comp4`) of any detector.  A missing result file gives a warning, and NaN for the AP of its class and the mean.
+    With a `report` folder, a report is written there too (`write_report`).
     """
     dataset = load_voc(data, split, limit)
     frame, missing = read_detections(detections, dataset)
@@ -61,7 +61,7 @@ def score_run(made: Stage) -> DetectionScore:
 
 
 def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:
-    """A frame of `COLUMNS`, all of the data set's images and classes; and the classes without a result file."""
+    """A frame of `COLUMNS`, all in the data set's images and of its classes; and the classes without a result file."""
     missing: frozenset[str] = frozenset()
     if path.is_dir() and not (path / DETECTIONS_FILE).is_file():
         frame, missing = read_comp4(path, dataset.split, dataset.class_names)
@@ -87,7 +87,7 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
 def score_frame(
     frame: pd.DataFrame, dataset: VocDetection, missing: frozenset[str] = frozenset()
 ) -> DetectionScore:
-    """Score detections given as a frame of `COLUMNS`; NaN for the classes `missing` there, and for the mean then."""
+    """Score detections given as a frame of `COLUMNS`; classes in `missing` get NaN, and so does the mean."""
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     detections = ranked_detections(frame, dataset)
     ap = average_precisions(detections, annotations, dataset.class_names)

@@ -24,7 +24,7 @@ TIMES_FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimedFeatures:
-    """One side: a method at scales, with the fc layers of one of the detectors among the inputs."""
+    """One side: a method at scales, with the fc layers of an input detector."""
 
     method: str
     scales: tuple[int, ...]
@@ -34,12 +34,12 @@ class TimedFeatures:
 
 @dataclass(frozen=True)
 class TimeConfig:
-    """Which features are timed, on what; the machine is part of the result."""
+    """Which features are timed, and on what; the machine is part of the identity."""
 
     sides: tuple[tuple[str, TimedFeatures], ...]  # by the name of a column
     mapping: MappingRules
     images: int  # drawn from the split
-    windows: int  # of each, topped up with random ones
+    windows: int  # per image, topped up with random ones
     limit: int | None
     seed: int
     machine: str
@@ -47,10 +47,10 @@ class TimeConfig:
 
 
 def time_features(config: TimeConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """`times.json`: for each side a list of `FeatureTime`, an image each; the sides take turns on every image."""
+    """Write `times.json`: for each side a `FeatureTime` per image; the sides take turns on every image."""
     extractors = {}
     for name, side in config.sides:
-        # Weights do not change the time: without fine-tuned layers of its own R-CNN is timed with SPP-net's.
+        # Weights do not change the time: R-CNN without fine-tuned layers is timed with SPP-net's.
         network = load_network(inputs[side.network])
         extractor = make_extractor(side.method, network, config.mapping, side.scales, how.device)
         extractors[name] = (extractor, Detector.load(inputs[side.detector], how.device).layer)
@@ -59,12 +59,12 @@ def time_features(config: TimeConfig, inputs: Inputs, folder: Path, how: Resourc
 
 
 def time_cost(config: TimeConfig) -> Cost:
-    """Most of it R-CNN's."""
+    """Cost, mostly R-CNN's."""
     return Cost(8.0 * config.images, {TIMES_FILE: 200 * config.images * len(config.sides)})
 
 
 def read_times(run: Path) -> dict[str, list[FeatureTime]]:
-    """What `time_features` wrote.  Raises `DataError` where it is missing or broken."""
+    """Read what `time_features` wrote.  Raises `DataError` if it is missing or broken."""
     try:
         sides = json.loads((run / TIMES_FILE).read_text())
         return {name: [FeatureTime(**fields) for fields in of] for name, of in sides.items()}
@@ -75,7 +75,7 @@ def read_times(run: Path) -> dict[str, list[FeatureTime]]:
 def _images_and_windows(
     config: TimeConfig, inputs: Inputs
 ) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]]]:
-    """Random images of the test list, and of each the windows to be timed with."""
+    """Random images of the test list, and the windows of each."""
     dataset = load_voc(inputs["data"], "test", config.limit)
     rng = np.random.default_rng(config.seed)
     ids = [dataset.ids[i] for i in np.sort(rng.permutation(len(dataset))[: config.images])]

@@ -27,7 +27,7 @@ class BboxConfig:
 
 
 def add_regressors(config: BboxConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """The detector once more, with box regressors on pooled features.
+    """Write the detector with box regressors on pooled features added.
 
     Samples and systems take at most three quarters of `max_memory`.
     """
@@ -45,7 +45,7 @@ def add_regressors(config: BboxConfig, inputs: Inputs, folder: Path, how: Resour
 def bbox_cost(
     spec: NetworkSpec, classes: int, walk: cost.Walk, detector: dict[str, int], device: str
 ) -> Cost:
-    """Of the pooled windows near objects and of a ridge system per class."""
+    """Cost of pooling the windows near objects and of a ridge system per class."""
     pooled, _ = cost.sizes_of(spec)
     seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, 0, "pool5", walk, device)
     seconds += classes * pooled**3 / 3 / cost.rate(device)

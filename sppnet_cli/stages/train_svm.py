@@ -1,4 +1,4 @@
-"""Stage: a detector, an SVM per class on a layer of the windows' features."""
+"""Stage: a detector with an SVM per class on a layer of the windows' features."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +28,17 @@ class SvmConfig:
     windows: WindowConfig
     layer: str  # pool5, fc6 or fc7
     rules: SvmRules
-    detect: DetectRules  # that the detector carries, and the name of their protocol
-    protocol: str
+    detect: DetectRules  # saved with the detector
+    protocol: str  # name of the rules' protocol, saved with the detector
     seed: int
 
 
 def train_detector(config: SvmConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """A detector with an SVM per class on `config.layer`, of the fine-tuned `head` where one is among the inputs.
+    """Write a detector with an SVM per class on `config.layer`, of the fine-tuned `head` if that is an input.
 
-    On fc6 or fc7 it gets its shortcuts too.  The rows of hard-negative mining take at most three quarters of
-    `max_memory`.  A stage that was cut off resumes from where it last saved.  Several processes share the images while
-    they fill the cache with features; then the first trains alone.
+    A detector on fc6 or fc7 gets shortcuts for `--fast` too.  The rows of hard-negative mining take at most three quarters
+    of `max_memory`.  Resumes from the last checkpoint.  The processes share the images while they fill the cache; then the
+    first one trains alone.
     """
     network = load_network(inputs["network"])
     tuned = load_head(inputs["head"]) if "head" in inputs else None
@@ -69,7 +69,7 @@ def train_detector(config: SvmConfig, inputs: Inputs, folder: Path, how: Resourc
 def svm_cost(
     config: SvmConfig, spec: NetworkSpec, fc: int, classes: int, walk: cost.Walk, device: str, *, tuned: bool
 ) -> Cost:
-    """Of three ways through the windows (their norm, the positives, the mining), and the solver.
+    """Cost of three passes over the windows (norm, positives, mining) and of the solver.
 
     `tuned`: on fine-tuned fc layers, which the detector then holds.
     """

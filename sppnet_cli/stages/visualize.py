@@ -22,8 +22,8 @@ from sppnet_cli.stages.extract_features import ImageSet, image_paths
 from sppnet_cli.stages.score_detections import read_detections
 
 SHEET_FILE = "contact-sheet.jpg"
-_PICTURE_SIDE = 800  # pixels: smaller images are drawn enlarged, their longer side so long
-_SHEET_WIDTH, _SHEET_HEIGHT = 1600, 240  # pixels: of the sheet, and of an image on it
+_PICTURE_SIDE = 800  # pixels: smaller images are enlarged until their longer side is this long
+_SHEET_WIDTH, _SHEET_HEIGHT = 1600, 240  # width of the sheet and height of an image on it, in pixels
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class DetectionPictures:
     """`sppnet visualize detections`."""
 
     split: str
-    ids: tuple[str, ...] = ()  # images; none: `count` of them, evenly over those with any detection
+    ids: tuple[str, ...] = ()  # images; none: `count` of those with a detection, evenly spread
     count: int = 24
-    min_score: float = 0.0  # of what is drawn: above it
+    min_score: float = 0.0  # detections that score above it are drawn
     truth: bool = False  # draw the ground truth too
 
 
@@ -42,15 +42,15 @@ class ResponsePictures:
     """`sppnet visualize conv5`."""
 
     images: ImageSet | None  # that are searched; None: the user's image files
-    size: int = 392  # short side of an image that is sent through the network, in pixels
-    count: int = 4  # images pictured, of those that are searched
+    size: int = 392  # short side of the network's input, in pixels
+    count: int = 4  # images drawn, of those that are searched
     filters: tuple[int, ...] = ()  # none: the strongest of each image
     strongest: int = 4  # how many these are
-    excited: int = 5  # images shown beside each filter
+    excited: int = 5  # other images shown beside each filter
 
 
 def require_drawable(config: DetectionPictures, detections: Path, data: Path) -> None:
-    """Raise as `picture_detections` does for detections, ids or data that do not fit."""
+    """Raise as `picture_detections` does for detections, ids or data that do not fit together."""
     dataset = load_voc(data, config.split)
     read_detections(detections, dataset)
     for image_id in config.ids:
@@ -59,10 +59,10 @@ def require_drawable(config: DetectionPictures, detections: Path, data: Path) ->
 
 
 def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, _how: Resources) -> None:
-    """Draw `detections` of a VOC split: a JPEG `<id>.jpg` per image and `contact-sheet.jpg`.
+    """Draw `detections` of a VOC split: a JPEG `<id>.jpg` per image, and `contact-sheet.jpg`.
 
-    An image that cannot be read is warned of and left out.  Raises `UsageError` for an id that is not in the split,
-    `DataError` where the detections are of other images or classes, or there is nothing to draw.
+    An image that cannot be read gives a warning and is left out.  Raises `UsageError` for an id that is not in the split,
+    `DataError` for detections of other images or classes, and if there is nothing to draw.
     """
     detections = inputs["detections"]
     require_drawable(config, detections, inputs["data"])
@@ -81,13 +81,13 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
         except DataError as error:
             warn(f"skipped: {error}")
             continue
-        found = _detections(frame[frame["image"] == image_id], dataset.class_names)
+        detected_here = _detections(frame[frame["image"] == image_id], dataset.class_names)
         large = max(1.0, _PICTURE_SIDE / max(annotation.size))
         small = min(_SHEET_HEIGHT / annotation.size[0], _SHEET_WIDTH / 2 / annotation.size[1])
         drawn, thumbnail = (
             draw_detections(
                 image,
-                found,
+                detected_here,
                 dataset.class_names,
                 config.min_score,
                 truth=annotation if config.truth else None,
@@ -104,10 +104,10 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
 
 
 def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, how: Resources) -> None:
-    """Draw the conv5 responses of `config.count` of the images, evenly over all: a PNG each.
+    """Draw the conv5 responses in `config.count` images, evenly spread over all: a PNG each.
 
     Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
-    images with the strongest ones.  An image that cannot be read is warned of and left out.  Raises `UsageError` for a
+    images with the strongest responses.  An image that cannot be read gives a warning and is left out.  Raises `UsageError` for a
     filter that the network does not have, `DataError` where no image can be read.
     """
     network = inputs["network"]
@@ -120,13 +120,13 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
     readable, strongest, fields = [], [], []
     for path in track(paths, "conv5 responses"):
         try:
-            found = respond(read_image(path))
+            responses = respond(read_image(path))
         except DataError as error:
             warn(f"skipped: {error}")
             continue
         readable.append(path)
-        strongest.append(found.strongest)
-        fields.append(found.fields)
+        strongest.append(responses.strongest)
+        fields.append(responses.fields)
     if not readable:
         raise DataError(f"none of the {len(paths)} images could be read; see above")
     table = np.stack(strongest)  # (images, filters)
@@ -144,12 +144,12 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
 
 
 def pictures_cost(count: int, seconds: float) -> Cost:
-    """Of so many pictures, after `seconds` of looking for them."""
+    """Cost of so many pictures, after a search of `seconds`."""
     return Cost(seconds + 0.3 * count, {f"pictures ({count} files)": 500_000 * count})
 
 
 def _evenly(total: int, count: int) -> list[int]:
-    """Places of `count` of `total` items, or of all: the first, the last and evenly between them."""
+    """Indices of `count` of `total` items, at most all: the first, the last and evenly between them."""
     return [round(place) for place in np.linspace(0, total - 1, min(count, total)).tolist()]
 
 

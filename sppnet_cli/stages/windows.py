@@ -1,4 +1,4 @@
-"""What the stages that learn from or score windows share: which windows, of which images, pooled how."""
+"""Which windows of which images a stage uses, and how they are pooled."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from sppnet_cli.runs import fingerprint
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Windows of a split and the way their features are pooled."""
+    """The windows of a split, and how their features are pooled."""
 
     split: str
-    method: str  # a name in METHODS
+    method: str  # of names.METHODS
     scales: tuple[int, ...]  # short sides in pixels; none for R-CNN
     mapping: MappingRules
     max_windows: int | None  # proposals per image; None: all
@@ -39,10 +39,10 @@ def window_source(
     *,
     truth: bool,
 ) -> WindowSource:
-    """The windows of `config`, with the ground truth among them when `truth`.
+    """The windows of `config`, with the ground truth among them if `truth`.
 
-    Cached features are shared by all that have the same method, network (its fingerprint is `network_id`), data and
-    precision and, where the method caches windows and not maps, the same windows.
+    Stages share cached features if method, network (its hash is `network_id`), data and precision are the same, and, for
+    a method that caches windows instead of maps, the windows.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
     if isinstance(network, SPPNet):
@@ -60,7 +60,7 @@ def window_source(
 
 
 def fill_cache(source: WindowSource) -> None:
-    """Of several processes of torchrun each puts its share of the features into the cache, as long as there is room."""
+    """Under torchrun, each process puts its share of the features into the cache while there is room."""
     here = world()
     if here.size > 1:
         for index in track(range(here.rank, len(source), here.size), "features"):

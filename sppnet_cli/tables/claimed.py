@@ -1,4 +1,4 @@
-"""The cells of the measured tables that the paper's claims compare, and the numbers in them."""
+"""The cells of the measured tables that the paper's claims compare, and their numbers."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from sppnet_cli.tables.paper import PER_CLASS, SPEEDUPS, published
 
 Cell = tuple[Hashable, str]  # row key, a tuple where a table has several key columns, and column
 
-# Two fine-tunings of one network and their combination: in Table 9's record, not in the table itself.
+# Two fine-tunings of one network and their combination: in Table 9's record, not in the table.
 CONTROL = ("control (1)", "control (2)", "control combination")
 
 
@@ -57,19 +57,19 @@ _CELLS: dict[int, Callable[[str], tuple[Cell, ...]]] = {
     8: _cells_8_9,
     9: _cells_8_9,
 }
-TABLES = tuple(_CELLS)  # those with claims
+TABLES = tuple(_CELLS)  # with claims
 
 
 def claimed_cells(number: int, text: str) -> tuple[Cell, ...]:
-    """The cells of table `number` that a claim's `better` or `worse` names; the best of them counts.
+    """The cells of table `number` that `text`, the `better` or `worse` of a claim, names; the best of them counts.
 
-    In Tables 8 and 9 they are mAPs; a claim about categories means the APs of the same rows.
+    In Tables 8 and 9 they are mAPs; a claim about categories is about the APs of the same rows.
     """
     return _CELLS[number](text)
 
 
 def speedup_cell(cell: Cell) -> Cell:
-    """The cell of the speed-up that compares a time of Table 6 with R-CNN's, as in `paper.journal()`."""
+    """The cell of the speed-up over R-CNN that belongs to a time of Table 6, as in `paper.journal()`."""
     row, column = cell
     return SPEEDUPS[str(row)], column
 
@@ -81,10 +81,9 @@ def cell_name(row: Hashable, column: str) -> str:
 
 
 def read_table(results: Path, number: int) -> dict[Cell, float]:
-    """The cells of `table<number>.json`: fractions or seconds, NaN where not measured, with Table 9's control.
+    """The cells of `table<number>.json`, with Table 9's control: fractions or seconds, NaN where not measured.
 
-    A table that was not measured at all has NaN in the cells of the published one.  Raises `DataError` for a file
-    that is no such table.
+    Without the file, every cell of the published table is NaN.  Raises `DataError` for a file that is no such table.
     """
     table = published(number)
 
@@ -96,16 +95,16 @@ def read_table(results: Path, number: int) -> dict[Cell, float]:
             rows = {key: {name: row[name] for name in table.columns} for key, row in rows.items()}
         return {(key, name): _number(value) for key, row in rows.items() for name, value in row.items()}
 
-    found = _read(results, number, cells)
-    return (
-        {(key, name): math.nan for key in table.index for name in table.columns} if found is None else found
-    )
+    measured = _read(results, number, cells)
+    if measured is None:
+        return {(key, name): math.nan for key in table.index for name in table.columns}
+    return measured
 
 
 def read_limits(results: Path) -> dict[Cell, float]:
     """The limits of Table 6's speed-ups, by `speedup_cell`: "arithmetic" of its record (`write_table`).
 
-    Empty where the table or its limits are missing.  Raises `DataError` for a file that is no such table.
+    Empty if the table or its limits are missing.  Raises `DataError` for a file that is no such table.
     """
 
     def limits(record: Any) -> dict[Cell, float]:
@@ -116,7 +115,7 @@ def read_limits(results: Path) -> dict[Cell, float]:
 
 
 def _read(results: Path, number: int, parse: Callable[[Any], dict[Cell, float]]) -> dict[Cell, float] | None:
-    """What `parse` makes of a table's JSON; None without that file."""
+    """`parse` of a table's JSON; None if there is no file."""
     path = results / f"table{number}.json"
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Tests the paper's claims on measured tables: both numbers, the interval of their difference, and a verdict."""
+"""Tests the paper's claims on measured tables: two numbers, the interval of their difference, and a verdict."""
 
 import math
 import shutil
@@ -35,19 +35,19 @@ VERDICTS = ("holds", "fails", "not measured")
 
 _LOWER_IS_BETTER = ("top1_error", "seconds")
 _FRACTIONS = ("top1_error", "mAP", "accuracy")
-_FEWEST = 5  # an interval of fewer test images says nothing
-_TIES_HOLD = ("T6.9", "T8.1", "T9.3")  # no worse than, in at least half of the categories, no gain
-_SAME = 1e-6  # greatest difference, a fraction, between a cell of a table and the value of its outcomes
+_FEWEST = 5  # test images; with fewer there is no interval
+_TIES_HOLD = ("T6.9", "T8.1", "T9.3")  # "no worse than", "in at least half of the categories", "no gain"
+_SAME = 1e-6  # largest difference (a fraction) between a cell and the value of its outcomes
 
 
 def write_outcomes(results: Path, number: int, seed: int, outcomes: Mapping[Cell, Outcome]) -> None:
-    """Write what each test image contributed to cells of a table, in place of that seed's earlier outcomes.
+    """Write what each test image contributed to cells of a table, replacing that seed's earlier outcomes.
 
     Args:
         results: the folder that `write_table` writes the table to; the files go to
             `outcomes/table<number>/seed<seed>/<cell_name>.npz` in it.
         number: of the table.
-        seed: with which the cells were measured.
+        seed: that the cells were measured with.
         outcomes: by row key and column of `published(number)`.  A cell's number in the table must be the mean of
             its outcomes' values over the seeds.
 
@@ -80,18 +80,18 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
         low, high: the 95% interval of how much better (`paired_interval`), in percentage points, categories, or
             seconds saved beyond the claimed factor; NaN without outcomes that belong to the table, or with those of
             too few test images.
-        verdict: `holds`, `fails` or `not measured`, by the numbers alone: whether the one is strictly better, or
-            wins most categories, or is `factor` times better when the measured ratio is rounded as the paper rounds.
-        images: how many test images the outcomes are of, 0 without outcomes.
-        factor, ours_factor, journal_factor, limit: of claims with a factor, how many times better, as the paper
-            prints it, as measured, as the journal edition prints it for R-CNN on SPP-net's weights, and as the
-            arithmetic allows at equal efficiency (`claimed.read_limits`); else NaN.
+        verdict: `holds`, `fails` or `not measured`, from the numbers alone: is one strictly better, does it win most
+            categories, or is it `factor` times better after rounding the ratio as the paper does?
+        images: number of test images behind the outcomes, 0 without outcomes.
+        factor, ours_factor, journal_factor, limit: for claims with a factor, how many times better: in the paper, as
+            measured, in the journal edition (R-CNN with SPP-net's weights), and at most, by the arithmetic at equal
+            efficiency (`claimed.read_limits`); else NaN.
 
     Raises:
-        DataError: no such folder, or a file in it is damaged.
+        DataError: there is no such folder, or a file in it is broken.
     """
     if not results.is_dir():
-        raise DataError(f"{results}: no tables there; measure one first: python -m experiments.table6")
+        raise DataError(f"{results}: no tables there; measure one first: sppnet reproduce table6")
     tables = {number: read_table(results, number) for number in TABLES}
     limits = read_limits(results)
     rows = []
@@ -119,8 +119,8 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
 def write_claims(results: Path) -> pd.DataFrame:
     """Evaluate the claims and write `claims.csv`, exactly what is returned, and `claims.md` into `results`.
 
-    The Markdown has the paper's two numbers beside ours, the verdict with its `certainty`, and a table of the
-    speed-ups.  Raises as `evaluate_claims`, and `SppnetError` where a file cannot be written.
+    The Markdown has the paper's two numbers beside ours, the verdict with its `certainty`, and a table of the speed-ups.
+    Raises as `evaluate_claims` does, and `SppnetError` if a file cannot be written.
     """
     table = evaluate_claims(results)
     write_text(results / "claims.csv", table.to_csv(index=False))
@@ -129,7 +129,7 @@ def write_claims(results: Path) -> pd.DataFrame:
 
 
 def certainty(low: float, high: float, images: int) -> str:
-    """`clear` if the interval excludes 0, else `within noise`; without an interval `too few images`, or nothing."""
+    """`clear` if the interval excludes 0, else `within noise`; without an interval `too few images` or ""."""
     if 0 < images < _FEWEST:
         return "too few images"
     if math.isnan(low) or math.isnan(high):
@@ -161,7 +161,7 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def speed_table(table: pd.DataFrame) -> TextTable:
-    """The measured claims with a factor: how many times faster here, as claimed, in the journal, and at most."""
+    """The measured claims with a factor: as claimed, as measured, in the journal, and at most."""
     rows = table[table["factor"].notna() & table["ours_factor"].notna()]
     cells = [
         [
@@ -175,14 +175,14 @@ def speed_table(table: pd.DataFrame) -> TextTable:
 
 
 def outcomes_folder(results: Path, number: int) -> Path:
-    """Where `write_outcomes` puts the outcomes of a table, a folder for each seed."""
+    """Where `write_outcomes` writes the outcomes of a table, in a folder per seed."""
     return results / "outcomes" / f"table{number}"
 
 
 def _values(
     table: Mapping[Cell, float], sides: Sequence[Sequence[Cell]], measure: str
 ) -> tuple[float, float, int]:
-    """The two numbers that a claim compares, NaN where not measured, and how many categories there are."""
+    """The two numbers that a claim compares, NaN if not measured, and the number of categories."""
     # Python's max would ignore a NaN that is not the first.
     better, worse = (float(np.max([table.get(cell, math.nan) for cell in side])) for side in sides)
     if measure != "categories":
@@ -206,7 +206,7 @@ def _holds(better: float, worse: float, measure: str, factor: float, least: floa
 
 
 def _least_ratio(factor: float) -> float:
-    """The smallest ratio that the paper prints as `factor`: its ratios are rounded to whole numbers (63.6 is 64)."""
+    """The smallest ratio that the paper would print as `factor`: it rounds to whole numbers (63.6 is 64)."""
     return factor - 0.5
 
 
@@ -229,7 +229,7 @@ def _interval(
 ) -> tuple[tuple[float, float], int]:
     """The interval of the difference between a claim's two sides, NaN without outcomes, and the number of images.
 
-    Outcomes that do not belong to the table (older ones, or of other seeds) are ignored with a warning.
+    Outcomes that do not belong to the table (older ones, or of other seeds) give a warning and are ignored.
     """
     none = math.nan, math.nan
     folder = outcomes_folder(results, number)
@@ -250,7 +250,7 @@ def _interval(
             _compared([[by_cell[cell][seed] for cell in side] for side in sides], measure, factor)
             for seed in seeds
         ]
-        better, worse = ([*own] for own in zip(*pairs, strict=True))
+        better, worse = map(list, zip(*pairs, strict=True))
         images = better[0].images
         if images < _FEWEST:
             return none, images
@@ -264,7 +264,7 @@ def _interval(
 
 
 def _compared(sides: Sequence[Sequence[Outcome]], measure: str, factor: float) -> tuple[Resampled, Resampled]:
-    """The two numbers of one seed whose difference a claim is about."""
+    """The two numbers of one seed that a claim compares."""
     if measure == "categories":
         detections = [tuple(o for o in side if isinstance(o, DetectionOutcome)) for side in sides]
         return Wins(detections[0], detections[1]), Wins(detections[1], detections[0])
@@ -273,7 +273,7 @@ def _compared(sides: Sequence[Sequence[Outcome]], measure: str, factor: float) -
 
 
 def _require_of_table(by_cell: Mapping[Cell, Mapping[str, Outcome]], table: Mapping[Cell, float]) -> None:
-    """Raise `ValueError` unless the cells have outcomes of the same seeds, which give the table's values."""
+    """Raise `ValueError` unless the cells have outcomes of the same seeds, whose mean is the table's value."""
     if len({frozenset(by_seed) for by_seed in by_cell.values()}) > 1:
         raise ValueError("they were measured with different seeds")
     for cell, by_seed in by_cell.items():
@@ -320,7 +320,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def both_sides(better: float, worse: float) -> str:
-    """`59.2 / 58.5`, a dash for a number that is NaN; "" where both are."""
+    """`59.2 / 58.5`, with a dash for NaN; "" if both are NaN."""
     if math.isnan(better) and math.isnan(worse):
         return ""
     return " / ".join("-" if math.isnan(value) else f"{value:.4g}" for value in (better, worse))

@@ -1,4 +1,4 @@
-"""The published numbers: Tables 1 to 9 of the technical report, the claims that they support, the journal's Table 6."""
+"""The published numbers: Tables 1 to 9 of the paper, the claims that they support, and the journal's Table 6."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _FOLDER = Path(__file__).with_name("published")
 
 @dataclass(frozen=True)
 class Layout:
-    """The kinds of a table's columns; those not named here hold measured numbers."""
+    """The kinds of a table's columns; columns not named here hold measured numbers."""
 
     caption: str
     keys: tuple[str, ...]  # columns that together name a row
-    remarks: tuple[str, ...] = ()  # further columns of words
-    others: tuple[str, ...] = ()  # rows of other groups, in a table without a column that marks them
+    remarks: tuple[str, ...] = ()  # other columns of text
+    others: tuple[str, ...] = ()  # rows of other groups, if no column marks them
 
 
 PER_CLASS = (7, 8, 9)  # tables with a column for every class
@@ -64,7 +64,7 @@ _VOC = {
 }  # fmt: skip
 VOC_CLASSES = tuple(_VOC.values())
 
-CONV_SPEEDUP = "conv speedup vs R-CNN"  # no row of the report's Table 6, but claimed in its section 1
+CONV_SPEEDUP = "conv speedup vs R-CNN"  # not a row of the paper's Table 6, but claimed in its section 1
 PRINTED_CONV_SPEEDUP = ("170", "30", "")  # "30-170x faster", by column of Table 6
 SPEEDUPS = {
     "conv time (s)": CONV_SPEEDUP,
@@ -91,9 +91,9 @@ def class_columns(class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def printed(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
-    """Table `number` as its file has it: every column, every cell as text, "" for an empty one.
+    """Table `number` as in its file: every column, every cell as text, "" for an empty one.
 
-    For other `classes` than VOC's, Tables 7 to 9 have an empty column for each class.
+    With other `classes` than VOC's, Tables 7 to 9 have an empty column for each class.
     """
     table = pd.read_csv(StringIO(_text(f"table{number}")), dtype=str, keep_default_na=False)
     if number in PER_CLASS and tuple(classes) != VOC_CLASSES:
@@ -121,15 +121,15 @@ def empty_like_published(number: int, classes: Sequence[str] = VOC_CLASSES) -> p
 
 
 def journal() -> pd.DataFrame:
-    """What the journal edition prints of Table 6, as text, "" for nothing: its R-CNN has SPP-net's weights (ZF-5).
+    """The journal edition's Table 6 as text, "" for an empty cell: there R-CNN has SPP-net's weights (ZF-5).
 
-    Rows and columns are Table 6's, and the row `CONV_SPEEDUP`.
+    Rows and columns are those of Table 6, and the row `CONV_SPEEDUP`.
     """
     return pd.read_csv(StringIO(_text("journal6")), dtype=str, keep_default_na=False, index_col="row")
 
 
 def literature(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFrame:
-    """Marks the cells of `published(number)` that are other groups' numbers and never measured here: bool."""
+    """Bool: which cells of `published(number)` are other groups' numbers, never measured here."""
     marks = printed(number)
     table = published(number, classes)
     flags = pd.DataFrame(False, index=table.index, columns=table.columns)
@@ -145,7 +145,7 @@ def literature(number: int, classes: Sequence[str] = VOC_CLASSES) -> pd.DataFram
 
 
 def unit(row: object) -> Unit:
-    """The unit of a row by its label: percent everywhere but in Table 6's times and speed-ups."""
+    """The unit of a row by its label: percent except for Table 6's times and speed-ups."""
     return _UNITS.get(str(row), "percent")
 
 

@@ -1,4 +1,4 @@
-"""Turns numbers into text, and text into tables of Markdown and LaTeX."""
+"""Turns numbers into text, and text into Markdown and LaTeX tables."""
 
 import math
 import re
@@ -9,13 +9,13 @@ import pandas as pd
 
 from sppnet_cli.tables.paper import unit
 
-_WIDE = 10  # columns from which on a LaTeX table is shrunk to the width of the text
+_WIDE = 10  # a LaTeX table with this many columns is shrunk to the width of the text
 
 
 def format_number(value: float, key: Hashable, decimals: int = 2) -> str:
-    """The text of a number in row `key`, in the row's unit; "" for NaN.
+    """A number of row `key` as text, in the row's unit; "" for NaN.
 
-    Percent has `decimals`, seconds 4 significant digits, ratios 3.
+    Percent have `decimals`, seconds 4 significant digits, ratios 3.
     """
     if math.isnan(value):
         return ""
@@ -27,7 +27,7 @@ def format_number(value: float, key: Hashable, decimals: int = 2) -> str:
 
 
 def format_mean(mean: float, deviation: float, key: Hashable, decimals: int = 2) -> str:
-    """`41.2 ± 0.9`, or the mean alone where the deviation is NaN; the deviation has the mean's decimals."""
+    """`41.2 ± 0.9` with the mean's decimals, or the mean alone if the deviation is NaN."""
     text = format_number(mean, key, decimals)
     if not text or math.isnan(deviation):
         return text
@@ -35,7 +35,7 @@ def format_mean(mean: float, deviation: float, key: Hashable, decimals: int = 2)
 
 
 def fraction(value: float, key: Hashable) -> float | None:
-    """A number of row `key` as JSON has it: percent as a fraction, seconds and ratios as they are, None for NaN."""
+    """A number of row `key` for JSON: percent as a fraction, seconds and ratios unchanged, None for NaN."""
     if math.isnan(value):
         return None
     return (
@@ -50,7 +50,7 @@ def parts(key: Hashable) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are text.  The first `words` columns hold words; the rest hold numbers, set to the right."""
+    """A table whose cells are text.  The first `words` columns hold words, the rest numbers, aligned to the right."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -95,11 +95,11 @@ class TextTable:
 
 
 def by_source(labels: pd.DataFrame, sources: Mapping[str, pd.DataFrame]) -> TextTable:
-    """A line for each row and source (`ours`, `paper`) that has a number there, so that no cell holds two numbers.
+    """A line for each row and source (`ours`, `paper`) with a number, so that no cell holds two numbers.
 
     Args:
         labels: of the rows, as text.
-        sources: the numbers of each source as text, "" for none, with as many rows as `labels`.
+        sources: the numbers of each source as text, "" for none; as many rows as `labels`.
     """
     columns = next(iter(sources.values())).columns
     rows = [
@@ -121,4 +121,4 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"[\\~^%&$#_{}±]", lambda found: _LATEX.get(found[0], "\\" + found[0]), text)
+    return re.sub(r"[\\~^%&$#_{}±]", lambda match: _LATEX.get(match[0], "\\" + match[0]), text)

@@ -26,7 +26,7 @@ from sppnet_cli.tables.paper import (
 )
 from sppnet_cli.tables.render import by_source, format_mean, format_number, fraction, parts, with_notes
 
-_STAR = "*"  # behind the label of a row that is not ours
+_STAR = "*"  # after the label of another group's row
 _STARRED = f"Rows with {_STAR} are other groups', as published."
 _SOURCES = {
     "paper": "as published",
@@ -36,7 +36,7 @@ _SOURCES = {
 
 
 def mean_and_deviation(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and sample standard deviation (n - 1) of each cell over tables of several seeds; of one, NaN deviations."""
+    """Mean and sample standard deviation (n - 1) of each cell over the seeds' tables; NaN deviations for one seed."""
     cells = np.stack([table.to_numpy(float) for table in tables])
     deviation = cells.std(axis=0, ddof=1) if len(tables) > 1 else np.full(cells.shape[1:], math.nan)
     rows, columns = tables[0].index, tables[0].columns
@@ -52,35 +52,35 @@ def write_table(
     deviation: pd.DataFrame | None = None,
     seeds: int = 1,
 ) -> list[Path]:
-    """Write `table<number>.csv`, `.md`, `.tex`, `.json` and `.published.csv` into `results_dir`; returns their paths.
+    """Write `table<number>.csv`, `.md`, `.tex`, `.json` and `.published.csv` into `results_dir`; return their paths.
 
-    - CSV: the published header and row labels to the letter, measured means alone, empty where nothing was
-      measured, but for the rows of other groups, which keep their published numbers (`paper.literature`); percent
-      with the decimals of the published column, seconds with 4 significant digits, speed-ups with 3.
-    - `.published.csv`: the paper's numbers under the same header and labels, so that the two subtract.
-    - Markdown and LaTeX: for each row a line `ours` (mean ± deviation) and a line `paper`, a star at the rows of
-      other groups, a caption, `record["notes"]` beneath.  Table 6 also has lines `journal` (`paper.journal`) and
-      `arithmetic`, and a row with the speed-up of the convolutions.
-    - JSON: the record; "values", the measured means unrounded, by row and column, as fractions, seconds or ratios,
-      null where nothing was measured; "deviation", where there are several seeds, and "published" likewise;
-      "others", the rows that hold no number of ours, where there are any; of Table 6 "journal".
+    - CSV: exactly the published header and row labels, and the measured means, empty where nothing was measured.  Rows
+      of other groups keep their published numbers (`paper.literature`).  Percent have the decimals of the published
+      column, seconds 4 significant digits, speed-ups 3.
+    - `.published.csv`: the paper's numbers with the same header and labels, so that one can subtract the two.
+    - Markdown and LaTeX: a caption; for each row a line `ours` (mean ± deviation) and a line `paper`; a star at the rows
+      of other groups; `record["notes"]`.  Table 6 also has lines `journal` (`paper.journal`) and `arithmetic`, and a row
+      with the speed-up of the convolutions.
+    - JSON: the record; "values", the unrounded means by row and column, as fractions, seconds or ratios, null where
+      nothing was measured; likewise "deviation" (with several seeds) and "published"; "others", the rows of other groups,
+      if there are any; "journal" for Table 6.
 
     Args:
-        results_dir: made where it does not exist.
+        results_dir: made if it does not exist.
         number: 1 to 9.
-        measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent),
-            but for the cells of other groups; means where there are several seeds.  The columns of Tables 7 to 9
-            name the classes; where they are not VOC's, other groups have their overall numbers alone.
-        record: how the numbers came about, of JSON types: images, windows, seed, device, versions, seconds.
+        measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent) except for
+            the cells of other groups; means if there are several seeds.  The columns of Tables 7 to 9 name the
+            classes; if they are not VOC's, other groups have only their mAP.
+        record: settings and origin of the numbers, in JSON types: images, windows, seed, device, versions, seconds.
             "notes", a list of sentences, is optional.  So is "arithmetic", of Table 6: R-CNN's floating-point
             operations over SPP-net's, `{row: {column: ratio}}` for the rows "speedup vs R-CNN" and "conv speedup
             vs R-CNN" and the columns of SPP-net; these are the limits of the speed-ups.
         deviation: the cells' sample deviations over the seeds, in the units of `measured`.
-        seeds: how many there are.
+        seeds: number of seeds.
 
     Raises:
-        ValueError: `measured` has other rows or columns than the published table, an infinite value, or one in
-            a cell of other groups; or "arithmetic" has other rows or columns.
+        ValueError: `measured` has other rows or columns than the published table, an infinite value, or a value
+            in a cell of other groups; or "arithmetic" has other rows or columns.
         SppnetError: a file cannot be written.
     """
     classes = tuple(map(str, measured.columns[1:])) if number in PER_CLASS else VOC_CLASSES
@@ -148,20 +148,20 @@ def write_small_table(
     deviation: pd.DataFrame | None = None,
     seeds: int = 1,
 ) -> list[Path]:
-    """Write a table that the report does not number: `<name>.csv`, `.md`, `.json` and `.published.csv`.
+    """Write a table that the paper does not number: `<name>.csv`, `.md`, `.json` and `.published.csv`.
 
-    They are as those of `write_table`, but for the tables in the JSON: lists of rows, each with its labels.  Rows
-    with the labels of Table 6's times hold seconds (`paper.unit`).  Returns the paths.
+    As `write_table`, except that tables in the JSON are lists of rows, each with its labels.  Rows with the labels of
+    Table 6's times hold seconds (`paper.unit`).  Returns the paths.
 
     Args:
-        results_dir: made where it does not exist.
+        results_dir: made if it does not exist.
         name: of the files.
         measured: percent, NaN where nothing was measured; the index names the rows.
         published: the same rows and columns, NaN where nothing was published.
-        record: how the numbers came about; "notes", a list of sentences, is optional.
+        record: settings and origin of the numbers; "notes", a list of sentences, is optional.
         source: of the published numbers: `paper` or `journal`.
         deviation: the cells' sample deviations over the seeds, in the units of `measured`.
-        seeds: how many there are.
+        seeds: number of seeds.
 
     Raises:
         ValueError: `measured` and `published` have other rows or columns.
@@ -205,7 +205,7 @@ def _write(folder: Path, name: str, files: Mapping[str, str]) -> list[Path]:
 
 
 def _decimals(measured: pd.DataFrame, of_paper: pd.DataFrame) -> dict[str, int]:
-    """Of each column's percentages: as many as the paper prints, or as those of the column before (mAP's)."""
+    """Decimals of each column's percentages: as the paper prints them, or as in the column before (mAP)."""
     decimals, last = {}, 1
     for column in measured.columns:
         texts = [
@@ -232,7 +232,7 @@ def _as_text(
 
 
 def _dashed(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """Our cells as text, with a dash in each empty one that `theirs` has a number for."""
+    """Our cells, with a dash in each empty one for which `theirs` has a number."""
     return ours.mask((ours.to_numpy() == "") & (theirs.to_numpy() != ""), "-")
 
 
@@ -242,7 +242,7 @@ def _with_speed(
     measured: pd.DataFrame,
     arithmetic: Mapping[str, Mapping[str, float]],
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Table 6's labels and sources with the convolutions' speed-up as a last row, the journal and the arithmetic."""
+    """Table 6's labels and sources with the speed-up of the convolutions as last row; adds journal and arithmetic."""
     rows = pd.Index([*measured.index, CONV_SPEEDUP])
     known = pd.DataFrame(arithmetic).T
     if not (set(known.index) <= set(SPEEDUPS.values()) and set(known.columns) <= set(measured.columns)):
@@ -292,7 +292,7 @@ def _journal_numbers() -> dict[str, dict[str, float]]:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table for JSON, row by row, with the labels of each."""
+    """A table for JSON, as a list of rows with their labels."""
     labels = table.index.to_frame(index=False).astype(str).to_dict("records")
     return [
         {str(name): label for name, label in of_row.items()}

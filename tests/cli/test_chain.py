@@ -70,7 +70,7 @@ def test_from_pretraining_to_detections_in_photographs(sppnet, tmp_path):
 def test_detect_trains_the_embedded_detector_first_and_says_so(sppnet):
     code, out, err = sppnet("detect", *TINY[:-1], "--scales", "480..500")
     assert code == 0
-    assert "making first what is not there: data, " in err
+    assert "making first what is missing: data, " in err
     assert "train-bbox, about " in err
     assert "mAP" in out
     steps = json.loads(sppnet("detect", *TINY, "--scales", "480..500", "--dry-run", "--json")[1])["steps"]

@@ -25,7 +25,7 @@ def test_a_run_in_place_of_a_method(sppnet, tmp_path, run, more):
     )
     assert (code, out) == (2, "")
     assert "--proposals run: a run of `sppnet propose` already" in err
-    assert "name a method" in err
+    assert "give a method" in err
     assert not (tmp_path / "other").exists()
 
 

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import click
 import pytest
+
+from sppnet_cli.cli import _register, app
 
 COMMANDS = (
     "pretrain",
@@ -28,6 +31,21 @@ def test_every_command_has_help(sppnet, command):
     code, out, _ = sppnet(command, "--help")
     assert code == 0
     assert out.startswith(f"Usage: sppnet {command}")
+
+
+def test_every_option_has_a_help_text_and_no_range_an_end_at_none():
+    def options_of(command):
+        yield from (each for each in command.params if isinstance(each, click.Option))
+        for inner in getattr(command, "commands", {}).values():
+            yield from options_of(inner)
+
+    _register()
+    options = list(options_of(app))
+    assert len(options) > 100
+    assert [each.name for each in options if not each.help] == []
+    assert [
+        each.name for each in options if "None" in each.get_help_extra(click.Context(app)).get("range", "")
+    ] == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["detect"], ["pretrain"]])

@@ -58,7 +58,7 @@ def test_conv5(sppnet, tiny_network, voc, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["detections", "--data", "VOC", "--detections", "nowhere"], 3, "nowhere: not detections"),
+        (["detections", "--data", "VOC", "--detections", "nowhere"], 3, "nowhere: no such CSV file"),
         (["detections", "--data", "VOC"], 3, "no detections of your own data"),
         (
             ["detections", "--data", "VOC", "--detections", "RUN", "000000"],

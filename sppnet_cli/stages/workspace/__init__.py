@@ -1,4 +1,4 @@
-"""The stages of one profile and seed: each method describes one, with all that it follows from."""
+"""The stages of one profile and seed: each method describes a stage and everything that it needs."""
 
 from sppnet_cli.stages.workspace.base import NeedsData
 from sppnet_cli.stages.workspace.detectors import DetectorStages
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class Workspace(DetectorStages, WholeImageStages):
-    """Where the runs of one profile and seed lie, and how their stages follow from each other.
+    """The stages of one profile and seed, and where their runs lie.
 
     `ws.detector("spp", (688,), "ftfc7")` describes a detector and all that it needs; `ws.make(...)` makes it.
     """

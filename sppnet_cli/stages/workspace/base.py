@@ -1,4 +1,4 @@
-"""What all stages of a workspace follow from: profile, seed, protocol, and the data."""
+"""What all stages of a workspace depend on: profile, seed, protocol and data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +22,10 @@ EMBEDDED_SIZE, VOC_SIZE = (265, 335), (375, 500)  # height and width of a typica
 
 
 class NeedsData(DataError):
-    """The profile has no data of its own, and none was given; `what` is missing."""
+    """The profile brings no data, and none were given; `what` is missing."""
 
     def __init__(self, message: str, what: str) -> None:
-        super().__init__(message, what)  # both, so that it can be sent to other processes
+        super().__init__(message, what)  # both, so that it can be pickled
         self.what = what
 
     def __str__(self) -> str:
@@ -44,27 +44,25 @@ class Base:
     imagenet: Path | None = None  # the user's ImageNet-layout folder; None: the embedded data
     caltech: Path | None = None  # the user's Caltech101; None: the embedded data
     weights: str | None = None  # of a torchvision arch
-    proposals_method: str | None = (
-        None  # a method, several with a plus between, or a run; None: the profile's
-    )
+    proposals_method: str | None = None  # a method, several joined by +, or a path; None: the profile's
     proposals_seed: int = 0
-    limit: int | None = None  # images of either split
+    limit: int | None = None  # images of each split
     how: Resources = field(default_factory=Resources)
-    jobs: int | None = None  # stages at once; None: as many as fit
-    remake: bool = False  # make anew what is asked for, and what other code made
+    jobs: int | None = None  # stages that run at once; None: as many as fit
+    remake: bool = False  # make the targets again, and what they need that other code made
 
-    rcnn_map: bool | None = None  # whether R-CNN's mAP is measured; None: as the profile says
-    tuning: int | None = None  # seed of fine-tuning, where it is not the network's
-    network_run: Path | None = None  # in place of the chain's own network
-    head_run: Path | None = None  # in place of the chain's own fine-tuning
+    rcnn_map: bool | None = None  # whether R-CNN's mAP is measured; None: the profile decides
+    tuning: int | None = None  # seed of fine-tuning; None: the network's
+    network_run: Path | None = None  # a given network; None: the workspace makes one
+    head_run: Path | None = None  # given fine-tuned layers; None: the workspace makes them
 
     @property
     def runs(self) -> Path:
-        """Where the runs of the profile lie."""
+        """Folder of the profile's runs."""
         return self.root / self.profile.name
 
     def make(self, *stages: Stage) -> Plan:
-        """Make stages and what they need, unless it is there."""
+        """Make stages, and what they need and lack."""
         how = replace(self.how, cache=self.runs / "cache")
         return making.make(stages, how, jobs=self.jobs, remake=self.remake)
 
@@ -91,7 +89,7 @@ class Base:
         return f"seed{self.seed}"
 
     def embedded(self, seed: int = 0) -> Stage:
-        """The embedded data set; the experiments take that of seed 0, whatever the network's seed."""
+        """The embedded data set; experiments use that of seed 0 with every seed of the network."""
         config = EmbeddedConfig(self._embedded_size(), seed)
         return self._stage(
             "data",
@@ -135,14 +133,14 @@ class Base:
         return Part(self.embedded(), "caltech101")
 
     def detection_limit(self, split: str) -> int | None:
-        """How many images of a VOC split detection takes: `limit`, and on the embedded data the profile's number."""
-        few = self.profile.detection_images
-        if few is None or self.data is not None:
+        """How many images of a VOC split detection uses: `limit`, at most the profile's number on the embedded data."""
+        most = self.profile.detection_images
+        if most is None or self.data is not None:
             return self.limit
-        return min(few[split == "test"], self.limit or few[1] + few[0])
+        return min(most[split == "test"], self.limit or sum(most))
 
     def voc_images(self, split: str, limit: int | None) -> int:
-        """How many images a split has, `limit` at most; the embedded data need not be there."""
+        """How many images a split has, at most `limit`; the embedded data need not exist yet."""
         if self.data is not None or self.profile.data is None:
             return len(load_voc(path_of(self.voc()), split, limit))
         size = self._embedded_size()
@@ -157,6 +155,6 @@ class Base:
 
 
 def joined(numbers: tuple[int, ...]) -> str:
-    """Sizes by name: all of few, the ends of many."""
+    """Sizes for the name of a folder: one or two, or the first and last of more."""
     shown = numbers if len(numbers) < 3 else (numbers[0], numbers[-1])
     return "-".join(map(str, shown))

@@ -1,4 +1,4 @@
-"""The stages of detectors: fine-tuning, SVMs, box regression, detections, times."""
+"""Stages that make, run and time detectors: fine-tuning, SVMs, box regression, detections, times."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -32,14 +32,14 @@ from sppnet_cli.stages.workspace.windows import WindowStages
 
 
 class DetectorStages(WindowStages):
-    """Detectors and what they detect."""
+    """Stages that make, run and time detectors."""
 
     def head(self, method: str, scales: tuple[int, ...]) -> Source:
-        """Fine-tuned fc layers; of R-CNN with their own trunk, where the profile fine-tunes all layers."""
+        """Fine-tuned fc layers, with their trunk where R-CNN fine-tunes all layers."""
         return self.head_run or self.finetuned(method, scales)
 
     def finetuned(self, method: str, scales: tuple[int, ...]) -> Stage:
-        """The fine-tuning that the chain makes, whatever head was given."""
+        """The fine-tuning that the workspace describes, even if a head was given."""
         protocol = METHODS[method].protocol_of(self.protocol)
         config = finetuning.FinetuneConfig(
             self.windows("trainval", method, scales),
@@ -70,7 +70,7 @@ class DetectorStages(WindowStages):
         )
 
     def detector(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
-        """A detector for a row of Table 6: pool5, fc6, fc7, ftfc6, ftfc7, each also with ` bb`."""
+        """The detector of a row of Table 6: pool5, fc6, fc7, ftfc6 or ftfc7, alone or followed by ` bb`."""
         if row.endswith(" bb"):
             return self.with_bbox(self.detector(method, scales, row.removesuffix(" bb")), method, scales, row)
         layer = row.removeprefix("ft")
@@ -116,7 +116,7 @@ class DetectorStages(WindowStages):
         )
 
     def with_bbox(self, detector: Source, method: str, scales: tuple[int, ...], row: str) -> Stage:
-        """A detector with box regressors added; `row` is the new one's."""
+        """A detector with box regression added; `row` is that of the result."""
         protocol = METHODS[method].protocol_of(self.protocol)
         config = train_bbox.BboxConfig(
             self.windows("trainval", method, scales), take(BboxRules, protocol), self.seed
@@ -144,7 +144,7 @@ class DetectorStages(WindowStages):
         return train_bbox.bbox_cost(spec, 20, walk, files, self.how.device)
 
     def detections(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
-        """Detections of the test split by that detector."""
+        """Detections of the test split by the detector of these arguments."""
         return self.detect(
             [self.detector(method, scales, row)], [method, joined(scales), row.replace(" ", "-")]
         )
@@ -158,7 +158,7 @@ class DetectorStages(WindowStages):
         fast: FastOptions | None = None,
         precision: Precision | None = None,
     ) -> Stage:
-        """Detections of a split by any detector or several combined, at their own scales or at others."""
+        """Detections of a split by a detector or by several combined; `scales` replace the first one's."""
         limit = self.detection_limit(split)
         config = detecting.DetectConfig(split, self.max_windows(split), limit, scales, fast, precision)
         inputs = {"data": self.voc(), "proposals": self.proposals(split)}
@@ -198,7 +198,7 @@ class DetectorStages(WindowStages):
         )
 
     def _about(self, detector: Source) -> tuple[str, tuple[int, ...], str, NetworkSpec, int]:
-        """Method, scales and layer of a detector, its network and its number of fc outputs, for estimates."""
+        """Method, scales, layer, network and fc outputs of a detector, for estimates."""
         path = path_of(detector)
         if not isinstance(detector, Stage):
             about = read_description(path)
@@ -215,7 +215,7 @@ class DetectorStages(WindowStages):
         return windows.method, windows.scales, config.layer, self.network_spec(), self.profile.fc
 
     def times(self, sides: Mapping[str, tuple["DetectorStages", str, tuple[int, ...], Stage]]) -> Stage:
-        """Seconds of the features of columns: of each a workspace (whose network it is), method, scales, detector."""
+        """Times of features: for each name a workspace, whose network is used, a method, scales and a detector."""
         device = self.how.device
         machine = processor() if device == "cpu" else making.device_name(device)
         inputs = {"data": self.voc(), "proposals": self.proposals("test")}
@@ -242,7 +242,7 @@ class DetectorStages(WindowStages):
         return {"data": self.voc(), "proposals": self.proposals("trainval")}
 
     def measures_rcnn(self) -> bool:
-        """Whether tables have R-CNN's mAP, or its time alone."""
+        """Whether R-CNN's mAP is measured, or only its time."""
         return self.profile.rcnn_map if self.rcnn_map is None else self.rcnn_map
 
     def _tuned(self, row: str) -> str:

@@ -1,4 +1,4 @@
-"""The stages of networks: training, backbones, Caffe models, their errors."""
+"""Stages that make or test networks: pre-training, backbones, Caffe models, errors."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,12 +21,12 @@ SINGLE_SIZE, MULTI_SIZE = (224,), (224, 180)  # training sizes
 
 
 class NetworkStages(Base):
-    """Networks and what follows from them alone."""
+    """Stages that make or test networks."""
 
     def network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Source:
-        """A trained network: `plain`, `spp4` or `spp6`, on one training size or several in turn.
+        """The given network, or one with this pyramid (`PYRAMIDS`) that is trained at these sizes in turn.
 
-        Raises `DataError` where the network that was given is none.
+        Raises `DataError` if the given network is none.
         """
         if self.network_run is not None:
             load_spec(self.network_run)
@@ -34,7 +34,7 @@ class NetworkStages(Base):
         return self.trained_network(pyramid, sizes)
 
     def trained_network(self, pyramid: str = "spp6", sizes: tuple[int, ...] = SINGLE_SIZE) -> Stage:
-        """The network that the chain makes, whatever network was given."""
+        """The network that the workspace trains, even if one was given."""
         profile = self.profile
         require_known(profile.arch)
         if not is_own(profile.arch):
@@ -84,16 +84,16 @@ class NetworkStages(Base):
         return pretraining.pretrain_cost(config, min(images, self.limit or images), classes, self.how.device)
 
     def network_spec(self, pyramid: str = "spp6") -> NetworkSpec:
-        """About the network: what it costs follows from it."""
+        """Description of the network, for estimates."""
         if self.network_run is not None:
             return load_spec(self.network_run)
         profile = self.profile
-        own = is_own(profile.arch)
-        width, fc = (profile.width, profile.fc) if own else (1.0, 0)
-        return NetworkSpec(profile.arch, width, PYRAMIDS[pyramid], fc, 20 if own else 0)
+        if not is_own(profile.arch):
+            return NetworkSpec(profile.arch, levels=PYRAMIDS[pyramid])
+        return NetworkSpec(profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, 20)
 
     def has_head(self) -> bool:
-        """Whether the network brings fc6 and fc7; trunks of torchvision do not."""
+        """Whether the network has fc6 and fc7; trunks of torchvision have none."""
         return bool(self.network_spec().fc)
 
     def errors(self, pyramid: str, sizes: tuple[int, ...], views: str) -> Stage:

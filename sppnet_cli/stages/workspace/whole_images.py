@@ -1,4 +1,4 @@
-"""The stages of whole images: features, SVMs on them (paper sections 3.2, 3.3), pictures."""
+"""Stages on whole images: features, SVMs on them (paper sections 3.2, 3.3), pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ from sppnet_cli.stages import visualize as pictures
 from sppnet_cli.stages.extract_features import ImageSet
 from sppnet_cli.stages.workspace.networks import MULTI_SIZE, SINGLE_SIZE, NetworkStages
 
-SWEEP = (180, 224, 256, 300, 360, 392)  # short sides among which the scale of whole images is chosen
+SWEEP = (180, 224, 256, 300, 360, 392)  # short sides that are tried for whole images
 
 
 @dataclass(frozen=True)
 class Column:
-    """Features of whole images: a network, and the view of each image that it sees (paper sections 3.2, 3.3)."""
+    """A column of Tables 3 and 4: a network, and the view of each image that it sees."""
 
     pyramid: str  # plain or spp6
     view: str  # crop, full or warp
@@ -36,13 +36,13 @@ class Column:
 
 
 class TestedSvms(NamedTuple):
-    """SVMs on a layer of whole images, and the features of the images that they are tested on."""
+    """SVMs on a layer of whole images, and the features that they are tested on."""
 
     svms: Stage
     features: Stage
 
     def score(self) -> image_training.MapScore | image_training.AccuracyScore:
-        """Of the stages once they are made."""
+        """The score; both stages must be made."""
         images = image_training.labelled_images(
             self.features.config.images, path_of(self.features.inputs["data"])
         )
@@ -50,7 +50,7 @@ class TestedSvms(NamedTuple):
 
 
 class WholeImageStages(NetworkStages):
-    """Features of whole images, and what they serve for."""
+    """Stages on whole images."""
 
     def image_set(self, dataset: Dataset, split: str) -> ImageSet:
         """A split of VOC, or all of Caltech101."""
@@ -60,7 +60,7 @@ class WholeImageStages(NetworkStages):
         return self.voc() if images.dataset == "VOC" else self.caltech_data()
 
     def pooled_layers(self, pyramid: str = "spp6") -> tuple[str, ...]:
-        """The layers whose length does not depend on the image: all of them take one pass, and share it."""
+        """The layers of a fixed length, which are extracted together in one pass."""
         spec = self.network_spec(pyramid)
         return (
             "pool5",
@@ -98,7 +98,7 @@ class WholeImageStages(NetworkStages):
         )
 
     def layer_features(self, column: Column, layer: str, images: ImageSet) -> Stage:
-        """Features that hold a layer, with all the layers that share its pass."""
+        """Features with a layer, and with all layers that are extracted in the same pass."""
         layers = MAP_LAYERS if layer in MAP_LAYERS else self.pooled_layers(column.pyramid)
         return self.features(column, layers if layer in layers else (layer,), images)
 
@@ -109,7 +109,7 @@ class WholeImageStages(NetworkStages):
         return extracting.extract_cost(config, spec, count, self.image_size(), self.how.device)
 
     def count(self, images: ImageSet) -> int:
-        """How many images a set holds; the embedded data need not be there."""
+        """How many images a set has; the embedded data need not exist yet."""
         if images.dataset == "VOC":
             assert images.split is not None
             return self.voc_images(images.split, images.limit)
@@ -121,7 +121,7 @@ class WholeImageStages(NetworkStages):
     def image_svms(
         self, column: Column, layer: str, images: ImageSet, splits: image_training.RandomSplits | None = None
     ) -> Stage:
-        """SVMs on a layer of whole images: of a VOC list, or of Caltech101's random splits."""
+        """SVMs on a layer of whole images, trained on a VOC list or on random splits of Caltech101."""
         drawn = (splits or self.profile.splits) if images.dataset == "Caltech101" else None
         config = image_training.ImageSvmConfig(layer, images, take(ImageSvmRules, self.protocol), drawn)
         data = self._images_data(images)
@@ -152,12 +152,12 @@ class WholeImageStages(NetworkStages):
     def tested_svms(
         self, column: Column, layer: str, dataset: Dataset, *, train: str = "trainval", test: str = "test"
     ) -> TestedSvms:
-        """SVMs of VOC trained on one list and tested on another, of Caltech101 on its splits."""
+        """SVMs trained on a VOC list and tested on another, or trained and tested on splits of Caltech101."""
         svms = self.image_svms(column, layer, self.image_set(dataset, train))
         return TestedSvms(svms, self.layer_features(column, layer, self.image_set(dataset, test)))
 
     def picture_detections(self, config: pictures.DetectionPictures, detections: Source) -> Stage:
-        """Figure 6."""
+        """Pictures of detections, as in Figure 6."""
         inputs = {"detections": detections, "data": self.voc()}
         if isinstance(detections, Path) and isinstance(inputs["data"], Path):
             pictures.require_drawable(config, detections, inputs["data"])
@@ -167,7 +167,7 @@ class WholeImageStages(NetworkStages):
         return self._stage("visualize", ["pictures"], config, inputs, build, cost_of)
 
     def picture_responses(self, config: pictures.ResponsePictures, files: Sequence[Path] = ()) -> Stage:
-        """Figure 2."""
+        """Pictures of the strongest responses of conv5, as in Figure 2."""
         inputs: dict[str, Source] = {"network": replace(self, limit=None).network()}
         count = len(files)
         if config.images is not None:

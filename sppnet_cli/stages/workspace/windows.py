@@ -1,4 +1,4 @@
-"""The stages of proposals, and which windows detectors are trained and tested on."""
+"""Stages that propose windows, and which windows detectors are trained and tested on."""
 
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from sppnet_cli.stages.workspace.networks import NetworkStages
 
 
 class WindowStages(NetworkStages):
-    """Proposals and windows."""
+    """Stages that propose windows."""
 
     def proposals(self, split: str) -> Source:
-        """Window proposals of a VOC split: of a method, of several joined, of the authors' files, or a given run."""
+        """Proposals for a VOC split: by a method, by several together, from the authors' files, or a given run."""
         method = self.proposals_method or self.profile.proposals
         parts = proposal_parts(method)
         if len(parts) == 1:
@@ -68,13 +68,8 @@ class WindowStages(NetworkStages):
             require_boxes(given, load_voc(data, split, limit).ids, split)
         return given
 
-    def given_proposals(self, split: str) -> Path | None:
-        """The run of `sppnet propose` that was given in place of a method."""
-        found = self.proposals(split)
-        return found if isinstance(found, Path) else None
-
     def max_windows(self, split: str) -> int | None:
-        """Proposals per image: the profile's number on its own data, up to 2,000 on the user's; None: all."""
+        """Proposals per image: the profile's number on the embedded data, more on the user's; None: all."""
         profile = self.profile
         count = profile.test_windows if split == "test" else profile.train_windows
         if count is not None and self.data is not None:
@@ -82,7 +77,7 @@ class WindowStages(NetworkStages):
         return count
 
     def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
-        """The windows of a split, and how they are pooled."""
+        """Which windows of a split are used, and how they are pooled."""
         mapping = take(MappingRules, METHODS[method].protocol_of(self.protocol))
         limit = self.detection_limit(split)
         return WindowConfig(split, method, scales, mapping, self.max_windows(split), limit)
