@@ -12,7 +12,7 @@ FOLDERS = (
     "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "benchmark", "cli",
 )  # fmt: skip
 TOP = (
-    "api", "atomic", "chain", "clock", "console", "distributed", "errors", "files", "making", "protocols", "provenance", "records", "relay", "runs",
+    "api", "atomic", "chain", "clock", "console", "distributed", "errors", "files", "inventory", "making", "protocols", "provenance", "records", "relay", "runs",
     "threads",
 )  # fmt: skip
 SOURCES = sorted(ROOT.rglob("*.py"))

@@ -95,8 +95,6 @@ def test_make_clean_keeps_networks(tmp_path, everything):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     command = ["make", "-f", str(ROOT / "Makefile"), "clean", "RESULTS=my results"]
-    subprocess.run(
-        command + ["ALL=1"] * everything, cwd=tmp_path, check=True, capture_output=True
-    )
+    subprocess.run(command + ["ALL=1"] * everything, cwd=tmp_path, check=True, capture_output=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("x")}
     assert left == {"results/x", ".venv/x"} | ({"runs/mini/network-1/x"} if not everything else set())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
+from sppnet_cli.chain import behind
 from sppnet_cli.cli.options import clock
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def show(
 ) -> None:
     """Print what `--dry-run` promises: folders and files to come, bytes and about how long it takes.
 
-    `writes` are files beside the run directories.  With `-v` the config of every stage is printed too.
+    `writes` are files beside the run directories; `chain`, under `--json`, every folder that it follows from.  With `-v` the config of every stage is printed too.
     """
     plan = ws.plan(*stages)
     ready = [stage for stage in plan.used if stage in stages]
@@ -57,6 +58,7 @@ def show(
             "config": dataclasses.asdict(ws),
             "steps": steps,
             "writes": [str(path) for path in writes],
+            "chain": [str(stage.folder) for stage in behind(stages)],
             "seconds": seconds,
         }
         click.echo(json.dumps(result, default=str))
