@@ -162,5 +162,5 @@ def test_images_are_read_from_text_and_paths(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "x.png")
     for path in (tmp_path / "x.png", str(tmp_path / "x.png")):
         assert (read_image(path) == pixels).all()
-    with pytest.raises(DataError, match="gone.png"):
+    with pytest.raises(DataError, match=r"gone\.png"):
         read_image("gone.png")

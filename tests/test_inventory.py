@@ -41,7 +41,7 @@ def test_what_lies_in_a_folder_of_runs(root):
 def test_what_is_being_made_stays(root):
     inventory.require_idle(root)
     lock = filelock.FileLock(root / "mini/svm-3.partial/.lock", is_singleton=False)
-    with lock, pytest.raises(SppnetError, match="svm-3.partial: is being made"):
+    with lock, pytest.raises(SppnetError, match=r"svm-3\.partial: is being made"):
         inventory.require_idle(root)
     inventory.require_idle(root)
 

@@ -36,6 +36,7 @@ def _register() -> None:
     from sppnet_cli.cli.check_layer import command as check_layer
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
+    from sppnet_cli.cli.doctor import command as doctor
     from sppnet_cli.cli.evaluate import command as evaluate
     from sppnet_cli.cli.export import command as export
     from sppnet_cli.cli.extract_features import command as extract_features
@@ -66,6 +67,7 @@ def _register() -> None:
         export,
         check_layer,
         runs,
+        doctor,
     ):
         app.add_command(command)
 

@@ -41,7 +41,7 @@ def command(context: click.Context, root: Path, as_json: bool) -> None:
 
     console.configure(json=as_json)
     found = [_about(run) for run in find_runs(root)]
-    others = [
+    others: list[dict[str, Any]] = [
         {"run": each.folder, "why": each.why, "bytes": folder_size(each.folder)}
         for each in (*caches(root), *unfinished(root))
     ]
