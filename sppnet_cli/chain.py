@@ -149,6 +149,21 @@ def path_of(source: Source) -> Path:
     return source.stage.folder / source.name if isinstance(source, Part) else source
 
 
+def behind(stages: Iterable[Stage]) -> list[Stage]:
+    """The stages and all that they follow from, made or not, each once."""
+    found: dict[Path, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.folder not in found:
+            found[stage.folder] = stage
+            for each in stage.needs:
+                visit(each)
+
+    for stage in stages:
+        visit(stage)
+    return list(found.values())
+
+
 def named(stage: Stage, root: Path, stem: str) -> Stage:
     """The stage in a folder below `root`, whose name is a readable stem and the first digits of the digest."""
     return replace(stage, folder=root / f"{stem}-{stage.digest[:_SHOWN]}")

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -119,5 +120,7 @@ def _system() -> str:
 
 
 def command_line() -> str:
-    """The command that runs, as typed, its program without folders."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command that runs, fit for a shell, its program without folders, after the `SPPNET_*` variables that it had."""
+    variables = [f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith("SPPNET_")]
+    program = "sppnet" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name
+    return shlex.join([*variables, program, *sys.argv[1:]])

@@ -226,6 +226,22 @@ def _reopen(out: Path, wanted: Identity) -> None:
     (_partial(out) / MANIFEST).unlink()
 
 
+def is_partial(folder: Path) -> bool:
+    """Whether a folder is what a call that was cut off left, or that is being made."""
+    return folder.suffix == _PARTIAL and folder.is_dir()
+
+
+def in_use(partial: Path) -> bool:
+    """Whether a process makes a run in this folder right now."""
+    if not (partial / _LOCK).exists():
+        return False
+    try:
+        with filelock.FileLock(partial / _LOCK, timeout=0, thread_local=False):
+            return False
+    except filelock.Timeout:
+        return True
+
+
 def discard_partial(out: Path) -> None:
     """Remove what a call that was cut off left of `out`."""
     shutil.rmtree(_partial(out), ignore_errors=True)
@@ -328,9 +344,9 @@ def _require_equal(out: Path, found: Identity, wanted: Identity) -> None:
         raise UsageError(f"{out}: holds the result of {found.stage}; give another --out")
     settings = "; ".join(
         f"{name} was {before!r}, not {now!r}"
-        for name, before, now in _differences(found.config, wanted.config)
+        for name, before, now in differences(found.config, wanted.config)
     )
-    sources = ", ".join(name for name, _, _ in _differences(found.inputs, wanted.inputs))
+    sources = ", ".join(name for name, _, _ in differences(found.inputs, wanted.inputs))
     reasons = [f"with other settings: {settings}"] if settings else []
     reasons += [f"from other sources: {sources}"] if sources else []
     if reasons:
@@ -341,14 +357,14 @@ def _require_equal(out: Path, found: Identity, wanted: Identity) -> None:
         )
 
 
-def _differences(
+def differences(
     found: dict[str, Any], wanted: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Name and both values of what differs; inside a setting that has parts the parts, as `recipe.rate`."""
+    """Name and both values of what differs between two configs; of a setting that has parts the parts, as `recipe.rate`."""
     for name in sorted({*found, *wanted}):
         before, now = found.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
-            yield from _differences(before, now, f"{prefix}{name}.")
+            yield from differences(before, now, f"{prefix}{name}.")
         elif before != now:
             yield prefix + name, before, now
 

@@ -10,6 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from sppnet_cli import __version__, cli
+from sppnet_cli.provenance import code_digest
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,8 +76,6 @@ def test_the_installed_command_finds_its_experiments(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     *files, code = done.stdout.splitlines()
     assert {Path(name).parent for name in files} == {site / "sppnet_cli" / "experiments"}
-    from sppnet_cli.provenance import code_digest
-
     assert code == code_digest()  # its runs and those of the source tree are the same
 
 
@@ -98,3 +100,35 @@ def test_make_clean_keeps_networks(tmp_path, everything):
     subprocess.run(command + ["ALL=1"] * everything, cwd=tmp_path, check=True, capture_output=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("x")}
     assert left == {"results/x", ".venv/x"} | ({"runs/mini/network-1/x"} if not everything else set())
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [heading for heading in headings if heading != "Unreleased"]
+    assert citation["version"] == released[0] == __version__
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", __version__)
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["license"] == "MIT"
+
+
+def test_windows_is_told_of_wsl(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(cli, "_register", lambda: pytest.fail("imports what Windows lacks"))
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out, captured.err.count("\n")) == (1, "", 1)
+    assert "WSL" in captured.err
+
+
+@pytest.mark.parametrize("module", ["sppnet_cli.cli", "sppnet_cli"])
+def test_windows_gets_as_far_as_that_line(module):
+    """What is imported before it needs nothing that Windows lacks."""
+    program = (
+        "import sys\n"
+        "for name in ('resource', 'fcntl', 'pwd', 'grp', 'termios'): sys.modules[name] = None\n"
+        f"import {module}"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

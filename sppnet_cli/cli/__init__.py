@@ -36,6 +36,7 @@ def _register() -> None:
     from sppnet_cli.cli.check_layer import command as check_layer
     from sppnet_cli.cli.data import command as data
     from sppnet_cli.cli.detect import command as detect
+    from sppnet_cli.cli.doctor import command as doctor
     from sppnet_cli.cli.evaluate import command as evaluate
     from sppnet_cli.cli.export import command as export
     from sppnet_cli.cli.extract_features import command as extract_features
@@ -44,6 +45,7 @@ def _register() -> None:
     from sppnet_cli.cli.pretrain import command as pretrain
     from sppnet_cli.cli.propose import command as propose
     from sppnet_cli.cli.reproduce import command as reproduce
+    from sppnet_cli.cli.runs import command as runs
     from sppnet_cli.cli.train_bbox import command as train_bbox
     from sppnet_cli.cli.train_svm import command as train_svm
     from sppnet_cli.cli.visualize import command as visualize
@@ -64,6 +66,8 @@ def _register() -> None:
         reproduce,
         export,
         check_layer,
+        runs,
+        doctor,
     ):
         app.add_command(command)
 

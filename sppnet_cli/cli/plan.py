@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
+from sppnet_cli.chain import behind
 from sppnet_cli.cli.options import clock
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def show(
 ) -> None:
     """Print what `--dry-run` reports: the folders and files to be made, their size and about how long it takes.
 
-    `writes` are files outside the run directories.  With `-v` the config of every stage is printed too.
+    `writes` are files outside the run directories; `--json` also has `chain`, every folder that the result follows from.
+    With `-v` the config of every stage is printed too.
     """
     plan = ws.plan(*stages)
     ready = [stage for stage in plan.used if stage in stages]
@@ -65,6 +67,7 @@ def show(
             "config": dataclasses.asdict(ws),
             "steps": steps,
             "writes": [str(path) for path in writes],
+            "chain": [str(stage.folder) for stage in behind(stages)],
             "seconds": seconds,
         }
         click.echo(json.dumps(result, default=str))
