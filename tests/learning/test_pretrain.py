@@ -294,6 +294,61 @@ def test_mixed_precision_learns_too(toy, tmp_path):
 
 
 def test_a_batch_that_does_not_divide(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name, value in {
+        "WORLD_SIZE": 3,
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 1,
+    }.items():
+        monkeypatch.setenv(name, str(value))
     with pytest.raises(UsageError, match="a batch of 4 cannot be divided by 3 processes; change --batch"):
         train(toy, tmp_path, RECIPE)
+
+
+def spoil(path, change):
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["network"]["trunk.conv1.weight"].fill_(torch.nan),
+        lambda state: state["network"].pop("trunk.conv1.weight"),
+        lambda state: state["network"].update({"trunk.conv1.weight": torch.zeros(3)}),
+        lambda state: state.pop("optimizer"),
+        lambda state: state["optimizer"]["param_groups"][0].update(momentum="much"),
+        lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+        lambda state: state["plateau"].update(best="none"),
+        lambda state: state.update(plateau=None),
+        lambda state: state.update(epoch=-1),
+        lambda state: state.update(epoch=3),
+        lambda state: state.update(epoch=10**9),
+    ],
+)
+def test_a_spoilt_checkpoint_is_never_a_result(toy, tmp_path, change):
+    recipe = replace(RECIPE, batch=8, schedule="plateau")
+    train(toy, tmp_path, recipe)
+    spoil(tmp_path / "checkpoint.pt", change)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: broken checkpoint; remove it to start over"):
+        train(toy, tmp_path, replace(recipe, epochs=2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"epoch": 2, "size": 224, "loss": 1.0, "train_top1_error": 0.5, "rate": 0.1}',
+        '{"epoch": 1, "size": 224, "loss": 1.0, "train_top1_error": NaN, "rate": 0.1}',
+        '{"epoch": 1, "size": 224, "loss": 1.0, "train_top1_error": "0.5", "rate": 0.1}',
+    ],
+)
+def test_spoilt_metrics_are_named(toy, tmp_path, text):
+    train(toy, tmp_path, RECIPE)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.jsonl.*start over with --no-resume"):
+        train(toy, tmp_path, replace(RECIPE, epochs=2))
