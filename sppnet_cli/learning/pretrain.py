@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from sppnet_cli.atomic import write_text
-from sppnet_cli.console import status, track
+from sppnet_cli.console import status, track, warn
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.distributed import from_first, gather, told, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
@@ -28,7 +28,7 @@ from sppnet_cli.learning.checkpoint import (
     restoring,
     save_checkpoint,
 )
-from sppnet_cli.learning.crops import Centres, Crops, Epoch
+from sppnet_cli.learning.crops import UNREADABLE, Centres, Crops, Epoch
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.network.weights import load_mean_image, save_mean_image
@@ -131,6 +131,7 @@ class Trainer:
         self.recipe = recipe
         self.seed = seed
         self.device = device
+        self.unreadable: set[int] = set()  # images that others were shown for
         self.optimizer = _optimizer(network, recipe)
         self.plateau = None
         if recipe.schedule == "plateau":
@@ -180,7 +181,9 @@ class Trainer:
             torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         )
         label = f"epoch {epoch + 1}/{self.recipe.epochs} at {size}"
-        for number, (images, shifts, labels) in enumerate(track(batches, label, len(order))):
+        for number, (images, shifts, labels, shown) in enumerate(track(batches, label, len(order))):
+            wanted = order.of_process(number)
+            self.unreadable.update(wanted[wanted != shown.numpy()].tolist())
             if self.plateau is None:
                 rate = learning_rate(self.recipe, epoch * len(order) + number, len(order))
                 for group in self.optimizer.param_groups:
@@ -282,6 +285,17 @@ def pretrain(
                 log(record)
         status(_summary(record, recipe.epochs))
     network.eval()
+    _warn_of_unreadable(folder, set().union(*gather(trainer.unreadable)))
+
+
+def _warn_of_unreadable(folder: ImageFolder, unreadable: set[int]) -> None:
+    if unreadable and world().first:
+        names = ", ".join(str(folder.paths[index]) for index in sorted(unreadable)[:3])
+        more = ", ..." if len(unreadable) > 3 else ""
+        warn(
+            f"{len(unreadable)} of {len(folder)} training images could not be read and others were taken in their "
+            f"place: {names}{more}; `sppnet data check --full` says why"
+        )
 
 
 def training_step(
@@ -329,18 +343,22 @@ def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[A
 
 @torch.inference_mode()
 def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int) -> float:
-    """Top-1 error on centre crops; the processes share the images."""
+    """Top-1 error on the centre crops of the images that can be read; the processes share them."""
     here = world()
     mine = range(here.rank, len(images), here.size)
     loader = DataLoader(
         Centres(images), batch_size=max(1, batch // here.size), sampler=mine, num_workers=workers
     )
     network.eval()
-    wrong = sum(
-        int((network(pixels.to(device)).argmax(dim=1).cpu() != labels).sum()) for pixels, labels in loader
-    )
+    wrong = readable = 0
+    for pixels, labels in loader:
+        known = labels != UNREADABLE
+        found = network(pixels.to(device)).argmax(dim=1).cpu()
+        wrong += int((found != labels)[known].sum())
+        readable += int(known.sum())
     network.train()
-    return sum(gather(wrong)) / len(images)
+    sums = gather((wrong, readable))
+    return sum(wrong for wrong, _ in sums) / max(1, sum(readable for _, readable in sums))
 
 
 def _require_finite(tally: Tally) -> None:

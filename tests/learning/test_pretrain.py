@@ -178,7 +178,7 @@ def test_one_step_by_hand(toy, tmp_path, clip):
     expected.initialise("paper")
     order = np.random.default_rng([0, 0]).permutation(16)
     items = [Crops(toy, 0, "deviation")[0, i] for i in order]
-    seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, _ in items])
+    seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, *_ in items])
     torch.testing.assert_close(batches[0], seen)
     labels = torch.from_numpy(toy.labels[order])
     (-expected(batches[0]).log_softmax(1)[range(16), labels].mean()).backward()
@@ -352,3 +352,30 @@ def test_spoilt_metrics_are_named(toy, tmp_path, text):
     (tmp_path / "metrics.jsonl").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.jsonl.*start over with --no-resume"):
         train(toy, tmp_path, replace(RECIPE, epochs=2))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_that_cannot_be_read_cost_none_of_the_others(toy, tmp_path, monkeypatch, capsys, in_memory):
+    if not in_memory:
+        monkeypatch.setattr("sppnet_cli.learning.crops._IN_MEMORY_PIXELS", 0)
+    toy.paths[2].write_bytes(b"no image")
+    toy.paths[9].unlink()
+    nets = []
+    for workers in (0, 2):
+        net = network()
+        out = tmp_path / f"net{workers}"
+        out.mkdir()
+        pretrain(net, toy, RECIPE, seed=0, device="cpu", workers=workers, out=out, validation=toy)
+        message = capsys.readouterr().err
+        assert message.count("warning") == 1
+        assert "2 of 16 training images could not be read" in message
+        assert str(toy.paths[2]) in message
+        assert str(toy.paths[9]) in message
+        assert 0 <= metrics(out)[0]["val_top1_error"] * 14 % 1 < 1e-9  # of the 14 others
+        nets.append(net)
+    assert same(*nets)
+
+
+def test_readable_images_are_not_warned_of(toy, tmp_path, capsys):
+    train(toy, tmp_path, RECIPE)
+    assert "warning" not in capsys.readouterr().err
