@@ -8,14 +8,13 @@ e4): the training error, and the error on the centre crops of the validation set
 Cost: seconds beyond those two networks.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sppnet_cli.atomic import atomic_path, write_text
-from sppnet_cli.learning.pretrain import METRICS
+from sppnet_cli.learning.pretrain import EpochMetrics, read_metrics
 from sppnet_cli.stages.workspace import MULTI_SIZE, SINGLE_SIZE, Workspace
 
 from .runner import BySeed, Experiment, Measured, Steps, Written
@@ -31,8 +30,9 @@ def convergence(ws: Workspace) -> Steps:
 
     frames = []
     for training, made in networks.items():
-        lines = (made.folder / METRICS).read_text().splitlines()
-        frames.append(pd.DataFrame(map(json.loads, lines)).assign(training=training))
+        frames.append(
+            pd.DataFrame(map(EpochMetrics.as_dict, read_metrics(made.folder))).assign(training=training)
+        )
     table = pd.concat(frames, ignore_index=True)
     errors = [column for column in ("train_top1_error", "val_top1_error") if column in table]
     return Measured(more={"epochs": table[["training", "epoch", "size", "loss", *errors, "rate"]]})

@@ -11,9 +11,10 @@ import json
 import math
 import types
 import typing
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Limits = Mapping[str, tuple[float, float]]
 
 _SHOWN = 60  # characters of a wrong value
+_MOST_BYTES = 2**31  # of the arrays in an archive, which could be packed a thousandfold
 
 
 class _Wrong(ValueError):
@@ -33,18 +35,10 @@ class _Wrong(ValueError):
 
 def read_json(path: Path, remedy: str) -> Any:
     """The value in a JSON file; `NaN` and `Infinity`, which are no JSON, are refused."""
-
-    def no_number(text: str) -> None:
-        raise _Wrong(f"holds {text}, which is no number")
-
     try:
-        return json.loads(decode(read_bytes(path, "JSON", remedy)), parse_constant=no_number)
-    except RecursionError:
-        raise DataError(f"{path}: is nested too deeply; {remedy}") from None
-    except _Wrong as error:
+        return _parse(read_bytes(path, "JSON", remedy))
+    except ValueError as error:
         raise DataError(f"{path}: {error}; {remedy}") from None
-    except ValueError as error:  # of the parser and of the decoder
-        raise DataError(f"{path}: not JSON ({error}); {remedy}") from None
 
 
 def read_json_as(cls: type[T], path: Path, *, remedy: str, limits: Limits | None = None) -> T:
@@ -69,6 +63,17 @@ def read_json_as(cls: type[T], path: Path, *, remedy: str, limits: Limits | None
     except ValueError as error:
         raise DataError(f"{path}: {error}; {remedy}") from None
     return converted
+
+
+def read_lines_as(cls: type[T], path: Path, *, remedy: str) -> list[T]:
+    """The JSON objects in a file, one a line, as dataclasses; else as `read_json_as`."""
+    found: list[T] = []
+    try:
+        for line in decode(read_bytes(path, "JSON", remedy)).splitlines():
+            found.append(_convert(cls, _parse(line), "", {}))
+    except ValueError as error:
+        raise DataError(f"{path}, line {len(found) + 1}: {error}; {remedy}") from None
+    return found
 
 
 def read_csv(
@@ -124,21 +129,83 @@ def read_csv(
 def read_array(path: Path, remedy: str) -> np.ndarray:
     """The array in a `.npy` file; never of Python objects, and never larger than the file itself."""
     content = read_bytes(path, ".npy", remedy)
-    file = io.BytesIO(content)
     try:
-        version = np.lib.format.read_magic(file)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise _Wrong(f"is of version {version} of the format")
-        shape, by_column, dtype = readers[version](file)
-        held, claimed = len(content) - file.tell(), math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or min(shape, default=0) < 0 or held != claimed:
-            raise _Wrong(f"claims {dtype} of shape {shape}, but holds {held} bytes")
-        array = np.frombuffer(content, dtype, math.prod(shape), offset=file.tell())
+        return _array(content)
     except Exception as error:  # noqa: BLE001 - a header is Python source, and may be anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{path}: not an array ({reason}); {remedy}") from None
+        raise DataError(f"{path}: not an array ({_reason(error)}); {remedy}") from None
+
+
+def map_array(path: Path, remedy: str) -> np.ndarray:
+    """The array in a `.npy` file as `read_array` takes it, but mapped: its pages are read when they are used."""
+    if not path.is_file():
+        read_bytes(path, ".npy", remedy)  # says what is wrong
+    try:
+        with path.open("rb") as file:
+            shape, by_column, dtype = _array_header(file, path.stat().st_size)
+            offset = file.tell()
+        order: Literal["F", "C"] = "F" if by_column else "C"
+        if 0 in shape:
+            return np.empty(shape, dtype, order)
+        return np.memmap(path, dtype, "r", offset, shape, order)
+    except Exception as error:  # noqa: BLE001 - as in `read_array`
+        raise DataError(f"{path}: not an array ({_reason(error)}); {remedy}") from None
+
+
+def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays in a `.npz` file by name, each as `read_array` gives it, of at most 2 GiB."""
+    content = read_bytes(path, ".npz", remedy)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise _Wrong(f"claims more than {_MOST_BYTES} bytes")
+            return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+    except Exception as error:  # noqa: BLE001 - as in `read_array`
+        raise DataError(f"{path}: holds no arrays ({_reason(error)}); {remedy}") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _array(content: bytes) -> np.ndarray:
+    """The array that the bytes of a `.npy` file hold.  Raises anything for what is none."""
+    file = io.BytesIO(content)
+    shape, by_column, dtype = _array_header(file, len(content))
+    array = np.frombuffer(content, dtype, math.prod(shape), offset=file.tell())
     return array.reshape(shape, order="F" if by_column else "C").copy()
+
+
+def _array_header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether column by column, and dtype of a `.npy` file of `size` bytes, read up to its numbers.
+
+    Raises anything for what is none, and where there are not just so many numbers.
+    """
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise _Wrong(f"is of version {version} of the format")
+    shape, by_column, dtype = readers[version](file)
+    held, claimed = size - file.tell(), math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or min(shape, default=0) < 0 or held != claimed:
+        raise _Wrong(f"claims {dtype} of shape {shape}, but holds {held} bytes")
+    return shape, by_column, dtype
+
+
+def _parse(content: bytes | str) -> Any:
+    """The value that a text in JSON says.  Raises `ValueError` saying what is wrong."""
+
+    def no_number(text: str) -> None:
+        raise _Wrong(f"holds {text}, which is no number")
+
+    try:
+        text = decode(content) if isinstance(content, bytes) else content
+        return json.loads(text, parse_constant=no_number)
+    except RecursionError:
+        raise _Wrong("is nested too deeply") from None
+    except _Wrong:
+        raise
+    except ValueError as error:
+        raise _Wrong(f"not JSON ({error})") from None
 
 
 def _number(text: str, kind: type) -> float | int | None:

@@ -12,17 +12,20 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import filelock
 
-from sppnet_cli.atomic import write_text
+from sppnet_cli.atomic import write_json
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.files import is_hidden, visible
 from sppnet_cli.libraries import linear_library, linear_library_of
 from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
+from sppnet_cli.records import read_json_as
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"  # the state that a long build saves and resumes from
@@ -32,22 +35,54 @@ _PARTIAL = ".partial"
 _START, _DONE = "start", "done"
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True)
+class Identity:
     """What decides a result: the stage's name, its config in JSON's types, and the digests of its inputs."""
 
     stage: str
-    config: Any
+    config: dict[str, Any]
     inputs: dict[str, str]
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits."""
-        return digest_of(self._asdict())
+        return digest_of(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What `manifest.json` says of a complete run; the fields with a default are for the user's information."""
+
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str
+    content: dict[str, str] = field(default_factory=dict)
+    code: str = "an unknown version"
+    commit: str | None = None
+    command: str = ""
+    date: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_gib: float = 0.0
+    machine: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def identity(stage: str, config: Any, inputs: Mapping[str, str]) -> Identity:
     """The identity of a stage's result; `config` is a frozen dataclass, `inputs` maps names to digests."""
     return Identity(stage, _plain(config), dict(inputs))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Started(Identity):
+    """What a run that is being made says: also the library that it computes fully connected layers by."""
+
+    library: str | None = None
+
+
+def _started(wanted: Identity, library: str | None) -> dict[str, Any]:
+    return dataclasses.asdict(wanted) | {"library": library}
 
 
 def make_run(
@@ -143,14 +178,14 @@ def _make(
         started = partial / _STARTED
         for left in partial.glob(".*.tmp"):  # by a writer that was killed
             left.unlink()
-        found = json.loads(started.read_text() or "null") if started.is_file() else None
         library = None
-        if found is None or not _holds_work(partial):
-            _empty(partial)
-            write_text(started, json.dumps(wanted._asdict() | {"library": linear_library()}))
+        if started.is_file() and _holds_work(partial):
+            found = read_json_as(_Started, started, remedy="start over with --no-resume")
+            library = found.library  # what is resumed keeps the one that it was begun with
+            _require_equal(partial, found, wanted)
         else:
-            library = found.pop("library", None)  # what is resumed keeps the one that it was begun with
-            _require_equal(partial, Identity(**found), wanted)
+            _empty(partial)
+            write_json(started, _started(wanted, linear_library()))
         begin = time.perf_counter()
         try:
             with linear_library_of(library):
@@ -164,20 +199,21 @@ def _make(
             raise
         return_memory()
         started.unlink()
-        record = wanted._asdict() | {
-            "fingerprint": wanted.digest,
-            "content": content(partial),
-            "code": code_digest(),
-            "commit": commit(),
-            "command": command_line(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": {name: str(path.absolute()) for name, path in sources.items()},
-            "seconds": round(time.perf_counter() - begin, 3),
-            "peak_memory_gib": round(_peak_memory(), 2),
-            "machine": machine() | ({"library": library} if library else {}),
-            "environment": environment(),
-        }
-        write_text(partial / MANIFEST, json.dumps(record, indent=2) + "\n")
+        manifest = _Manifest(
+            **dataclasses.asdict(wanted),
+            fingerprint=wanted.digest,
+            content=content(partial),
+            code=code_digest(),
+            commit=commit(),
+            command=command_line(),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            sources={name: str(path.absolute()) for name, path in sources.items()},
+            seconds=round(time.perf_counter() - begin, 3),
+            peak_memory_gib=round(_peak_memory(), 2),
+            machine=machine() | ({"library": library} if library else {}),
+            environment=environment(),
+        )
+        write_json(partial / MANIFEST, dataclasses.asdict(manifest))
         if out.exists():
             shutil.rmtree(out)  # an empty folder, or the run that is made anew
         partial.rename(out)
@@ -186,7 +222,7 @@ def _make(
 
 def content(folder: Path) -> dict[str, str]:
     """The hash of each file right in a run directory; of a folder in it, of the names and sizes below."""
-    entries = sorted(path for path in folder.iterdir() if path.name not in (MANIFEST, CHECKPOINT, _LOCK))
+    entries = [path for path in visible(folder) if path.name not in (MANIFEST, CHECKPOINT)]
     return {path.name: _listing(path) if path.is_dir() else file_digest(path) for path in entries}
 
 
@@ -218,7 +254,7 @@ def _tidy(out: Path) -> None:
 def _reopen(out: Path, wanted: Identity) -> None:
     """Turn a complete run into one that was cut off."""
     library = read_manifest(out).get("machine", {}).get("library")
-    write_text(out / _STARTED, json.dumps(wanted._asdict() | {"library": library}))
+    write_json(out / _STARTED, _started(wanted, library))
     try:
         out.rename(_partial(out))
     except OSError as error:
@@ -253,18 +289,16 @@ def _partial(out: Path) -> Path:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a complete run directory.  Raises `DataError` where there is none."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if not {"stage", "config", "inputs", "fingerprint"} <= manifest.keys():
-            raise ValueError
-        return dict(manifest)
-    except (OSError, ValueError, AttributeError):
-        raise DataError(f"{folder}: not a complete run directory (no readable {MANIFEST})") from None
+    if not is_run(folder):
+        raise DataError(f"{folder}: not a complete run directory (no {MANIFEST}); name a run of sppnet")
+    remedy = f"so {folder} is not a complete run directory: remove it, or name another"
+    return dataclasses.asdict(read_json_as(_Manifest, folder / MANIFEST, remedy=remedy))
 
 
 def fingerprint(path: Path) -> str:
     """What stands for a path in an identity: a run's own digest, a file's hash, a folder's names and sizes."""
     if is_run(path):
+        require_intact(path)
         return str(read_manifest(path)["fingerprint"])
     if path.is_file():
         return file_digest(path)
@@ -305,8 +339,18 @@ def _cached_listing(folder: Path) -> str:
 
 
 def _listing(folder: Path) -> str:
-    names = (Path(base) / name for base, _, files in os.walk(folder) for name in files)
-    return digest_of(sorted((str(path.relative_to(folder)), path.stat().st_size) for path in names))
+    """Of what is visible: what a system hides in a folder changes nothing."""
+    found = []
+    for base, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        paths = [Path(base) / name for name in files if not is_hidden(name)]
+        found += [(str(path.relative_to(folder)), _size(path)) for path in paths]
+    return digest_of(sorted(found))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 for a link to nothing."""
+    return path.stat().st_size if os.path.exists(path) else -1  # noqa: PTH110 - `Path.exists` may raise
 
 
 def return_memory() -> None:

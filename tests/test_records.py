@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 
 from sppnet_cli.errors import DataError
-from sppnet_cli.records import read_array, read_csv, read_json, read_json_as
+from sppnet_cli.records import (
+    map_array,
+    read_array,
+    read_arrays,
+    read_csv,
+    read_json,
+    read_json_as,
+    read_lines_as,
+)
 
 REMEDY = "make it anew"
 
@@ -232,3 +241,95 @@ def test_what_is_no_array_file(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.npy: not an array"):
             read_array(path, REMEDY)
+
+
+@dataclass(frozen=True)
+class Line:
+    epoch: int
+    error: float | None = None
+
+
+def test_objects_by_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"epoch": 1}\n{"epoch": 2, "error": 0.5}\n')
+    assert read_lines_as(Line, path, remedy=REMEDY) == [Line(1), Line(2, 0.5)]
+    path.write_text("")
+    assert read_lines_as(Line, path, remedy=REMEDY) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"epoch": "2"}', '{"epoch": 2, "error": NaN}', "", "[" * 9999])
+def test_a_broken_line_is_named(tmp_path, text):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"epoch": 1}}\n{text}\n{{"epoch": 3}}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: .*; make it anew"):
+        read_lines_as(Line, path, remedy=REMEDY)
+
+
+def test_arrays_of_an_archive(tmp_path):
+    path = tmp_path / "a.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(path, wrong=np.array([True, False]), scores=np.ones((2, 3), np.float32))
+        found = read_arrays(path, REMEDY)
+        assert sorted(found) == ["scores", "wrong"]
+        np.testing.assert_array_equal(found["wrong"], [True, False])
+        assert found["scores"].dtype == np.float32
+
+
+def _archive(path, name, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+
+
+def test_archives_that_hold_no_arrays(tmp_path):
+    path = tmp_path / "a.npz"
+    header = (
+        b"\x93NUMPY\x01\x00v\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000,), }".ljust(118)
+    )
+    np.savez(path, objects=np.array([{}], dtype=object))
+    objects = path.read_bytes()
+    np.savez(path, numbers=np.ones(100))
+    whole = path.read_bytes()
+    for content in (b"", b"PK", objects, whole[:-30], whole.replace(np.ones(3).tobytes(), bytes(24))):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz: holds no arrays \(.*; make it anew"):
+            read_arrays(path, REMEDY)
+    for content in (b"words", header):
+        _archive(path, "a.npy", content)
+        with pytest.raises(DataError, match=r"a\.npz: holds no arrays"):
+            read_arrays(path, REMEDY)
+    with pytest.raises(DataError, match=r"none\.npz: no such \.npz file; make it anew"):
+        read_arrays(tmp_path / "none.npz", REMEDY)
+
+
+def test_a_packed_archive_of_too_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("sppnet_cli.records._MOST_BYTES", 1000)
+    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(10_000))
+    with pytest.raises(DataError, match="claims more than 1000 bytes"):
+        read_arrays(tmp_path / "a.npz", REMEDY)
+
+
+def test_an_array_is_mapped(tmp_path):
+    for array in (
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6).reshape(2, 3)),
+        np.empty((0, 3)),
+    ):
+        np.save(tmp_path / "a.npy", array)
+        found = map_array(tmp_path / "a.npy", REMEDY)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
+        assert isinstance(found, np.memmap) == bool(array.size)
+
+
+def test_an_array_that_is_cut_off_is_not_mapped(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6.0))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"a\.npy: not an array \(.*; make it anew"):
+        map_array(path, REMEDY)
+    np.save(path, np.array([{}], dtype=object))
+    with pytest.raises(DataError, match=r"a\.npy: not an array"):
+        map_array(path, REMEDY)
+    with pytest.raises(DataError, match=r"no such \.npy file; make it anew"):
+        map_array(tmp_path / "none.npy", REMEDY)

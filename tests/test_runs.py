@@ -572,3 +572,60 @@ def test_a_resumed_run_keeps_the_library_it_was_begun_with(out):
         use_linear_library(None)
     assert seen == ["mkl", "mkl"]
     assert read_manifest(out)["machine"]["library"] == "mkl"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": 3},
+        {"fingerprint": None},
+        {"config": []},
+        {"inputs": {"data": 1}},
+        {"seconds": "long"},
+        {"stage": ["train"]},
+        {"content": {"a": None}},
+        {"code": 1},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_wrong_types_is_no_run(out, change):
+    make(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(manifest | change))
+    for call in (lambda: read_manifest(out), lambda: fingerprint(out), lambda: make(out)):
+        with pytest.raises(DataError, match=r"manifest\.json: .*not a complete run directory") as caught:
+            call()
+        assert str(out) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "{", "", '{"stage": "train", "config": {}, "inputs": 3}', "[" * 9999]
+)
+def test_what_says_what_was_begun_is_broken(out, text):
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    partial = out.with_name("a.partial")
+    (partial / "started.json").write_text(text)
+    with pytest.raises(DataError, match=r"started\.json: .*; start over with --no-resume"):
+        make(out)
+    discard_partial(out)  # --no-resume
+    make(out)
+
+
+def test_what_systems_hide_in_a_folder_changes_no_fingerprint(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name / "JPEGImages").mkdir(parents=True)
+        (tmp_path / name / "JPEGImages" / "1.jpg").write_bytes(b"12")
+    (tmp_path / "b" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "b" / "JPEGImages" / "._1.jpg").write_bytes(b"x")
+    (tmp_path / "b" / "__MACOSX" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "b" / "__MACOSX" / "JPEGImages" / "1.jpg").write_bytes(b"x")
+    (tmp_path / "c" / "JPEGImages" / "2.jpg").symlink_to("nothing")
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b") != fingerprint(tmp_path / "c")
+
+
+def test_weights_exchanged_under_a_manifest_are_noticed(out):
+    make(out, several)
+    (out / "weights.safetensors").write_text("weights.safetensorz")  # as long as before
+    with pytest.raises(DataError, match=r"weights\.safetensors: was changed after sppnet wrote it"):
+        fingerprint(out)

@@ -227,7 +227,8 @@ def _threads() -> Found:
 
 def _linear() -> Found:
     from sppnet_cli.errors import UsageError
-    from sppnet_cli.kernels.linear import LIBRARY_VARIABLE, linear_library, products
+    from sppnet_cli.kernels.linear import products
+    from sppnet_cli.libraries import LIBRARY_VARIABLE, linear_library
 
     try:
         return Found(f"{linear_library()}, of {', '.join(products())}")

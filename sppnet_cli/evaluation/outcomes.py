@@ -1,7 +1,5 @@
 """What each test image contributed to a measured number, kept so that intervals can be drawn later."""
 
-import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +12,9 @@ from sppnet_cli.atomic import atomic_path
 from sppnet_cli.data.voc import Annotation
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.voc_ap import match_class, resampled_average_precision, resampled_image_ap
+from sppnet_cli.records import read_arrays
+
+_AGAIN = "measure its table again"
 
 
 class Outcome(ABC):
@@ -208,14 +209,13 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
 
 def load_outcome(path: Path) -> Outcome:
     """What `save_outcome` wrote.  Raises `DataError` naming the file where it is missing or holds something else."""
+    arrays = read_arrays(path, _AGAIN)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
+        if any(array.dtype.kind not in "biuf" for array in arrays.values()):
+            raise ValueError
         return _KINDS[frozenset(arrays)](**arrays)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; measure its table again") from None
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error):
-        raise DataError(f"{path}: not the outcome of a test; measure its table again") from None
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{path}: not the outcome of a test; {_AGAIN}") from None
 
 
 def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.clock import Clock
 from sppnet_cli.console import status, warn
-from sppnet_cli.errors import SppnetError
+from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.records import read_array
 from sppnet_cli.runs import return_memory
 
 _TRIM = 50  # arrays computed until freed memory is given back, which takes a fifth of computing one
@@ -57,16 +58,22 @@ class FeatureCache:
         """Whether the file `name` is there and would be read."""
         return self._reads and self.has(name)
 
-    def __call__(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+    def __call__(
+        self, name: str, compute: Callable[[], Tensor], shape: tuple[int, ...] | None = None
+    ) -> Tensor:
         """What `compute` gives, from the file `name` or computed, on the CPU.
 
-        In 16 bits, or in 32 where a number is too large for them.
+        In 16 bits, or in 32 where a number is too large for them.  A file that does not hold numbers of that `shape`
+        (in which -1 stands for any length) is removed and computed again.
         """
         file = self.folder / name
         if self.reads(name):
             try:
-                return torch.from_numpy(np.load(file, allow_pickle=False))
-            except (ValueError, EOFError):
+                found = read_array(file, "it is made again")
+                if found.dtype in (np.float16, np.float32) and _fits(found.shape, shape):
+                    return torch.from_numpy(found)
+                file.unlink()
+            except DataError:
                 with suppress(OSError):
                     file.unlink()
             except OSError:
@@ -133,6 +140,14 @@ class FeatureCache:
                 )
 
 
+def _fits(found: tuple[int, ...], shape: tuple[int, ...] | None) -> bool:
+    if shape is None:
+        return True
+    return len(found) == len(shape) and all(
+        wanted in (-1, own) for own, wanted in zip(found, shape, strict=True)
+    )
+
+
 def _total(root: Path) -> int | None:
     """What the last writer noted; None where it did not come to that."""
     try:
@@ -162,5 +177,5 @@ def _seconds_to_read(file: Path) -> float:
             os.fsync(stream.fileno())
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     clock = Clock()
-    np.load(file, allow_pickle=False)
+    read_array(file, "")
     return clock.lap()

@@ -119,6 +119,10 @@ class Extractor(ABC):
         """What of an image is worth keeping on disk: for each part its folder, or "", and how to compute it."""
         return {"": lambda: self.pool(self.prepare(image()), boxes())}
 
+    def cached_shapes(self, size: tuple[int, int], windows: int) -> list[tuple[int, ...]]:
+        """The shape of each `cacheable` part of an image of `size` (H, W) with so many windows; -1: of any length."""
+        return [(windows, -1)]
+
     def pool_cached(
         self,
         parts: Sequence[Tensor],

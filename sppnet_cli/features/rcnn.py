@@ -107,6 +107,10 @@ class RcnnWindows(Extractor):
         lap("pool")
         return vectors
 
+    def cached_shapes(self, size: tuple[int, int], windows: int) -> list[tuple[int, ...]]:
+        """That of the vectors."""
+        return [(windows, self.network.pooled_size)]
+
     def conv_flops(self, size: tuple[int, int], windows: int) -> int:
         """Operations of the convolutional layers on the crops of so many windows, whatever the image's `size`."""
         return windows * flops(self.network.trunk, (1, 3, CROP, CROP))

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import visible
+from sppnet_cli.records import map_array, read_array
 
 _PROGRESS = "progress"  # folder: per process, which rows were on disk when it last said so
 _MARK_EVERY = 64  # rows
+_AGAIN = "start over with --no-resume"
 
 
 def layer_file(layer: str) -> str:
@@ -31,12 +34,9 @@ def read_features(folder: Path, layer: str) -> NDArray[np.float32]:
     Raises `DataError` naming the file when it is missing or holds something else.
     """
     path = folder / layer_file(layer)
-    try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no features of {layer}; sppnet extract-features makes them") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a file of features ({error}); extract them anew") from None
+    if not path.exists():
+        raise DataError(f"{path}: no features of {layer}; `sppnet extract-features` makes them")
+    features = map_array(path, "extract the features anew")
     if features.dtype != np.float32 or features.ndim != 2:
         raise DataError(
             f"{path}: {features.dtype} array of shape {features.shape}, not float32 (N, D); extract it anew"
@@ -59,14 +59,21 @@ class FeatureStore:
             self._progress.mkdir()
         barrier()
         self.done = np.zeros(rows, dtype=np.bool_)
-        for path in self._progress.glob("*.npy"):
-            self.done |= np.load(path)
+        for path in visible(self._progress, "*.npy"):
+            done = read_array(path, _AGAIN)
+            if done.shape != (rows,) or done.dtype != np.bool_:
+                raise DataError(f"{path}: does not say which of {rows} rows are done; {_AGAIN}")
+            self.done |= done
         self._unmarked = 0
         self._paths = {layer: folder / layer_file(layer) for layer in dimensions}
-        self._headers = {
-            layer: self._paths[layer].stat().st_size - 4 * rows * dimension
-            for layer, dimension in dimensions.items()
-        }
+        self._headers = {}
+        for layer, dimension in dimensions.items():
+            found = map_array(self._paths[layer], _AGAIN)
+            if found.shape != (rows, dimension) or found.dtype != np.float32:
+                raise DataError(
+                    f"{self._paths[layer]}: is not of {rows} rows of {dimension} numbers; {_AGAIN}"
+                )
+            self._headers[layer] = self._paths[layer].stat().st_size - found.nbytes
         self._files: dict[str, BufferedRandom] = {}
 
     def write(self, row: int, features: Mapping[str, NDArray[np.float32]]) -> None:

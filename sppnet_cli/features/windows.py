@@ -71,11 +71,11 @@ class WindowSource:
         With `flip` the image and the windows are mirrored; `scales` are given to `Extractor.pool`.
         """
         key = (index, flip)
+        windows = self.windows(index)
         if key not in self._memo:  # the last image only: successive layers ask for the same one again
-            parts = self._read(self._parts(index, flip))
+            parts = self._read(self._parts(index, flip), windows)
             self._memo.clear()
             self._memo[key] = parts
-        windows = self.windows(index)
         return self.extractor.pool_cached(self._memo[key], windows.size, _boxes(windows, flip), rows, scales)
 
     def pooled_distinct(
@@ -85,7 +85,7 @@ class WindowSource:
 
         `image` is the image where it was read already.
         """
-        parts = self._read(self._parts(index, windows=windows, image=image))
+        parts = self._read(self._parts(index, windows=windows, image=image), windows)
         return self.extractor.pool_cached_distinct(parts, windows.size, windows.boxes)
 
     def wants_image(self, index: int) -> bool:
@@ -99,8 +99,12 @@ class WindowSource:
                 self.cache(name, compute)
         return self.cache.keeps
 
-    def _read(self, parts: dict[str, Callable[[], Tensor]]) -> tuple[Tensor, ...]:
-        return tuple(self.cache(name, compute) for name, compute in parts.items())
+    def _read(self, parts: dict[str, Callable[[], Tensor]], windows: ImageWindows) -> tuple[Tensor, ...]:
+        shapes = self.extractor.cached_shapes(windows.size, len(windows.boxes))
+        return tuple(
+            self.cache(name, compute, shape)
+            for (name, compute), shape in zip(parts.items(), shapes, strict=True)
+        )
 
     def _parts(
         self,
@@ -131,12 +135,5 @@ def _boxes(windows: ImageWindows, flip: bool) -> NDArray[np.float32]:
 
 def _require_inside(path: Path, boxes: NDArray[np.float32], size: tuple[int, int]) -> None:
     height, width = size
-    bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"{path}: row {row} {boxes[row].tolist()} is no box of x1, y1, x2, y2 with an area; "
-            "make the proposals anew with `sppnet propose`"
-        )
     if len(boxes) and (boxes.min() < 0 or boxes[:, 2].max() >= width or boxes[:, 3].max() >= height):
         raise DataError(f"{path}: proposals reach outside {path.stem}: they are of another image set")

@@ -16,7 +16,12 @@ from sppnet_cli.console import status, track
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
+from sppnet_cli.learning.checkpoint import (
+    load_checkpoint,
+    restore_optimizer,
+    restoring,
+    save_checkpoint,
+)
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import Head
 from sppnet_cli.protocols import FinetuneRules
@@ -141,7 +146,7 @@ def finetune(
     groups = parameter_groups(head, schedule.weight_decay, schedule.fc8_rate)
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
     room = int(max_gib * 2**30 / (2 * source.extractor.network.pooled_size))
-    done = _resume(folder, head, optimizer)
+    done = _resume(folder, head, optimizer, schedule.batches)
 
     def steps() -> Iterator[int]:
         saved, losses, clock = done, [], time.monotonic()
@@ -270,12 +275,13 @@ def _join(parts: list[tuple[NDArray[np.int64], ...]], flip: bool) -> Windows:
     return Windows(np.tile(image, 2), np.tile(row, 2), flips, np.tile(label, 2))
 
 
-def _resume(folder: Path, head: Head, optimizer: torch.optim.Optimizer) -> int:
-    state = load_checkpoint(folder / CHECKPOINT)
+def _resume(folder: Path, head: Head, optimizer: torch.optim.Optimizer, batches: int) -> int:
+    state = load_checkpoint(folder / CHECKPOINT, "batches", batches)
     if state is None:
         return 0
-    head.load_state_dict(state["head"])
-    optimizer.load_state_dict(state["optimizer"])
+    with restoring(folder / CHECKPOINT):
+        head.load_state_dict(state["head"])
+        restore_optimizer(optimizer, state["optimizer"])
     return int(state["batches"])
 
 

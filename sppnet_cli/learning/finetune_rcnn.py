@@ -14,7 +14,12 @@ from sppnet_cli.console import status, track
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.features.rcnn import warp_window
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
+from sppnet_cli.learning.checkpoint import (
+    load_checkpoint,
+    restore_optimizer,
+    restoring,
+    save_checkpoint,
+)
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.geometry import CROP
@@ -125,10 +130,11 @@ def finetune_all(
     groups = parameter_groups(model, schedule.weight_decay, schedule.fc8_rate)
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=schedule.momentum, fused=True)
     done = 0
-    checkpoint = load_checkpoint(folder / CHECKPOINT)
+    checkpoint = load_checkpoint(folder / CHECKPOINT, "batches", schedule.batches)
     if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        with restoring(folder / CHECKPOINT):
+            model.load_state_dict(checkpoint["model"])
+            restore_optimizer(optimizer, checkpoint["optimizer"])
         done = int(checkpoint["batches"])
         status(f"continuing after batch {done} of {schedule.batches}")
     batches = DataLoader(

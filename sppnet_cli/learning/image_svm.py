@@ -4,7 +4,6 @@ The SVMs are trained on inner products of the features.  A class then costs the 
 features, and all splits of a data set share one matrix of products.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +13,15 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from sklearn.svm import SVC
 
 from sppnet_cli.atomic import write_json
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.splits import Split
 from sppnet_cli.errors import DataError
-from sppnet_cli.network.weights import read_state_dict
+from sppnet_cli.network.weights import read_state_dict, save_tensors
 from sppnet_cli.protocols import ImageLoss
+from sppnet_cli.records import read_json_as
 
 ABOUT_FILE = "classifier.json"
 IMAGE_SVM_FILE = "classifier.safetensors"
@@ -39,6 +38,32 @@ class FeatureKind:
     view: str
     size: int  # pixels
     network: str  # fingerprint
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A split in `classifier.json`."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if min((*self.train, *self.test), default=0) < 0 or not self.train or not self.test:
+            raise ValueError("a split has no rows, or negative ones")
+
+
+@dataclass(frozen=True)
+class _About:
+    """`classifier.json`: all of `ImageSvms` but the numbers."""
+
+    dataset: Dataset
+    features: FeatureKind
+    network: str
+    images: str
+    class_names: tuple[str, ...]
+    c: float
+    loss: ImageLoss
+    splits: tuple[_Rows, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,50 +86,47 @@ class ImageSvms:
 
     def save(self, folder: Path) -> None:
         """Write `classifier.json` and `classifier.safetensors` into an existing folder."""
-        about = {
-            "dataset": self.dataset,
-            "features": asdict(self.features),
-            "network": str(self.network.absolute()),
-            "images": self.images,
-            "class_names": self.class_names,
-            "c": self.c,
-            "loss": self.loss,
-            "splits": [{"train": s.train.tolist(), "test": s.test.tolist()} for s in self.splits],
-        }
+        about = _About(
+            self.dataset,
+            self.features,
+            str(self.network.absolute()),
+            self.images,
+            self.class_names,
+            self.c,
+            self.loss,
+            tuple(_Rows(tuple(s.train.tolist()), tuple(s.test.tolist())) for s in self.splits),
+        )
         tensors = {"weights": torch.from_numpy(self.weights), "bias": torch.from_numpy(self.bias)}
-        save_file(tensors, folder / IMAGE_SVM_FILE)
-        write_json(folder / ABOUT_FILE, about)
+        save_tensors(tensors, folder / IMAGE_SVM_FILE)
+        write_json(folder / ABOUT_FILE, asdict(about))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.  Raises `DataError` if a file is missing or broken."""
-        try:
-            about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
-            splits = tuple(Split(*(np.array(s[part]) for part in Split._fields)) for s in about["splits"])
-            state = read_state_dict(folder / IMAGE_SVM_FILE)
-            svms = cls(
-                dataset=about["dataset"],
-                features=FeatureKind(**about["features"]),
-                network=Path(about["network"]),
-                images=about["images"],
-                class_names=tuple(about["class_names"]),
-                c=about["c"],
-                loss=about["loss"],
-                splits=splits,
-                weights=state["weights"].numpy(),
-                bias=state["bias"].numpy(),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "this is not a classifier: make one with `sppnet train-svm --task classification`"
+        about = read_json_as(_About, folder / ABOUT_FILE, remedy=remedy)
+        state = read_state_dict(folder / IMAGE_SVM_FILE)
+        weights, bias = (state.get(name, torch.empty(0)).float().numpy() for name in ("weights", "bias"))
+        shape = (len(about.splits) or 1, len(about.class_names))
+        if weights.ndim != 3 or weights.shape[:2] != shape or bias.shape != shape:
             raise DataError(
-                f"{folder}: not a classifier ({error}); make one with `sppnet train-svm --task classification`"
-            ) from None
-        shape = (len(splits) or 1, len(svms.class_names))
-        if svms.weights.ndim != 3 or svms.weights.shape[:2] != shape or svms.bias.shape != shape:
-            raise DataError(
-                f"{folder / IMAGE_SVM_FILE}: weights of shape {svms.weights.shape}, but {ABOUT_FILE} says "
+                f"{folder / IMAGE_SVM_FILE}: weights of shape {weights.shape}, but {ABOUT_FILE} says "
                 f"{shape[0]} splits and {shape[1]} classes; train it again"
             )
-        return svms
+        return cls(
+            dataset=about.dataset,
+            features=about.features,
+            network=Path(about.network),
+            images=about.images,
+            class_names=about.class_names,
+            c=about.c,
+            loss=about.loss,
+            splits=tuple(
+                Split(np.array(s.train, np.int64), np.array(s.test, np.int64)) for s in about.splits
+            ),
+            weights=weights,
+            bias=bias,
+        )
 
 
 class Gram(NamedTuple):

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,28 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from sppnet_cli.atomic import write_text
-from sppnet_cli.console import status, track
+from sppnet_cli.console import status, track, warn
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.distributed import from_first, gather, told, world
-from sppnet_cli.errors import SppnetError, UsageError
-from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
-from sppnet_cli.learning.crops import Centres, Crops, Epoch
+from sppnet_cli.errors import DataError, SppnetError, UsageError
+from sppnet_cli.learning.checkpoint import (
+    load_checkpoint,
+    require_like,
+    restore_optimizer,
+    restoring,
+    save_checkpoint,
+)
+from sppnet_cli.learning.crops import UNREADABLE, Centres, Crops, Epoch
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.network.weights import load_mean_image, save_mean_image
 from sppnet_cli.protocols import PAPER, Lighting
+from sppnet_cli.records import read_lines_as
 from sppnet_cli.runs import CHECKPOINT
 
 METRICS = "metrics.jsonl"
 _DROPS = (4 / 7, 29 / 35)  # when `steps` divides the rate, as a fraction of the epochs: 40 and 58 of 70
+_AGAIN = "start over with --no-resume"
 _CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
 # The rate drops when the training error, per round of all sizes, has not fallen by a 500th for this many rounds.
 _PATIENCE = 4
@@ -54,6 +62,29 @@ class Recipe:
     draw_size: bool = False  # draw each epoch's size from the range that `sizes` spans (journal edition)
     lighting: Lighting = PAPER.lighting  # how strongly colours are altered
     amp: bool = False  # bfloat16 where torch's autocast has it
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """A line of `metrics.jsonl`; errors are fractions."""
+
+    epoch: int  # from 1
+    size: int  # of the input, in pixels
+    loss: float
+    train_top1_error: float
+    rate: float
+    val_top1_error: float | None = None  # None: there are no validation images
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def read_metrics(folder: Path) -> list[EpochMetrics]:
+    """The epochs of a training, done or cut off.  Raises `DataError` for a broken file."""
+    return read_lines_as(EpochMetrics, folder / METRICS, remedy=_AGAIN)
 
 
 @dataclass
@@ -99,6 +130,7 @@ class Trainer:
         self.recipe = recipe
         self.seed = seed
         self.device = device
+        self.unreadable: set[int] = set()  # images that others were shown for
         self.optimizer = _optimizer(network, recipe)
         self.plateau = None
         if recipe.schedule == "plateau":
@@ -121,10 +153,11 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's state."""
+        """Continue from a checkpoint's state.  Raises anything where it does not fit (`checkpoint.restoring`)."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.plateau is not None:
+            require_like(state["plateau"], self.plateau.state_dict())
             self.plateau.load_state_dict(state["plateau"])
 
     @property
@@ -147,7 +180,9 @@ class Trainer:
             torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         )
         label = f"epoch {epoch + 1}/{self.recipe.epochs} at {size}"
-        for number, (images, shifts, labels) in enumerate(track(batches, label, len(order))):
+        for number, (images, shifts, labels, shown) in enumerate(track(batches, label, len(order))):
+            wanted = order.of_process(number)
+            self.unreadable.update(wanted[wanted != shown.numpy()].tolist())
             if self.plateau is None:
                 rate = learning_rate(self.recipe, epoch * len(order) + number, len(order))
                 for group in self.optimizer.param_groups:
@@ -206,10 +241,16 @@ def pretrain(
         )
     trainer = Trainer(network, recipe, seed, device)
     lines: list[str] = []
-    checkpoint = load_checkpoint(out / CHECKPOINT)
+    errors: list[float] = []
+    checkpoint = load_checkpoint(out / CHECKPOINT, "epoch", recipe.epochs)
     if checkpoint is not None:
-        trainer.restore(checkpoint)
-        lines = (out / METRICS).read_text().splitlines()[: checkpoint["epoch"]]
+        with restoring(out / CHECKPOINT):
+            trainer.restore(checkpoint)
+        found = read_metrics(out)[: checkpoint["epoch"]]
+        if [each.epoch for each in found] != list(range(1, checkpoint["epoch"] + 1)):
+            raise DataError(f"{out / METRICS}: lacks epochs that {CHECKPOINT} has; {_AGAIN}")
+        lines = [json.dumps(each.as_dict()) for each in found]
+        errors = [each.train_top1_error for each in found]
         status(f"continuing after epoch {len(lines)} of {recipe.epochs}")
     crops = Crops(folder, seed, recipe.lighting)
     if network.takes_mean_image:
@@ -217,25 +258,21 @@ def pretrain(
         network.mean_image = (crops.mean_image(workers) if mean is None else mean).to(device)
         if here.first and mean is None:
             save_mean_image(network.mean_image, out)  # before the first epoch: a later call continues with it
-    errors = [float(json.loads(line)["train_top1_error"]) for line in lines]
     for epoch in range(len(lines), recipe.epochs):
         start = time.perf_counter()
         loss, error = trainer.epoch(crops, epoch, workers)
         seconds = time.perf_counter() - start
         errors.append(error)
-        record = {
-            "epoch": epoch + 1,
-            "size": epoch_size(recipe, seed, epoch),
-            "loss": loss,
-            "train_top1_error": error,
-            "rate": trainer.rate,
-        }
-        if validation is not None:
-            record["val_top1_error"] = centre_error(network, validation, recipe.batch, device, workers)
-        record |= {
-            "seconds": round(seconds, 3),
-            "images_per_second": round(len(folder) // recipe.batch * recipe.batch / seconds, 1),
-        }
+        record = EpochMetrics(
+            epoch + 1,
+            epoch_size(recipe, seed, epoch),
+            loss,
+            error,
+            trainer.rate,
+            None if validation is None else centre_error(network, validation, recipe.batch, device, workers),
+            round(seconds, 3),
+            round(len(folder) // recipe.batch * recipe.batch / seconds, 1),
+        ).as_dict()
         turn = 1 if recipe.draw_size else len(recipe.sizes)
         if trainer.plateau is not None and len(errors) % turn == 0:
             trainer.plateau.step(float(np.mean(errors[-turn:])))
@@ -247,6 +284,17 @@ def pretrain(
                 log(record)
         status(_summary(record, recipe.epochs))
     network.eval()
+    _warn_of_unreadable(folder, set().union(*gather(trainer.unreadable)))
+
+
+def _warn_of_unreadable(folder: ImageFolder, unreadable: set[int]) -> None:
+    if unreadable and world().first:
+        names = ", ".join(str(folder.paths[index]) for index in sorted(unreadable)[:3])
+        more = ", ..." if len(unreadable) > 3 else ""
+        warn(
+            f"{len(unreadable)} of {len(folder)} training images could not be read and others were taken in their "
+            f"place: {names}{more}; `sppnet data check --full` says why"
+        )
 
 
 def training_step(
@@ -294,18 +342,22 @@ def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[A
 
 @torch.inference_mode()
 def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int) -> float:
-    """Top-1 error on centre crops; the processes share the images."""
+    """Top-1 error on the centre crops of the images that can be read; the processes share them."""
     here = world()
     mine = range(here.rank, len(images), here.size)
     loader = DataLoader(
         Centres(images), batch_size=max(1, batch // here.size), sampler=mine, num_workers=workers
     )
     network.eval()
-    wrong = sum(
-        int((network(pixels.to(device)).argmax(dim=1).cpu() != labels).sum()) for pixels, labels in loader
-    )
+    wrong = readable = 0
+    for pixels, labels in loader:
+        known = labels != UNREADABLE
+        found = network(pixels.to(device)).argmax(dim=1).cpu()
+        wrong += int((found != labels)[known].sum())
+        readable += int(known.sum())
     network.train()
-    return sum(gather(wrong)) / len(images)
+    sums = gather((wrong, readable))
+    return sum(wrong for wrong, _ in sums) / max(1, sum(readable for _, readable in sums))
 
 
 def _require_finite(tally: Tally) -> None:

@@ -79,7 +79,7 @@ class RowStore:
         for slot, row in zip(slots, rows, strict=True):
             self.start[slot], self.stop[slot] = self._end, self._end + len(row)
             self.words[self._end : self._end + len(row)] = row
-            self.norms[slot] = np.square(row[self.mask :].view(np.float16), dtype=np.float64).sum()
+            self.norms[slot] = self._norm(self._end, self._end + len(row))
             self._end += len(row)
         return np.array(slots, dtype=np.int64)
 
@@ -119,7 +119,11 @@ class RowStore:
 
     @classmethod
     def restored(cls, dimension: int, max_gib: float, state: Mapping[str, NDArray[Any]]) -> Self:
-        """The store that `state` describes.  Raises `RowsFull` if its rows do not fit into `max_gib`."""
+        """The store that `state` describes.
+
+        Raises `RowsFull` if its rows do not fit into `max_gib`, `ValueError` where they are not those whose norms it
+        holds.
+        """
         store = cls(dimension, max_gib)
         store._used, store._end = len(state["start"]), len(state["words"])
         if store._end > len(store.words) or store._used > len(store.start):
@@ -129,7 +133,25 @@ class RowStore:
         store.norms[used], store._references[used] = state["norms"], state["references"]
         store.words[: store._end] = state["words"]
         store._free = state["free"].tolist()
+        store.require(state["free"])
+        for start, stop, norm in zip(store.start[used], store.stop[used], store.norms[used], strict=True):
+            if stop == start:  # of a row that is gone
+                continue
+            if not 0 <= start < stop <= store._end:
+                raise ValueError("a row lies outside of the store")
+            if store._norm(start, stop) != norm:
+                raise ValueError("a row is not the one that was stored")
         return store
+
+    def require(self, slots: NDArray[np.int64]) -> None:
+        """Raise `ValueError` unless `slots` `(n,)` are slots of the store."""
+        if slots.ndim != 1 or slots.dtype != np.int64 or ((slots < 0) | (slots >= self._used)).any():
+            raise ValueError("there are no such rows")
+
+    def _norm(self, start: int, stop: int) -> np.float32:
+        """The squared L2 norm of a row, which is kept with it."""
+        values = self.words[start + self.mask : stop].view(np.float16)
+        return np.float32(np.square(values, dtype=np.float64).sum())
 
     def _full(self) -> RowsFull:
         return RowsFull(f"the SVM rows outgrow {self._max_gib:g} GiB; allow more with --max-memory")

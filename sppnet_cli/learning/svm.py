@@ -20,7 +20,7 @@ from sppnet_cli.console import track, warn
 from sppnet_cli.errors import DataError
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
-from sppnet_cli.learning.checkpoint import load_checkpoint, save_checkpoint
+from sppnet_cli.learning.checkpoint import load_checkpoint, restoring, save_checkpoint
 from sppnet_cli.learning.negatives import negatives
 from sppnet_cli.learning.rows import RowsFull, RowStore
 from sppnet_cli.learning.solver import score_rows, solve
@@ -84,7 +84,7 @@ def train_svms(
     that are not finite and for a broken checkpoint.
     """
     checkpoint = folder / CHECKPOINT
-    mining = _load(checkpoint, max_gib) or _start(source, layer, rules, seed, max_gib)
+    mining = _load(checkpoint, source, max_gib) or _start(source, layer, rules, seed, max_gib)
     classes = [examples for examples in mining.classes if examples.positives]
     last = len(source) - 1
     saved, full = monotonic(), False
@@ -218,13 +218,27 @@ def _save(mining: Mining, path: Path) -> None:
     save_checkpoint(path, state)
 
 
-def _load(path: Path, max_gib: float) -> Mining | None:
-    state = load_checkpoint(path, mmap=True)  # the rows go straight from the file into the store
+def _load(path: Path, source: WindowSource, max_gib: float) -> Mining | None:
+    # The rows go straight from the file into the store.
+    state = load_checkpoint(path, "done", len(source), mmap=True)
     if state is None:
         return None
-    store = RowStore.restored(state["dimension"], max_gib, _to_arrays(state["store"]))
-    classes = [ClassExamples(**_to_arrays(fields)) for fields in deepcopy(state["classes"])]
-    return Mining(state["scale"], store, classes, state["done"])
+    with restoring(path):
+        store = RowStore.restored(state["dimension"], max_gib, _to_arrays(state["store"]))
+        classes = [ClassExamples(**_to_arrays(fields)) for fields in deepcopy(state["classes"])]
+        if len(classes) != len(source.dataset.class_names):
+            raise ValueError(f"it is of {len(classes)} classes")
+        for examples in classes:
+            store.require(examples.slots)
+            if (
+                examples.alpha.shape != examples.slots.shape
+                or examples.weights.shape != (store.dimension,)
+                or not 0 <= examples.positives <= len(examples.slots)
+            ):
+                raise ValueError("the examples of a class do not fit together")
+        if not 0 < state["scale"] < np.inf:
+            raise ValueError(f"the features' scale is {state['scale']}")
+        return Mining(state["scale"], store, classes, state["done"])
 
 
 def _to_tensors(fields: Mapping[str, Any]) -> dict[str, Any]:

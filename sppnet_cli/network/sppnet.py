@@ -1,5 +1,6 @@
 """The whole network: trunk, pooling and fully connected head, with its preprocessing and geometry."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,6 +124,16 @@ class SPPNet(nn.Module):
     def imagenet_preprocessing(self) -> Callable[[Tensor], Tensor]:
         """What images of the set that the network was trained on go through; all others take `preprocessing`."""
         return self.preprocessing if self.mean_image is None else MinusMeanImage(self.mean_image)
+
+    def map_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """(C, h, w) of the conv5 map of an image that enters the trunk with `size` (H, W); nothing is computed."""
+        with torch.no_grad():
+            _, channels, height, width = self._shapes_only(torch.empty(1, 3, *size, device="meta")).shape
+        return channels, height, width
+
+    @cached_property
+    def _shapes_only(self) -> nn.Module:
+        return copy.deepcopy(self.trunk).to("meta").eval()
 
     def maps(self, images: Tensor, layer: str, *, imagenet: bool = False) -> Tensor:
         """Maps `(B, C, h, w)`, after ReLU, of RGB images `(B, 3, H, W)` in 0..255.

@@ -25,6 +25,7 @@ from sppnet_cli.features.windows import ImageWindows, WindowSource
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
+from sppnet_cli.records import read_csv
 from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, window_source
@@ -108,7 +109,7 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
         for image_id in source.dataset.ids:
             if image_id not in left_out:
                 file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
-    rows = pd.read_csv(folder / DETECTIONS_FILE, dtype={"image": str, "class": str}, keep_default_na=False)
+    rows = read_detection_rows(folder / DETECTIONS_FILE, "start over with --no-resume")
     write_comp4(folder / "comp4", rows, config.split, source.dataset.class_names)
     seen = [
         source.windows(index) for index, image_id in enumerate(source.dataset.ids) if image_id not in left_out
@@ -119,6 +120,12 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
     write_text(folder / RECALL_FILE, recall.table().to_csv(index=False, lineterminator="\n"))
     if not skipped:
         shutil.rmtree(parts)
+
+
+def read_detection_rows(path: Path, remedy: str) -> pd.DataFrame:
+    """Detections as a frame of `COLUMNS`, of a `detections.csv`.  Raises `DataError` for another file."""
+    kinds: dict[str, type[str | float]] = {"image": str, "class": str}
+    return read_csv(path, kinds | dict.fromkeys(COLUMNS[2:], float), remedy=remedy)
 
 
 def lacks_images(run: Path) -> bool:
@@ -139,14 +146,15 @@ def _write_skipped(folder: Path, skipped: list[tuple[int, str, str]], images: in
     if skipped:
         warn(f"{len(skipped)} of {images} images were skipped")
         frame = pd.DataFrame(skipped, columns=["index", "image", "reason"])
-        frame[["image", "reason"]].to_csv(folder / SKIPPED_FILE, index=False)
+        write_text(folder / SKIPPED_FILE, frame[["image", "reason"]].to_csv(index=False, lineterminator="\n"))
 
 
 def skipped_images(run: Path) -> dict[str, str]:
-    """The images that a run of `detect_stage` left out, each with the reason."""
+    """The images that a run of `detect` left out, each with the reason."""
     if not (run / SKIPPED_FILE).is_file():
         return {}
-    rows = pd.read_csv(run / SKIPPED_FILE, dtype=str, keep_default_na=False)
+    remedy = f"remove {run} and detect again"
+    rows = read_csv(run / SKIPPED_FILE, dict.fromkeys(("image", "reason"), str), remedy=remedy)
     return dict(zip(rows["image"], rows["reason"], strict=True))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sppnet_cli.atomic import atomic_path
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.imagenet import ImageFolder, load_image_folder
 from sppnet_cli.distributed import world
@@ -17,6 +18,7 @@ from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import load_network
+from sppnet_cli.records import read_arrays
 from sppnet_cli.stages.cost import forward_seconds
 from sppnet_cli.stages.pretrain import CLASSES_FILE
 
@@ -38,7 +40,8 @@ def evaluate(config: EvaluateConfig, inputs: Inputs, folder: Path, how: Resource
     """
     errors = network_error(inputs["network"], inputs["data"], config.views, config.limit, how)
     if world().first:
-        np.savez_compressed(folder / WRONG_FILE, wrong1=errors.wrong1, wrong5=errors.wrong5)
+        with atomic_path(folder / WRONG_FILE) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, wrong1=errors.wrong1, wrong5=errors.wrong5)
 
 
 def evaluate_cost(config: EvaluateConfig, spec: NetworkSpec, images: int, device: str) -> Cost:
@@ -56,11 +59,12 @@ def evaluate_cost(config: EvaluateConfig, spec: NetworkSpec, images: int, device
 
 def read_errors(run: Path) -> TopKErrors:
     """What `evaluate` wrote.  Raises `DataError` where it is missing or broken."""
-    try:
-        with np.load(run / WRONG_FILE, allow_pickle=False) as archive:
-            return TopKErrors(archive["wrong1"], archive["wrong5"])
-    except (OSError, ValueError, KeyError):
-        raise DataError(f"{run / WRONG_FILE}: missing or broken; remove {run} and evaluate again") from None
+    remedy = f"remove {run} and evaluate again"
+    arrays = read_arrays(run / WRONG_FILE, remedy)
+    wrong = [arrays.get(name, np.empty(0)) for name in ("wrong1", "wrong5")]
+    if any(each.dtype != np.bool_ or each.ndim != 1 or not each.size for each in wrong):
+        raise DataError(f"{run / WRONG_FILE}: does not say which images were wrong; {remedy}")
+    return TopKErrors(*wrong)
 
 
 def network_error(network: Path, data: Path, views: str, limit: int | None, how: Resources) -> TopKErrors:

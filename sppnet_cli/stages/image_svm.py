@@ -28,7 +28,7 @@ from sppnet_cli.learning.image_svm import (
     train_image_svms,
 )
 from sppnet_cli.protocols import ImageSvmRules
-from sppnet_cli.runs import files_digest, read_manifest
+from sppnet_cli.runs import MANIFEST, files_digest, read_manifest
 from sppnet_cli.stages.cost import memory
 from sppnet_cli.stages.extract_features import ImageSet
 
@@ -256,6 +256,8 @@ def score_images(svms_run: Path, features: Path, images: LabelledImages) -> MapS
         return MapScore(MapOutcome(of_rows, images.labels), svms.class_names)
     if svms.images != files_digest(images.paths):
         raise DataError(f"{images.root}: not the images that the splits of {svms_run} were drawn from")
+    if max(int(split.test.max()) for split in svms.splits) >= len(images.paths):
+        raise DataError(f"{svms_run}: tests on more images than there are; train it again")
     labels = images.labels.argmax(axis=1)
     best = of_rows.reshape(-1, n_splits, n_classes).argmax(axis=2).T  # (S, N)
     right = np.full(best.shape, -1, dtype=np.int8)
@@ -278,8 +280,11 @@ def _kind_of(features: Path, layer: str) -> FeatureKind:
     manifest = read_manifest(features)
     if manifest["stage"] != "extract-features":
         raise DataError(f"{features}: a run of {manifest['stage']}, which has no features of whole images")
-    config = manifest["config"]
-    return FeatureKind(layer, config["view"], config["size"], manifest["inputs"]["network"])
+    try:
+        config = manifest["config"]
+        return FeatureKind(layer, str(config["view"]), int(config["size"]), manifest["inputs"]["network"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{features}: its {MANIFEST} lacks {error}; extract the features anew") from None
 
 
 def _rows(features: Path, layer: str, images: LabelledImages) -> NDArray[np.float32]:

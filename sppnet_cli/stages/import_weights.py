@@ -1,6 +1,5 @@
 """Stage: a network from a Caffe model."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.network.caffe_zf import network_of_layers
 from sppnet_cli.network.caffemodel import read_caffemodel
 from sppnet_cli.network.weights import SPEC_FILE, WEIGHTS_FILE, save_network
+from sppnet_cli.records import read_json_as
 
 _IMPORT_FILE = "import.json"
 
@@ -49,6 +49,5 @@ def import_cost(weights: Path) -> Cost:
 
 
 def read_import(run: Path) -> Imported:
-    """What was imported into a run directory."""
-    fields = json.loads((run / _IMPORT_FILE).read_text())
-    return Imported(fields["kind"], tuple(fields["left_out"]))
+    """What the import of that run directory found.  Raises `DataError` where its record is missing or broken."""
+    return read_json_as(Imported, run / _IMPORT_FILE, remedy=f"remove {run} and import again")

@@ -22,8 +22,9 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
+from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
-from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame
+from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame, read_detection_rows
 
 PHOTOS_FILE = "photos.csv"
 
@@ -106,18 +107,16 @@ class Photo:
 
 def read_photos(run: Path) -> tuple[list[Photo], dict[str, str]]:
     """What `detect_photos` found, and the files that it skipped, with the reason.  Raises `DataError`."""
-    try:
-        index = pd.read_csv(run / PHOTOS_FILE, keep_default_na=False, dtype=str)
-        rows = pd.read_csv(run / DETECTIONS_FILE, keep_default_na=False, dtype={"image": str, "class": str})
-        photos = [
-            Photo(Path(image), run / picture, rows[rows["image"] == image])
-            for image, picture in zip(index["image"], index["picture"], strict=True)
-            if picture
-        ]
-        problems = zip(index["image"], index["problem"], strict=True)
-        return photos, {image: problem for image, problem in problems if problem}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{run}: not whole ({error}); remove it and detect again") from None
+    remedy = f"remove {run} and detect again"
+    index = read_csv(run / PHOTOS_FILE, dict.fromkeys(("image", "picture", "problem"), str), remedy=remedy)
+    rows = read_detection_rows(run / DETECTIONS_FILE, remedy)
+    photos = [
+        Photo(Path(image), run / picture, rows[rows["image"] == image])
+        for image, picture in zip(index["image"], index["picture"], strict=True)
+        if picture
+    ]
+    problems = zip(index["image"], index["problem"], strict=True)
+    return photos, {image: problem for image, problem in problems if problem}
 
 
 def _ahead(

@@ -12,6 +12,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves, ranked_detections
 from sppnet_cli.evaluation.diagnosis import diagnose
 from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
+from sppnet_cli.files import visible
 
 AP_FILE = "ap.csv"
 CURVES_FILE = "precision_recall.csv"
@@ -23,8 +24,7 @@ def require_report_folder(folder: Path) -> None:
     """Raise `UsageError` for a folder with anything but an earlier report (and hidden files)."""
     ours = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
     if folder.is_dir():
-        names = sorted(entry.name for entry in folder.iterdir())
-        others = [name for name in names if name not in ours and not name.startswith(".")]
+        others = [entry.name for entry in visible(folder) if entry.name not in ours]
         if others:
             raise UsageError(
                 f"{folder}: holds {others[0]}, which is no report's; give --report a folder of its own"

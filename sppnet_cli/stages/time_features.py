@@ -1,6 +1,5 @@
 """Stage: seconds of an image's features by detectors' methods (paper section 4.3, the lower half of Table 6)."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.data.proposals import image_seed, read_boxes, top_up
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
-from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.timing import FeatureTime, time_extractors
 from sppnet_cli.features.methods import make_extractor
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.protocols import MappingRules
+from sppnet_cli.records import read_json_as
 from sppnet_cli.stages.propose import BOXES
 
 TIMES_FILE = "times.json"
@@ -64,12 +63,9 @@ def time_cost(config: TimeConfig) -> Cost:
 
 
 def read_times(run: Path) -> dict[str, list[FeatureTime]]:
-    """Read what `time_features` wrote.  Raises `DataError` if it is missing or broken."""
-    try:
-        sides = json.loads((run / TIMES_FILE).read_text())
-        return {name: [FeatureTime(**fields) for fields in of] for name, of in sides.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        raise DataError(f"{run / TIMES_FILE}: broken; remove {run} and measure again") from None
+    """What `time_features` wrote.  Raises `DataError` where it is missing or broken."""
+    kind = dict[str, list[FeatureTime]]
+    return read_json_as(kind, run / TIMES_FILE, remedy=f"remove {run} and measure again")
 
 
 def _images_and_windows(

@@ -1,6 +1,5 @@
 """The cells of the measured tables that the paper's claims compare, and their numbers."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Hashable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sppnet_cli.errors import DataError
+from sppnet_cli.records import read_json
 from sppnet_cli.tables.paper import PER_CLASS, SPEEDUPS, published
 
 Cell = tuple[Hashable, str]  # row key, a tuple where a table has several key columns, and column
@@ -117,12 +117,14 @@ def read_limits(results: Path) -> dict[Cell, float]:
 def _read(results: Path, number: int, parse: Callable[[Any], dict[Cell, float]]) -> dict[Cell, float] | None:
     """`parse` of a table's JSON; None if there is no file."""
     path = results / f"table{number}.json"
-    try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}: not a table that sppnet wrote; measure it again") from None
+    remedy = "not a table that sppnet wrote; measure it again"
+    record = read_json(path, remedy)
+    try:
+        return parse(record)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise DataError(f"{path}: {remedy}") from None
 
 
 def _row(values: Any, key: Hashable) -> Any:

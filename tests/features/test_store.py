@@ -100,7 +100,7 @@ def test_features_that_are_not_there(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no array"])
 def test_a_file_that_is_no_array(tmp_path, content):
     (tmp_path / "fc7.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"fc7\.npy: not a file of features"):
+    with pytest.raises(DataError, match=r"fc7\.npy: not an array"):
         read_features(tmp_path, "fc7")
 
 
@@ -108,3 +108,21 @@ def test_an_array_of_another_kind(tmp_path):
     np.save(tmp_path / "fc7.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"float64 array of shape \(3,\)"):
         read_features(tmp_path, "fc7")
+
+
+def test_marks_of_other_rows_are_refused(tmp_path):
+    FeatureStore(tmp_path, 10, {"fc7": 2})
+    for wrong in (np.zeros(9, bool), np.zeros(10, np.float32), np.array([{}] * 10)):
+        np.save(tmp_path / "progress" / "0.npy", wrong)
+        with pytest.raises(DataError, match=r"progress/0\.npy: .*start over with --no-resume"):
+            FeatureStore(tmp_path, 10, {"fc7": 2})
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((10, 3), np.float32), np.zeros((10, 2)), np.zeros((9, 2), np.float32)]
+)
+def test_a_file_of_other_features_is_not_gone_on_with(tmp_path, other):
+    FeatureStore(tmp_path, 10, {"fc7": 2})
+    np.save(tmp_path / "fc7.npy", other)
+    with pytest.raises(DataError, match=r"fc7\.npy: is not of 10 rows of 2 numbers"):
+        FeatureStore(tmp_path, 10, {"fc7": 2})

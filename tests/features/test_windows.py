@@ -86,10 +86,31 @@ def test_boxes_without_an_area(network, source_of, dataset, bad):
     source = source_of(spp(network))
     path = source.proposals / "boxes" / f"{dataset.ids[0]}.npy"
     np.save(path, np.array([[0, 0, 9, 9], [3, 3, 3, 3], bad], np.float32))
-    with pytest.raises(DataError, match=r"row 2 .* make the proposals anew with `sppnet propose`") as caught:
+    with pytest.raises(DataError, match="not x1 <= x2 and y1 <= y2; make its windows") as caught:
         source.windows(0)
     assert str(path) in str(caught.value)
-    assert len(source_of(spp(network), max_windows=2).windows(0).boxes) == 2  # a pixel has an area
+    np.save(path, np.array([[0, 0, 9, 9], [3, 3, 3, 3]], np.float32))
+    assert len(source_of(spp(network)).windows(0).boxes) == 2  # a pixel has an area
+
+
+def test_a_cached_map_of_another_image_is_made_anew(network, source_of):
+    source = source_of(spp(network))
+    expected = source.pooled(0)
+    for number, path in enumerate(sorted(source.cache.folder.rglob("*.npy"))):
+        stored = np.load(path)
+        other = (stored[:-1], stored[..., :-1], stored.astype(np.int8), stored.reshape(-1))[number % 4]
+        np.save(path, other)
+        assert torch.equal(source_of(spp(network)).pooled(0), expected)
+        np.testing.assert_array_equal(np.load(path), stored)
+
+
+def test_cached_vectors_of_other_windows_are_made_anew(network, source_of):
+    rcnn = RcnnWindows(network, PAPER)
+    expected = source_of(rcnn).pooled(0)
+    (path,) = source_of(rcnn).cache.folder.rglob("*.npy")
+    for other in (expected[1:], expected[:, 1:]):
+        np.save(path, other.half().numpy())
+        assert torch.equal(source_of(rcnn).pooled(0), expected)
 
 
 def halved(maps):

@@ -5,6 +5,7 @@ from PIL import Image
 
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.distributed import World
+from sppnet_cli.errors import DataError
 from sppnet_cli.learning import crops as module
 from sppnet_cli.learning.crops import (
     Centres,
@@ -62,10 +63,10 @@ def places(crops, epochs):
     """(top, left, flipped) of the crops of image 0."""
     found = []
     for epoch in range(epochs):
-        crop, _, label = crops[epoch, 0]
+        crop, _, label, shown = crops[epoch, 0]
         assert crop.shape == (3, 224, 224)
         assert crop.dtype == torch.uint8
-        assert label == 0
+        assert label == shown == 0
         rows = crop.permute(1, 2, 0).numpy().astype(int)
         flipped = bool(rows[0, 0, 0] + 256 * rows[0, 0, 2] > rows[0, 1, 0] + 256 * rows[0, 1, 2])
         first = rows[0, -1] if flipped else rows[0, 0]
@@ -183,3 +184,44 @@ def test_an_epoch_is_shared_by_processes(monkeypatch):
     assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(batch) for batch in whole]
     assert all(len(batch) == 2 for share in shares for batch in share)
     assert list(Epoch(11, 4, seed=5, epoch=3)) != whole
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """Six images of one grey level each, of which the second, third and last are none."""
+    paths = tuple(write(tmp_path / f"{k}.png", np.full((256, 256, 3), 40 * k, np.uint8)) for k in range(6))
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(paths[0].read_bytes()[:100])
+    paths[5].unlink()
+    return ImageFolder(paths, np.array([0, 0, 1, 1, 2, 2]), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_next_image_is_shown_for_one_that_cannot_be_read(spoilt, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(module, "_IN_MEMORY_PIXELS", 0)
+    crops = Crops(spoilt, seed=0)
+    assert crops.in_memory == in_memory
+    items = [crops[0, index] for index in range(6)]
+    assert [shown for *_, shown in items] == [0, 3, 3, 3, 4, 0]
+    assert [label for _, _, label, _ in items] == [0, 1, 1, 1, 2, 0]
+    assert [int(pixels[0, 0, 0]) for pixels, *_ in items] == [0, 120, 120, 120, 160, 0]
+    assert not torch.equal(items[1][1], items[3][1])  # with colours of its own
+    assert crops.mean_image(0).unique().tolist() == [pytest.approx((0 + 120 + 160) / 3)]
+    grey = principal_components(iter([np.full((2, 2, 3), 40 * k, np.uint8) for k in (0, 3, 4)]))
+    np.testing.assert_allclose(crops.colours.variances, grey.variances, rtol=1e-4, atol=1e-9)
+
+
+def test_a_validation_image_that_cannot_be_read_has_no_label(spoilt):
+    items = [Centres(spoilt)[index] for index in range(6)]
+    assert [label for _, label in items] == [0, -1, -1, 1, 2, -1]
+    assert not items[1][0].any()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_no_image_can_be_read(tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(module, "_IN_MEMORY_PIXELS", 0)
+    folder = ImageFolder((tmp_path / "0.png", tmp_path / "1.png"), np.array([0, 0]), ("a",))
+    with pytest.raises(DataError, match=r"0\.png: neither this nor another of the 2 images can be read"):
+        Crops(folder, seed=0)

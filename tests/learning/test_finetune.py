@@ -404,3 +404,22 @@ def test_nothing_is_kept_ahead_once_there_is_no_room(source, kept):
     kept.room = 3
     keep_features(source, PAPER, flip=True)
     assert len(kept) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(batches=10**9),
+        lambda state: state["head"]["fc6.weight"].fill_(torch.inf),
+        lambda state: state["head"].pop("fc7.bias"),
+        lambda state: state["optimizer"].pop("state"),
+    ],
+)
+def test_a_spoilt_checkpoint_is_never_a_result(source, tmp_path, change):
+    settings = {"flip": False, "seed": 0, "max_gib": 0.1, "folder": tmp_path}
+    finetune(new_head(), source, PAPER, Schedule(((0.01, 3),)), **settings)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(DataError, match=r"checkpoint\.pt: broken checkpoint; remove it"):
+        finetune(new_head(), source, PAPER, Schedule(((0.01, 3),)), **settings)

@@ -1,6 +1,7 @@
 """SVMs on whole images: training, against scikit-learn's and the definition of both losses, and what lies on disk."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,7 +241,9 @@ def test_voc_has_no_splits(svms, tmp_path):
 
 
 def test_no_classifier(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere: not a classifier .*train-svm --task classification"):
+    with pytest.raises(
+        DataError, match=r"nowhere/classifier\.json.*not a classifier: .*train-svm --task classification"
+    ):
         ImageSvms.load(tmp_path / "nowhere")
 
 
@@ -270,3 +273,36 @@ def test_weights_that_are_missing(svms, tmp_path):
     (tmp_path / "classifier.safetensors").unlink()
     with pytest.raises(DataError, match=r"classifier\.safetensors: no such weights file"):
         ImageSvms.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"c": "1"},
+        {"dataset": "COCO"},
+        {"features": []},
+        {"class_names": "ant"},
+        {"class_names": [1, 2, 3]},
+        {"splits": [{"train": [0.5], "test": [1]}] * 2},
+        {"splits": [{"train": [0], "test": [-1]}] * 2},
+        {"splits": [{"train": [0], "test": []}] * 2},
+        {"network": "a\0b"},
+        {"loss": None},
+    ],
+    ids=str,
+)
+def test_a_description_of_wrong_types(svms, tmp_path, change):
+    svms.save(tmp_path)
+    path = tmp_path / "classifier.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=r"classifier\.json: .*not a classifier"):
+        ImageSvms.load(tmp_path)
+
+
+def test_files_are_readable_by_others(svms, tmp_path):
+    before = os.umask(0o022)
+    try:
+        svms.save(tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}

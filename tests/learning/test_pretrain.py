@@ -178,7 +178,7 @@ def test_one_step_by_hand(toy, tmp_path, clip):
     expected.initialise("paper")
     order = np.random.default_rng([0, 0]).permutation(16)
     items = [Crops(toy, 0, "deviation")[0, i] for i in order]
-    seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, _ in items])
+    seen = torch.stack([crop.float() + shift[:, None, None] for crop, shift, *_ in items])
     torch.testing.assert_close(batches[0], seen)
     labels = torch.from_numpy(toy.labels[order])
     (-expected(batches[0]).log_softmax(1)[range(16), labels].mean()).backward()
@@ -294,6 +294,88 @@ def test_mixed_precision_learns_too(toy, tmp_path):
 
 
 def test_a_batch_that_does_not_divide(toy, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name, value in {
+        "WORLD_SIZE": 3,
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 1,
+    }.items():
+        monkeypatch.setenv(name, str(value))
     with pytest.raises(UsageError, match="a batch of 4 cannot be divided by 3 processes; change --batch"):
         train(toy, tmp_path, RECIPE)
+
+
+def spoil(path, change):
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["network"]["trunk.conv1.weight"].fill_(torch.nan),
+        lambda state: state["network"].pop("trunk.conv1.weight"),
+        lambda state: state["network"].update({"trunk.conv1.weight": torch.zeros(3)}),
+        lambda state: state.pop("optimizer"),
+        lambda state: state["optimizer"]["param_groups"][0].update(momentum="much"),
+        lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(7)),
+        lambda state: state["plateau"].update(best="none"),
+        lambda state: state.update(plateau=None),
+        lambda state: state.update(epoch=-1),
+        lambda state: state.update(epoch=3),
+        lambda state: state.update(epoch=10**9),
+    ],
+)
+def test_a_spoilt_checkpoint_is_never_a_result(toy, tmp_path, change):
+    recipe = replace(RECIPE, batch=8, schedule="plateau")
+    train(toy, tmp_path, recipe)
+    spoil(tmp_path / "checkpoint.pt", change)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: broken checkpoint; remove it to start over"):
+        train(toy, tmp_path, replace(recipe, epochs=2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"epoch": 2, "size": 224, "loss": 1.0, "train_top1_error": 0.5, "rate": 0.1}',
+        '{"epoch": 1, "size": 224, "loss": 1.0, "train_top1_error": NaN, "rate": 0.1}',
+        '{"epoch": 1, "size": 224, "loss": 1.0, "train_top1_error": "0.5", "rate": 0.1}',
+    ],
+)
+def test_spoilt_metrics_are_named(toy, tmp_path, text):
+    train(toy, tmp_path, RECIPE)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.jsonl.*start over with --no-resume"):
+        train(toy, tmp_path, replace(RECIPE, epochs=2))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_that_cannot_be_read_cost_none_of_the_others(toy, tmp_path, monkeypatch, capsys, in_memory):
+    if not in_memory:
+        monkeypatch.setattr("sppnet_cli.learning.crops._IN_MEMORY_PIXELS", 0)
+    toy.paths[2].write_bytes(b"no image")
+    toy.paths[9].unlink()
+    nets = []
+    for workers in (0, 2):
+        net = network()
+        out = tmp_path / f"net{workers}"
+        out.mkdir()
+        pretrain(net, toy, RECIPE, seed=0, device="cpu", workers=workers, out=out, validation=toy)
+        message = capsys.readouterr().err
+        assert message.count("warning") == 1
+        assert "2 of 16 training images could not be read" in message
+        assert str(toy.paths[2]) in message
+        assert str(toy.paths[9]) in message
+        assert 0 <= metrics(out)[0]["val_top1_error"] * 14 % 1 < 1e-9  # of the 14 others
+        nets.append(net)
+    assert same(*nets)
+
+
+def test_readable_images_are_not_warned_of(toy, tmp_path, capsys):
+    train(toy, tmp_path, RECIPE)
+    assert "warning" not in capsys.readouterr().err

@@ -435,3 +435,37 @@ def test_200_random_windows_of_200_random_images(source_of, windows_of):
     assert len({tuple(rows) for rows in pooled.values()}) == 200
     assert max(pooled) > 200
     assert max(rows.max() for rows in pooled.values()) == 299
+
+
+def _without_positives(state):
+    state["classes"][0]["positives"] = 10**6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(done=-1),
+        lambda state: state.update(done=7),
+        lambda state: state.update(scale=float("nan")),
+        lambda state: state.pop("store"),
+        lambda state: state["classes"].pop(),
+        lambda state: state["classes"][0].update(weights=torch.zeros(3)),
+        lambda state: state["classes"][0]["slots"].fill_(-1),
+        lambda state: state["classes"][0]["alpha"].fill_(torch.nan),
+        _without_positives,
+        lambda state: state["store"]["words"].fill_(0),
+        lambda state: state["store"]["stop"].fill_(10**9),
+        lambda state: state["store"].pop("norms"),
+    ],
+)
+def test_a_spoilt_checkpoint_is_named(source_of, windows_of, mine, monkeypatch, tmp_path, change):
+    source = random_source(source_of, windows_of, 0, PAPER)
+    monkeypatch.setattr(svm, "SAVE_SECONDS", -1)
+    cut_off(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        mine(source)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / CHECKPOINT)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: broken checkpoint; remove it"):
+        mine(source)

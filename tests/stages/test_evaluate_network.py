@@ -1,5 +1,6 @@
 """Networks and classifiers are measured on the classes that they know."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import squeezenet1_1
@@ -89,6 +90,14 @@ def test_a_run_keeps_which_images_are_wrong(make, tiny_data, tmp_path, names):
     expected = network_error(network, data, "1crop", 5, HOW)
     assert read_errors(run).wrong1.tolist() == expected.wrong1.tolist()
     assert read_errors(run).wrong5.tolist() == expected.wrong5.tolist()
-    (run / "wrong.npz").write_bytes(b"cut")
-    with pytest.raises(DataError, match=r"wrong\.npz: missing or broken; remove .* and evaluate again"):
+    path = run / "wrong.npz"
+    path.write_bytes(b"cut")
+    with pytest.raises(DataError, match=r"wrong\.npz: holds no arrays .*; remove .* and evaluate again"):
+        read_errors(run)
+    for other in ({}, {"wrong1": np.ones(3)}, {"wrong1": np.ones(3, bool), "wrong5": np.ones((3, 1), bool)}):
+        np.savez(path, **other)
+        with pytest.raises(DataError, match=r"wrong\.npz: does not say which images were wrong; remove"):
+            read_errors(run)
+    path.unlink()
+    with pytest.raises(DataError, match=r"wrong\.npz: no such \.npz file; remove"):
         read_errors(run)

@@ -161,5 +161,5 @@ def test_a_run_that_is_not_whole(detect, tmp_path, damage, name):
         (out / name).unlink()
     else:
         (out / name).write_text("picture\n")
-    with pytest.raises(DataError, match=r"out: not whole .*; remove it and detect again"):
+    with pytest.raises(DataError, match=rf"{name}: .*; remove {out} and detect again"):
         read_photos(out)

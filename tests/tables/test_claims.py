@@ -350,8 +350,22 @@ def test_a_folder_or_table_that_is_no_good_is_named(tmp_path):
         evaluate_claims(tmp_path / "nowhere")
     for text in ("", "[]", "{}", json.dumps({"values": {}}), json.dumps({"values": {"e1": 3}})):
         (tmp_path / "table1.json").write_text(text)
-        with pytest.raises(DataError, match=r"table1\.json: not a table that sppnet wrote; measure it again"):
+        with pytest.raises(
+            DataError, match=r"table1\.json: .*not a table that sppnet wrote; measure it again"
+        ):
             evaluate_claims(tmp_path)
+
+
+def test_hidden_outcomes_are_no_outcomes(tmp_path):
+    cells = (("e2", "top1_error"), ("e1", "top1_error"))
+    write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 36.0})
+    write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30), cells[1]: error_of(36)})
+    expected = evaluate_claims(tmp_path)
+    (tmp_path / "outcomes/table1/seed0/._e1.top1_error.npz").write_bytes(b"of a Mac")
+    hidden = tmp_path / "outcomes/table1/.seed1"
+    hidden.mkdir()
+    (hidden / "e1.top1_error.npz").write_bytes(b"of a Mac")
+    pd.testing.assert_frame_equal(evaluate_claims(tmp_path), expected)
 
 
 def test_a_damaged_outcome_is_named(tmp_path):
@@ -359,7 +373,7 @@ def test_a_damaged_outcome_is_named(tmp_path):
     write_cells(tmp_path, 1, {cells[0]: 30.0, cells[1]: 36.0})
     write_outcomes(tmp_path, 1, 0, {cells[0]: error_of(30), cells[1]: error_of(36)})
     (tmp_path / "outcomes/table1/seed0/e1.top1_error.npz").write_bytes(b"cut")
-    with pytest.raises(DataError, match=r"e1\.top1_error\.npz: not the outcome of a test"):
+    with pytest.raises(DataError, match=r"e1\.top1_error\.npz: holds no arrays .*; measure its table again"):
         evaluate_claims(tmp_path)
 
 
