@@ -1,6 +1,8 @@
 """The experiments of Tables 1 to 5 and their ablations on the tiny profile, one after another as `make` runs them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import torch
 from torchvision import models
 
 from sppnet_cli.data.mini_voc import write_voc
+from sppnet_cli.runs import read_manifest
 from sppnet_cli.tables.claims import COLUMNS
 from sppnet_cli.tables.paper import literature, printed, published
 
@@ -129,7 +132,65 @@ def test_the_architectures(inside, run):
     assert "| convnet5  | no SPP          | ours    | " in text
 
 
-@pytest.mark.parametrize("experiment", [*NAMES, "corners", "scale", "convergence", "architectures"])
+def test_the_views_on_maps_beside_the_journals(inside, run):
+    assert run("views", "--workers", "1", "-q", "--limit", "20") == 0
+    table = pd.read_csv(inside / "views.csv", index_col="views")
+    rows = ["10 views", "10 views on maps", "96 views on maps", "96 views on maps + 2 full"]
+    assert list(table.index) == rows
+    assert list(table.columns) == ["top1_error", "top5_error"]
+    assert table.notna().all(axis=None)
+    theirs = pd.read_csv(inside / "views.published.csv", index_col="views")
+    assert theirs["top5_error"].fillna(0).tolist() == [10.95, 0, 9.36, 9.14]
+    assert theirs["top1_error"].fillna(0).tolist() == [29.68, 0, 0, 0]
+    text = (inside / "views.md").read_text()
+    assert re.search(r"\| 96 views on maps \+ 2 full \| journal \| +\| 9.14 ", text)
+    assert "The network is overfeat7, trained at 224 and 180 in turn." in text
+    record = json.loads((inside / "views.json").read_text())
+    assert record["arch"] == "overfeat7"
+    networks = [run for run, of in record["runs"].items() if of["stage"] == "pretrain"]
+    assert [Path(name).name.rpartition("-")[0] for name in networks] == [
+        "network-overfeat7-spp6-224-180-seed0"
+    ]
+
+
+def test_the_warped_images_beside_the_journals(inside, run, read):
+    assert run("warp", "--seeds", "0,1", "--workers", "1", "-q") == 0
+    table = pd.read_csv(inside / "warp.csv", index_col="view")
+    assert list(table.index) == ["warp", "full"]
+    assert table.loc["full", "caltech101_accuracy"] == read(inside, 4).loc["SPP pool5", "spp_full224"]
+    assert 0 <= table.loc["warp", "caltech101_accuracy"] <= 100
+    theirs = pd.read_csv(inside / "warp.published.csv", index_col="view")["caltech101_accuracy"]
+    assert theirs.to_dict() == {"warp": 89.91, "full": 91.44}
+    text = (inside / "warp.md").read_text()
+    assert re.search(r"\| warp +\| journal \| 89.91 ", text)
+    assert "- 2 random splits of 2 training and up to 2 test images a category.\n" in text
+    runs = json.loads((inside / "warp.json").read_text())["runs"]
+    views = {read_manifest(inside.parents[1] / run)["config"]["view"] for run in runs if "/features-" in run}
+    assert views == {"warp", "full"}
+
+
+def test_what_decides_the_numbers_is_said_once(results):
+    svms = "SVMs: C = 1, one against the rest; hinge loss, the bias not regularised, as LIBSVM's"
+    mean = "minus the 224x224 mean image of the training set"
+    lighting = "Training alters colours along the principal components by eigenvalues"
+    ties = "right in the top k if fewer than k other classes score as high"
+    levels = "AP: the mean of 11 precisions, at the devkit's recalls"
+    said = {
+        1: {mean, lighting, ties},
+        2: {mean, lighting, ties},
+        3: {svms, levels},
+        4: {svms},
+        5: {svms, levels},
+    }
+    for number, expected in said.items():
+        text = (results / f"table{number}.md").read_text()
+        counts = {note: text.count(note) for note in (svms, mean, lighting, ties, levels)}
+        assert counts == {note: int(note in expected) for note in counts}, number
+
+
+@pytest.mark.parametrize(
+    "experiment", [*NAMES, "corners", "scale", "convergence", "architectures", "views", "warp"]
+)
 def test_a_dry_run_does_nothing(run, monkeypatch, tmp_path, experiment):
     monkeypatch.chdir(tmp_path)
     assert run(experiment, "--dry-run") == 0

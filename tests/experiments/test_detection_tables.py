@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torchvision import models
 
+from experiments.detection import note_on_proposals, note_rcnn
+from experiments.runner import Measured
 from experiments.table6 import EXPERIMENT as TABLE6
 from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.stages.profiles import PROFILES
@@ -99,6 +102,28 @@ def test_the_released_protocol_runs_too(inside, run, read):
     folder = inside.parents[1] / "released" / "tiny"
     assert read(folder, 7)["mAP"].notna().all()
     assert json.loads((folder / "table7.json").read_text())["protocol"] == "released"
+    text = (folder / "table7.md").read_text()
+    assert "- Protocol released; of windows with equal scores NMS keeps the last.\n" in text
+
+
+@pytest.mark.parametrize("number", range(6, 10))
+def test_what_decides_the_numbers_is_said_once(results, number):
+    text = (results / f"table{number}.md").read_text()
+    for note in (
+        "- Windows: ss-fast, at most 60 of a training and 60 of a test image.\n",
+        "- Protocol paper; of windows with equal scores NMS keeps the first.\n",
+        "- AP: the mean of 11 precisions, at the devkit's recalls: MATLAB's 0:0.1:1, whose fourth is just above .3.\n",
+    ):
+        assert text.count(note) == 1
+
+
+def test_the_paper_profile_takes_all_windows_and_rcnns_own_schedule():
+    ws = Workspace(PROFILES["paper"], data=Path("VOCdevkit"), proposals_method="ss-paper+edgeboxes")
+    assert note_on_proposals(ws) == "Windows: ss-paper+edgeboxes, all of each image."
+    assert note_on_proposals(replace(ws, proposals_method=None)) == "Windows: ss-paper, all of each image."
+    measured = Measured()
+    note_rcnn(measured, ws)
+    assert measured.notes == ["R-CNN fine-tunes all layers, on warped windows, by its own schedule."]
 
 
 @pytest.mark.parametrize("experiment", TABLES)

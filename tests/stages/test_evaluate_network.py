@@ -11,10 +11,12 @@ from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
+from sppnet_cli.stages.cost import forward_seconds
 from sppnet_cli.stages.evaluate_network import (
     EvaluateConfig,
     classifier_error,
     evaluate,
+    evaluate_cost,
     network_error,
     read_errors,
 )
@@ -101,3 +103,18 @@ def test_a_run_keeps_which_images_are_wrong(make, tiny_data, tmp_path, names):
     path.unlink()
     with pytest.raises(DataError, match=r"wrong\.npz: no such \.npz file; remove"):
         read_errors(run)
+
+
+def test_views_on_maps_cost_two_passes_a_scale():
+    """Of an image of 256x341: the image and its mirror image at each short side, the long side rounded up."""
+    spec = NetworkSpec("zf5", 0.0625, SPP6, fc=16, classes=5)
+
+    def cost(views):
+        return evaluate_cost(EvaluateConfig(views), spec, 10, "cpu").seconds
+
+    shapes = [(224, 299), (256, 341), (300, 400), (360, 480), (448, 597), (560, 746)]
+    passes = [forward_seconds(spec, 10, *shape, "cpu") for shape in shapes]
+    assert cost("maps:96") == cost("maps:96+2full") == pytest.approx(2 * sum(passes))
+    assert cost("maps:10") == pytest.approx(2 * cost("1full")) == pytest.approx(2 * passes[1])
+    assert cost("10") == pytest.approx(10 * cost("1crop"))
+    assert cost("8+2full") == pytest.approx(8 * cost("1crop") + 2 * cost("1full"))
