@@ -86,7 +86,7 @@ _SHORTAGES = (
     ),
     (
         r"worker .*(exited|killed)|process .*terminated abruptly",
-        "a worker process was ended from outside, often for want of memory: give fewer --workers",
+        "a worker process was ended from outside, often because memory ran out: give fewer --workers",
     ),
 )
 
@@ -98,7 +98,7 @@ class _Terminated(BaseException):
 def run(command: Callable[..., Any], name: str | None = None) -> NoReturn:
     """Run a Click command.  Every failure is one line `error: ...` and an exit code (see `errors`).
 
-    130 when interrupted, 143 when terminated; 0 when whoever reads standard output has enough.
+    130 when interrupted, 143 when terminated; 0 when the reader of standard output closes it.
     """
     tune_process()
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files: a notebook's backend may not be installed here
@@ -106,14 +106,14 @@ def run(command: Callable[..., Any], name: str | None = None) -> NoReturn:
     with _sigterm_raises():
         code = _call(command, name)
     console.report_tallies()
-    with suppress(SppnetError):  # what is wrong with torchrun's variables was said
+    with suppress(SppnetError):  # a message about torchrun's variables was printed already
         leave()
     console.close_streams()
     sys.exit(code)
 
 
 def _call(command: Callable[..., Any], name: str | None) -> int:
-    """The exit code of a Click command, its failure said."""
+    """The exit code of a Click command; a failure is printed."""
     streams = sys.stdout, sys.stderr
     try:
         code = command(prog_name=name, standalone_mode=False)
@@ -139,16 +139,14 @@ def _call(command: Callable[..., Any], name: str | None) -> int:
         console.error("terminated; run the same command again to continue")
         return 143
     except SystemExit as stop:
-        if sys.stdout is not streams[0]:  # so Click ends when whoever reads standard output has enough
+        if sys.stdout is not streams[0]:  # Click exits so when the reader of standard output closes it
             sys.stdout, sys.stderr = streams
             return 0
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if isinstance(
-            error.__context__, KeyboardInterrupt
-        ):  # Click's word about it found standard error full
+        if isinstance(error.__context__, KeyboardInterrupt):  # Click could not print its message
             return 130
         where = f"{error.filename}: " if error.filename else ""
         console.error(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
@@ -168,7 +166,7 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _shortage(error: Exception) -> str | None:
-    """What to say where the machine was too small: libraries tell so by the text of exceptions of their own."""
+    """A message for an error that means too little memory or disk; libraries show that only in the error's text."""
     if isinstance(error, MemoryError):
         return _NO_MEMORY
     return next((line for found, line in _SHORTAGES if re.search(found, str(error), re.IGNORECASE)), None)
@@ -176,7 +174,7 @@ def _shortage(error: Exception) -> str | None:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that locks and half files go; forked workers just end."""
+    """SIGTERM unwinds the stack as Ctrl-C does, so that locks and partial files go; forked workers just end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

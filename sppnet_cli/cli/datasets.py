@@ -1,4 +1,4 @@
-"""Which set of whole images a command is about."""
+"""Which set of whole images a command uses."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ from sppnet_cli.stages.workspace import Workspace
 
 
 def choose_dataset(ws: Workspace, name: str | None) -> tuple[Workspace, Dataset | None]:
-    """What `data` is by its layout, or the embedded data set of that name (VOC by default).
+    """The data set that `data` is by its layout, or the embedded one called `name` (VOC by default).
 
-    Returns the workspace with a Caltech101 folder as its `caltech`.  Raises `UsageError` for a name beside `data`.
+    Returns the workspace with a Caltech101 folder as its `caltech`.  Raises `UsageError` for a name together with `data`.
     """
     if ws.data is None:
         return ws, "Caltech101" if name == "caltech101" else "VOC"

@@ -202,7 +202,7 @@ def _make_data(ws: "Workspace", data: "Source") -> None:
 
 
 def show_detection_score(score: "DetectionScore | MapScore", skipped: int = 0) -> None:
-    """Print the APs as a table, which says how many images were skipped."""
+    """Print the APs as a table with the number of skipped images."""
     aps = {**score.ap, "mAP": score.mean_ap}
     rows = [(name, "" if math.isnan(ap) else f"{100 * ap:.1f}") for name, ap in aps.items()]
     without = f", {skipped} of them skipped" if skipped else ""

@@ -89,7 +89,7 @@ def command(
             return
         if stages:
             make(ws, *stages)
-        workspaces = [replace(each, remake=False) for each in workspaces]  # it is new now
+        workspaces = [replace(each, remake=False) for each in workspaces]  # just made again
         written: list[dict[str, Any]] = []
         for each in experiments:
             start = time.perf_counter()
@@ -107,14 +107,14 @@ def command(
 
 
 def tables_folder(ws: "Workspace", results: Path, out: Path | None) -> Path:
-    """Where an experiment's files go.  Raises `UsageError` for an `out` that is or looks like a file."""
+    """The folder for an experiment's files.  Raises `UsageError` for an `out` that is or looks like a file."""
     if out is not None and (out.is_file() or out.suffix[1:] in ("csv", "md", "tex", "json", "png")):
         raise UsageError(f"--out {out}: several files are written; give the folder that they go to")
     return out or results / ws.profile.name
 
 
 def experiment_module(name: str) -> ModuleType:
-    """A file of `experiments/`: a part of the package where it is installed, beside it in the source tree."""
+    """A module of `experiments/`, which is part of the installed package and beside it in the source tree."""
     package = "sppnet_cli.experiments"
     beside = Path(__file__).parents[2] / "experiments"
     inside = Path(__file__).parents[1] / "experiments"
