@@ -41,6 +41,7 @@ def train_detector(config: SvmConfig, inputs: Inputs, folder: Path, how: Resourc
     first one trains alone.
     """
     network = load_network(inputs["network"])
+    network.mean_image = None  # of ImageNet: detectors take 128, which needs no file
     tuned = load_head(inputs["head"]) if "head" in inputs else None
     network_id = file_digest(inputs["network"] / WEIGHTS_FILE)
     source = window_source(config.windows, inputs, how, network, network_id, truth=True)
