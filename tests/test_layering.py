@@ -12,7 +12,7 @@ FOLDERS = (
     "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "benchmark", "cli",
 )  # fmt: skip
 TOP = (
-    "atomic", "chain", "clock", "console", "distributed", "errors", "files", "making", "protocols", "provenance", "records", "relay", "runs",
+    "atomic", "chain", "clock", "console", "distributed", "errors", "files", "making", "processes", "protocols", "provenance", "records", "relay", "runs",
     "threads",
 )  # fmt: skip
 SOURCES = sorted(ROOT.rglob("*.py"))
