@@ -8,25 +8,22 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-from sppnet_cli import console, tune_process
+from sppnet_cli import console
 from sppnet_cli.chain import Plan, Resources, Stage, made_by_other_code, plan
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import SppnetError
+from sppnet_cli.processes import worker_pool
 from sppnet_cli.provenance import code_name, cores
 from sppnet_cli.relay import Relay, labelled, relay_to
 from sppnet_cli.runs import discard_partial, make_run, read_manifest
 
 _PROCESS_GIB = 2.0  # what a stage's process takes, or less, unless it holds much data
-_PARENT_SECONDS = 0.5  # between looks whether the parent still lives
 
 
 def make(targets: Iterable[Stage], how: Resources, *, jobs: int | None = 1, remake: bool = False) -> Plan:
@@ -127,9 +124,7 @@ def _make_side_by_side(stages: list[Stage], how: Resources, jobs: int, remake: b
     running: dict[Future[None], Stage] = {}
     context = multiprocessing.get_context("spawn")
     with Relay(context) as relay:
-        workers = ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_start, initargs=(relay.settings(), os.getpid())
-        )
+        workers = worker_pool(jobs, relay_to, relay.settings())
         try:
             while waiting or running:
                 for stage in _startable(waiting, list(running.values()), how, jobs):
@@ -193,25 +188,6 @@ def _chain_length(stages: list[Stage], stage: Stage) -> int:
 def _labels(stages: list[Stage]) -> dict[Any, str]:
     """What each stage's messages begin with: its folder's name without the digest."""
     return {stage.folder: stage.folder.name.rsplit("-", 1)[0] for stage in stages}
-
-
-def _start(settings: Any, parent: int) -> None:
-    """Prepare a process that makes stages: it says nothing by itself and ends with its parent."""
-    tune_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and ends this process
-    end_with(parent)
-    relay_to(settings)
-
-
-def end_with(parent: int) -> None:
-    """End this process once its parent is gone, however that ended."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _build(stage: Stage, how: Resources, remake: bool, label: str) -> None:

@@ -4,6 +4,8 @@ A file may be cut off, edited by hand, or of another program.  Everything here r
 names the file, what is wrong with it and the `remedy` that the caller gives.
 """
 
+from __future__ import annotations
+
 import csv
 import dataclasses
 import io
@@ -14,13 +16,14 @@ import typing
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from sppnet_cli.errors import DataError
 from sppnet_cli.files import decode, read_bytes, safe_id
+
+if TYPE_CHECKING:  # else where they are needed: --help is quick
+    import numpy as np
+    import pandas as pd
 
 T = TypeVar("T")
 Limits = Mapping[str, tuple[float, float]]
@@ -78,7 +81,7 @@ def read_lines_as(cls: type[T], path: Path, *, remedy: str) -> list[T]:
 
 def read_csv(
     path: Path,
-    columns: Mapping[str, type[str] | type[float] | type[int]],
+    columns: Mapping[str, type[str | float | int]],
     *,
     remedy: str,
     ids: Sequence[str] = (),
@@ -92,6 +95,9 @@ def read_csv(
         DataError: the file cannot be read, has other columns, or a line has another number of fields or a field of
             another type.
     """
+    import numpy as np
+    import pandas as pd
+
     try:
         reader = csv.reader(io.StringIO(decode(read_bytes(path, "CSV", remedy)), newline=""), strict=True)
         header = next(reader, [])
@@ -137,6 +143,8 @@ def read_array(path: Path, remedy: str) -> np.ndarray:
 
 def map_array(path: Path, remedy: str) -> np.ndarray:
     """The array in a `.npy` file as `read_array` takes it, but mapped: its pages are read when they are used."""
+    import numpy as np
+
     if not path.is_file():
         read_bytes(path, ".npy", remedy)  # says what is wrong
     try:
@@ -169,6 +177,8 @@ def _reason(error: Exception) -> str:
 
 def _array(content: bytes) -> np.ndarray:
     """The array that the bytes of a `.npy` file hold.  Raises anything for what is none."""
+    import numpy as np
+
     file = io.BytesIO(content)
     shape, by_column, dtype = _array_header(file, len(content))
     array = np.frombuffer(content, dtype, math.prod(shape), offset=file.tell())
@@ -180,6 +190,8 @@ def _array_header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], bool, np.
 
     Raises anything for what is none, and where there are not just so many numbers.
     """
+    import numpy as np
+
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

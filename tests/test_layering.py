@@ -13,7 +13,7 @@ FOLDERS = (
 )  # fmt: skip
 TOP = (
     "api", "atomic", "chain", "clock", "console", "distributed", "errors", "files", "inventory", "libraries", "making", "names",
-    "protocols", "provenance", "records", "relay", "runs",
+    "processes", "protocols", "provenance", "records", "relay", "runs",
     "threads",
 )  # fmt: skip
 SOURCES = sorted(ROOT.rglob("*.py"))

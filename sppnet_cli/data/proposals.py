@@ -6,7 +6,6 @@ state: make proposals in processes, not in threads.
 
 import ctypes
 import os
-import signal
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -148,11 +147,7 @@ def image_seed(seed: int, image_id: str) -> int:
 
 
 def start_worker() -> None:
-    """Initialise a worker process: one thread for OpenCV, since the processes fill the cores.
-
-    Ctrl-C is left to the parent, which ends its workers.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Initialise a worker process: one thread for OpenCV, since the processes fill the cores."""
     cv2.setNumThreads(1)
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from sppnet_cli.distributed import from_first, gather, world
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.geometry import CROP, SHORT_SIDE
 from sppnet_cli.network.preprocessing import resize_short
+from sppnet_cli.processes import signals_held
 from sppnet_cli.protocols import PAPER, Lighting
 
+T = TypeVar("T")
 UNREADABLE = -1  # in place of a label
 _IN_MEMORY_PIXELS = 600_000_000  # a training set up to this size (1.8 GB) is decoded once and kept
 _COLOUR_IMAGES = 10_000  # at most, spread evenly over the set, for the principal components
@@ -123,7 +125,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int, int]]):
         else:
             mine = range(here.rank, len(self), here.size)
             loader = DataLoader(Centres(self.folder), batch_size=32, sampler=mine, num_workers=workers)
-            for pixels, labels in track(loader, "mean image", len(loader)):
+            for pixels, labels in track(batches(loader), "mean image", len(loader)):
                 total += pixels.sum(dim=0).permute(1, 2, 0).numpy()  # zeros where an image cannot be read
                 count += int((labels != UNREADABLE).sum())
         parts = gather((total, count))
@@ -191,6 +193,13 @@ class Epoch(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for number in range(len(self)):
             yield [(self.epoch, int(index)) for index in self.of_process(number)]
+
+
+def batches(loader: DataLoader[T]) -> Iterator[Any]:
+    """What a loader loads; Ctrl-C while its workers start is not lost."""
+    with signals_held():
+        loading = iter(loader)
+    yield from loading
 
 
 def _centre(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from sppnet_cli.learning.checkpoint import (
     restoring,
     save_checkpoint,
 )
+from sppnet_cli.learning.crops import batches
 from sppnet_cli.learning.finetune import Schedule, Windows, candidates
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.geometry import CROP
@@ -137,7 +138,7 @@ def finetune_all(
             restore_optimizer(optimizer, checkpoint["optimizer"])
         done = int(checkpoint["batches"])
         status(f"continuing after batch {done} of {schedule.batches}")
-    batches = DataLoader(
+    loader = DataLoader(
         WarpedBatches(source, positives, negatives, rules, flip=flip, seed=seed, max_gib=max_gib),
         batch_size=None,
         sampler=range(done, schedule.batches),
@@ -145,7 +146,7 @@ def finetune_all(
         pin_memory=device.startswith("cuda"),
     )
     total, saved, clock = torch.zeros((), device=device), done, time.monotonic()
-    progress = track(batches, "fine-tuning all layers", schedule.batches - done)
+    progress = track(batches(loader), "fine-tuning all layers", schedule.batches - done)
     for batch, (pixels, labels) in enumerate(progress, start=done):
         torch.manual_seed(int(np.random.SeedSequence([seed, batch]).generate_state(1)[0]))
         total += _step(model, optimizer, schedule.rate(batch), pixels, labels, device)

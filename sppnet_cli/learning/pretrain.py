@@ -28,7 +28,7 @@ from sppnet_cli.learning.checkpoint import (
     restoring,
     save_checkpoint,
 )
-from sppnet_cli.learning.crops import UNREADABLE, Centres, Crops, Epoch
+from sppnet_cli.learning.crops import UNREADABLE, Centres, Crops, Epoch, batches
 from sppnet_cli.learning.optimizer import parameter_groups
 from sppnet_cli.network.sppnet import SPPNet
 from sppnet_cli.network.weights import load_mean_image, save_mean_image
@@ -169,7 +169,7 @@ class Trainer:
         """Train on every image once; returns the mean loss and error of the training batches, over all processes."""
         size = epoch_size(self.recipe, self.seed, epoch)
         order = Epoch(len(crops), self.recipe.batch, self.seed, epoch)
-        batches = DataLoader(
+        loader = DataLoader(
             crops,
             batch_sampler=order,
             num_workers=0 if crops.in_memory else workers,
@@ -180,7 +180,7 @@ class Trainer:
             torch.zeros((), device=self.device), torch.zeros((), dtype=torch.int64, device=self.device)
         )
         label = f"epoch {epoch + 1}/{self.recipe.epochs} at {size}"
-        for number, (images, shifts, labels, shown) in enumerate(track(batches, label, len(order))):
+        for number, (images, shifts, labels, shown) in enumerate(track(batches(loader), label, len(order))):
             wanted = order.of_process(number)
             self.unreadable.update(wanted[wanted != shown.numpy()].tolist())
             if self.plateau is None:
@@ -350,7 +350,7 @@ def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, 
     )
     network.eval()
     wrong = readable = 0
-    for pixels, labels in loader:
+    for pixels, labels in batches(loader):
         known = labels != UNREADABLE
         found = network(pixels.to(device)).argmax(dim=1).cpu()
         wrong += int((found != labels)[known].sum())

@@ -1,9 +1,8 @@
 """Stage: detections in image files, with annotated pictures."""
 
 import math
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
+from sppnet_cli.processes import worker_pool
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame, read_detection_rows
@@ -127,8 +127,7 @@ def _ahead(
     # One by one in a thread, else in processes, since OpenCV's random state is one per process.
     pool: Executor = ThreadPoolExecutor(1)
     if processes > 1:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker)
+        pool = worker_pool(processes, start_worker)
 
     jobs = [
         (path, config.proposals, image_seed(config.seed, path.stem), config.proposal_side) for path in paths

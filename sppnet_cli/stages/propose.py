@@ -1,9 +1,7 @@
 """Stage: proposals for the images of a VOC split, a file per image."""
 
 import csv
-import multiprocessing
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError
 from sppnet_cli.files import visible
+from sppnet_cli.processes import worker_pool
 from sppnet_cli.stages.cost import SEARCH_SECONDS
 
 BOXES, INDEX_FILE = "boxes", "index.csv"
@@ -83,9 +82,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[str | None]:
     if workers <= 1 or len(jobs) <= 1:
         yield from map(_propose_one, jobs)
         return
-    # Processes, since OpenCV's random state is one per process; spawned, since torch's threads do not fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=start_worker)
+    # Processes, since OpenCV's random state is one per process.
+    pool = worker_pool(min(workers, len(jobs)), start_worker)
     try:
         yield from pool.map(_propose_one, jobs, chunksize=4)
     finally:

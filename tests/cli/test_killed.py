@@ -53,3 +53,35 @@ def test_killed_twice(tiny_data, tmp_path):
     assert sorted(path.name for path in (cut / "net").iterdir()) == names
     a, b = ((folder / "net" / "network.safetensors").read_bytes() for folder in (whole, cut))
     assert a == b
+
+
+MINI = """
+import os, sys
+from pathlib import Path
+from sppnet_cli.data import mini
+from sppnet_cli.stages.profiles import find_profile
+from sppnet_cli.stages.workspace import Workspace
+left, write = int(sys.argv[1]), mini.write_jpeg
+def count(path, image):
+    global left
+    left -= 1
+    if left == 0:
+        os._exit(9)
+    write(path, image)
+mini.write_jpeg = count
+ws = Workspace(find_profile("tiny"))
+ws.make(ws.embedded().at(Path("made")))
+"""
+
+
+def test_a_killed_data_mini_leaves_nothing_hidden(tiny_data, tmp_path):
+    for images, code in ((30, 9), (70, 9), (0, 0)):
+        done = subprocess.run([sys.executable, "-c", MINI, str(images)], cwd=tmp_path, check=False)
+        assert done.returncode == code
+        hidden = [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+        assert not hidden
+        assert [path.name for path in tmp_path.iterdir()] == ["made" if code == 0 else "made.partial"]
+    assert not list(tmp_path.rglob(".*"))
+    for path in sorted(tiny_data.rglob("*")):
+        if path.is_file():
+            assert (tmp_path / "made" / path.relative_to(tiny_data)).read_bytes() == path.read_bytes()
