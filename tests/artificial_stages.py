@@ -21,8 +21,8 @@ class Work:
     """What an artificial stage does."""
 
     text: str = ""
-    beside: tuple[str, ...] = ()  # other stages that must have begun before it ends
-    seconds: float = 0.0
+    beside: tuple[str, ...] = ()  # other stages that must have begun before it goes on
+    seconds: float = 0.0  # that it then takes
     then: str = "write"  # or what it does in place of ending well: fail, die
     said: str = ""
 
@@ -46,11 +46,10 @@ def work(config, inputs, folder, how):
     if config.said:
         console.status(config.said)
     numbers = torch.rand(200, generator=torch.Generator().manual_seed(len(config.text)))
-    while time.time() - begin < config.seconds:
-        time.sleep(0.01)
     while not all((how.cache / f"{name}.begun").exists() for name in config.beside):
         assert time.time() - begin < PATIENCE, config
         time.sleep(0.01)
+    time.sleep(config.seconds)
     if config.then == "fail":
         raise DataError("x.jpg: broken; restore it")
     if config.then == "die":

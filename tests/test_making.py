@@ -265,7 +265,11 @@ def crowd(root):
     """A chain of three, two stages that memory keeps apart, short ones, and one that measures time."""
     chain = ["first", "short0"]  # what the others wait for, so that they end in no other order
     short = [stage(root, f"short{k}", beside=chain) for k in range(3)]
-    large = [stage(root, f"large{k}", beside=chain, seconds=0.2, gib=5.0) for k in range(2)]
+    # The first of them still runs when there is room for another stage, but not for that much memory.
+    large = [
+        stage(root, "large0", beside=[*chain, "middle"], seconds=0.5, gib=5.0),
+        stage(root, "large1", beside=chain, gib=5.0),
+    ]
     first = stage(root, "first", beside=chain)
     last = stage(root, "last", [stage(root, "middle", [first])])
     timed = stage(root, "timed", [short[0]], seconds=0.2, alone=True, threads=None)
@@ -298,7 +302,7 @@ def test_side_by_side(tmp_path, how):
     # The bytes are those of one process, which has nothing to wait for.
     one = tmp_path / "one"
     (one / "notes").mkdir(parents=True)
-    for name in ("first", "short0"):
+    for name in ("first", "short0", "middle"):
         (one / "notes" / f"{name}.begun").touch()
     make(crowd(one), replace(how, cache=one / "notes"), jobs=1)
     assert {note["pid"] for note in notes(one).values()} == {os.getpid()}
@@ -307,7 +311,7 @@ def test_side_by_side(tmp_path, how):
 
 def test_those_that_fill_the_same_cache_begin_apart(tmp_path, how):
     """The second that would fill it takes its turn after one that fills another."""
-    beside = {"a0": ["b0"], "b0": ["a0"], "a1": [], "b1": []}
+    beside = {"a0": ["b0"], "a1": ["b0"], "b0": ["a0"], "b1": ["a0"]}
     some = [stage(tmp_path, name, beside=beside[name], shares=name[0]) for name in ("a0", "a1", "b0", "b1")]
     make(some, how, jobs=2)
     assert set(notes(tmp_path)) == set(beside)
