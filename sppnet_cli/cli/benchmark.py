@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, FiniteRange, find_device, json_option, option, quiet_option, say
+from sppnet_cli.cli.options import (
+    PATH,
+    FiniteRange,
+    count_option,
+    find_device,
+    json_option,
+    option,
+    quiet_option,
+    say,
+)
 from sppnet_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,14 +41,8 @@ def command() -> None:
 def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
     """Make a subcommand of a function that measures: add the shared options, print and write its result."""
     options = [
-        option(
-            "--repeats",
-            type=click.IntRange(min=1),
-            metavar="N",
-            default=5 if name == "pooling" else 3,
-            help="Measurements of each side.",
-        ),
-        option("--seed", type=click.IntRange(min=0), metavar="N", default=0, help="Random seed."),
+        count_option("--repeats", default=5 if name == "pooling" else 3, help="Measurements of each side."),
+        count_option("--seed", least=0, default=0, help="Random seed."),
         option("--out", type=PATH, default=Path("results/benchmark"), help="Folder for the results."),
         json_option,
         quiet_option,
@@ -73,15 +76,11 @@ _device = option(
 _network = option(
     "--network", type=PATH, help="Run of `sppnet pretrain`.  [default: a full-width ZF-5 with random weights]"
 )
-_windows = option(
-    "--windows", type=click.IntRange(min=1), metavar="N", default=2000, help="Windows on each image."
-)
+_windows = count_option("--windows", default=2000, help="Windows on each image.")
 
 
 def _images(default: int) -> Callable[[Any], Any]:
-    return option(
-        "--images", type=click.IntRange(min=1), metavar="N", default=default, help="Images on each side."
-    )
+    return count_option("--images", default=default, help="Images on each side.")
 
 
 _data = option(
@@ -145,7 +144,7 @@ def detect(
 
 @_subject("pretrain", "Images per second of single- and multi-size training.")
 @option("--data", type=PATH, help="Folder in ImageNet's layout.  [default: drawn images of 375x500]")
-@option("--batch", type=click.IntRange(min=1), metavar="N", default=32, help="Images in a training step.")
+@count_option("--batch", default=32, help="Images in a training step.")
 @option(
     "--width",
     type=FiniteRange(min=0, min_open=True),
@@ -180,20 +179,8 @@ def extract(
 
 
 @_subject("svm", "SVM training against scikit-learn's.")
-@option(
-    "--windows",
-    type=click.IntRange(min=40),
-    metavar="N",
-    default=4000,
-    help="Windows that the SVM of a class is trained on.",
-)
-@option(
-    "--images",
-    type=click.IntRange(min=40),
-    metavar="N",
-    default=1000,
-    help="Images that an image classifier is trained on.",
-)
+@count_option("--windows", least=40, default=4000, help="Windows that the SVM of a class is trained on.")
+@count_option("--images", least=40, default=1000, help="Images that an image classifier is trained on.")
 def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
     """Train the SVMs of a detector and of an image classifier, ours against scikit-learn's LinearSVC, on features like fc7."""
     from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
@@ -203,7 +190,7 @@ def svm(*, windows: int, images: int, repeats: int, seed: int) -> "Benchmark":
 
 @_subject("scaling", "Cost by windows, scales, image size and threads.")
 @_network
-@option("--windows", type=click.IntRange(min=1), metavar="N", default=1000, help="Largest number of windows.")
+@count_option("--windows", default=1000, help="Largest number of windows.")
 @_device
 def scaling(*, network: Path | None, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
     """Cost of an image by number of windows, number of scales, number of threads, and size."""

@@ -46,6 +46,11 @@ def option(name: str, *more: str, **settings: Any) -> Callable[[Command], Comman
     return click.option(name, *more, envvar=variable, **settings)
 
 
+def count_option(name: str, *, least: int = 1, **settings: Any) -> Callable[[Command], Command]:
+    """An option that takes a whole number, `least` or more."""
+    return option(name, type=click.IntRange(min=least), metavar="N", **settings)
+
+
 json_option = click.option(
     "--json",
     "as_json",
@@ -91,17 +96,14 @@ def shared(command: Command) -> Command:
             help="Device that the networks run on.",
         ),
         option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, help="Random seed."),
-        option(
+        count_option(
             "--jobs",
-            type=click.IntRange(min=1),
-            metavar="N",
             help="Stages that run at once, each on as many threads as the profile says.  [default: as many as the "
             "cores and --max-memory allow]",
         ),
-        option(
+        count_option(
             "--workers",
-            type=click.IntRange(min=0),
-            metavar="N",
+            least=0,
             default=os.cpu_count() or 1,
             help="Processes or threads that read images and propose windows, shared by the stages that run at once.",
         ),
@@ -111,12 +113,7 @@ def shared(command: Command) -> Command:
             help="Proposal method, or several joined by +; a run of `sppnet propose`; or the authors' .mat file of a "
             "split, or the folder with those of both.  [default: the profile's]",
         ),
-        option(
-            "--limit",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Use only the first N images of each set.",
-        ),
+        count_option("--limit", help="Use only the first N images of each set."),
         option(
             "--max-memory",
             type=FiniteRange(min=0.1),

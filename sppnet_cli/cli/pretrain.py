@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sppnet_cli.cli.options import FiniteRange, option, say, shared
+from sppnet_cli.cli.options import FiniteRange, count_option, option, say, shared
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 from sppnet_cli.names import SCHEDULES
@@ -42,18 +42,8 @@ def parse_sizes(text: str) -> tuple[tuple[int, ...], bool]:
     default="spp6",
     help="Pyramid of 6x6, 3x3, 2x2 and 1x1 bins, or of 4x4, 3x3, 2x2 and 1x1; or the plain net without one.",
 )
-@option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Passes over the images.  [default: the profile's]",
-)
-@option(
-    "--batch",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Images in a batch, over all processes.  [default: the profile's]",
-)
+@count_option("--epochs", help="Passes over the images.  [default: the profile's]")
+@count_option("--batch", help="Images in a batch, over all processes.  [default: the profile's]")
 @option(
     "--rate",
     type=FiniteRange(min=0, min_open=True),

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from sppnet_cli.cli.extract_features import dataset_option, view_option
 from sppnet_cli.cli.options import (
     PATH,
+    count_option,
     method_option,
     option,
     say,
@@ -52,12 +53,7 @@ OPTIONS = {"detection": ("method", "scales", "head"), "classification": ("view",
     help="Resize the short side of the image to this many pixels; val: to what is best on VOC's val images after "
     "training on its train images.",
 )
-@option(
-    "--splits",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Random splits of Caltech101; the paper has 10.  [default: the profile's]",
-)
+@count_option("--splits", help="Random splits of Caltech101; the paper has 10.  [default: the profile's]")
 @dataset_option
 @shared
 def command(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, Finite, option, say, shared
+from sppnet_cli.cli.options import PATH, Finite, count_option, option, say, shared
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -27,13 +27,7 @@ def command() -> None:
     help="Run of `sppnet detect` on a data set.  [default: one of ftfc7 bb, made first]",
 )
 @option("--split", default="test", metavar="NAME", help="Image list (in ImageSets/Main) of the detections.")
-@option(
-    "--count",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=24,
-    help="Images to draw, spread evenly over the list.",
-)
+@count_option("--count", default=24, help="Images to draw, spread evenly over the list.")
 @option(
     "--min-score", type=Finite(), metavar="SCORE", default=0.0, help="Draw detections that score above this."
 )
@@ -94,13 +88,7 @@ def detections(
     default=392,
     help="Resize the short side of the images to this.",
 )
-@option(
-    "--count",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=4,
-    help="Images to draw, spread evenly over all.",
-)
+@count_option("--count", default=4, help="Images to draw, spread evenly over all.")
 @option("--split", default="test", metavar="NAME", help="Image list of a VOC set (in ImageSets/Main).")
 @shared
 def conv5(
