@@ -164,3 +164,17 @@ def test_images_are_read_from_text_and_paths(tmp_path):
         assert (read_image(path) == pixels).all()
     with pytest.raises(DataError, match=r"gone\.png"):
         read_image("gone.png")
+
+
+def test_features_are_what_the_svms_see(random_detector):
+    detector = sppnet_cli.Detector.load(str(random_detector))
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 119, 89], [10, 20, 60, 70], [10, 20, 60, 70]], np.float32)
+    detector.set_image(image)
+    features = detector.features(boxes)
+    assert features.dtype == np.float32
+    svms = detector.svms
+    scores = features.astype(np.float64) @ (svms.weights * svms.scale).T + svms.bias
+    np.testing.assert_allclose(detector.score(boxes), scores, rtol=1e-4, atol=1e-4)
+    assert (features[1] == features[2]).all()
+    assert (features[0] != features[1]).any()

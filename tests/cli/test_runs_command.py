@@ -1,6 +1,7 @@
 """`sppnet runs` as a user types it."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,3 +109,18 @@ def test_no_runs_yet(sppnet):
     code, _, err = sppnet("runs")
     assert code == 3
     assert "runs: no such folder" in err
+
+
+def test_variables_of_the_environment_belong_to_the_command(sppnet, monkeypatch):
+    def stale():
+        return json.loads(sppnet("runs", "prune", "--stale", "--json")[1])["folders"]
+
+    assert sppnet(*COMMAND)[0] == 0
+    monkeypatch.setenv("SPPNET_SEED", "3")
+    assert stale() == []
+    assert sppnet(*COMMAND)[0] == 0
+    monkeypatch.delenv("SPPNET_SEED")
+    assert stale() == []
+    monkeypatch.setenv("SPPNET_SEED", "4")
+    assert stale() == []
+    assert os.environ["SPPNET_SEED"] == "4"
