@@ -28,8 +28,12 @@ def command() -> None:
 )
 @option("--split", default="test", help="List of ImageSets/Main that they were made on.")
 @option("--count", type=click.IntRange(min=1), default=24, help="Images, evenly over the list.")
-@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above.")
-@option("--truth", is_flag=True, help="Draw the ground truth too, dashed.")
+@option(
+    "--min-score",
+    type=FiniteRange(),
+    help="Draw what scores above.  [default: the best of each class, as many as it has objects]",
+)
+@option("--truth/--no-truth", default=True, help="Draw the ground truth too, dashed.")
 @shared
 def detections(
     ws: "Workspace",
@@ -38,7 +42,7 @@ def detections(
     detections: Path | None,
     split: str,
     count: int,
-    min_score: float,
+    min_score: float | None,
     truth: bool,
     out: Path | None,
     dry_run: bool,
@@ -49,7 +53,7 @@ def detections(
     Writes a JPEG per image and contact-sheet.jpg.
 
     \b
-      sppnet visualize detections --detections RUN --data VOCdevkit --truth 000001 000004
+      sppnet visualize detections --detections RUN --data VOCdevkit 000001 000004
     """
     from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures
 
@@ -124,7 +128,9 @@ def conv5(
         return
     folder = make(ws, stage)
     pictures = sorted(folder.glob("*.png"), key=lambda path: int(path.name.split("-")[0]))
-    say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}")
+    searched = len(paths) if chosen is None else ws.count(chosen)
+    of_all = f" of the {searched} images; --count {searched} pictures all" if searched > len(pictures) else ""
+    say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}{of_all}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

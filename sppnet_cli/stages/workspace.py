@@ -17,6 +17,7 @@ from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.features.extract import require_supported
 from sppnet_cli.features.methods import METHODS
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
@@ -241,7 +242,9 @@ class Workspace:
             inputs: dict[str, Source] = {} if published else {"weights": Path(self.weights)}
             stem = ["network", profile.arch, pyramid]
             cost_of = partial(pretraining.backbone_cost, backbone)
-            return self._stage("backbone", stem, backbone, inputs, pretraining.make_backbone, cost_of)
+            check = None if published else partial(pretraining.require_weights, backbone, self.weights)
+            build = pretraining.make_backbone
+            return self._stage("backbone", stem, backbone, inputs, build, cost_of, check=check)
         config = pretraining.PretrainConfig(
             profile.arch,
             profile.width,
@@ -419,7 +422,7 @@ class Workspace:
         layer = row.removeprefix("ft")
         if layer != "pool5" and layer == row and not self.has_head():
             raise UsageError(
-                f"{self.profile.arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
+                f"{self.network_spec().arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
             )
         protocol = METHODS[method].protocol_of(self.protocol)
         config = train_svm.SvmConfig(
@@ -615,6 +618,7 @@ class Workspace:
             inputs["data"] = self._images_data(images)
             what = images.split or images.dataset.lower()
         spec = self.network_spec(column.pyramid)
+        require_supported(spec, layers, column.view, column.size)
         cost_of = partial(self._extract_cost, config, spec, images, len(files))
         stem = ["features", column.pyramid, column.view, column.size, what, self._seed()]
         return self._stage(
