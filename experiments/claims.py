@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from sppnet_cli import console
+from sppnet_cli.stages.profiles import find_profile
 from sppnet_cli.tables.claims import (
     both_sides,
     certainty,
@@ -54,7 +55,8 @@ def show(claims: pd.DataFrame, profile: str) -> None:
         rows.append((row["id"], row["claim"], ours, interval, verdict))
     if rows:
         header = ["id", "claim", "ours", "better by (95%)", "verdict"]
-        title = f"Claims of the paper ({profile}); percent and percentage points, or as they say"
+        name = find_profile(profile).caveat or f" ({profile})"
+        title = f"Claims of the paper{name}; percent and percentage points, or as they say"
         console.table(title, header, rows, styles=styles, fold="claim")
     speed = speed_table(claims)
     if speed.rows:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 
 from sppnet_cli import console
-from sppnet_cli.chain import Plan, Stage
+from sppnet_cli.chain import Plan, Stage, path_of
 from sppnet_cli.distributed import world
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.outcomes import Outcome
@@ -211,7 +212,8 @@ def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -
         (_label(key), *(format_mean(*cell, key) for cell in zip(means, deviations, strict=True)))
         for key, means, deviations in zip(table.index, table.to_numpy(), spread.to_numpy(), strict=True)
     ]
-    console.table(f"{title} ({ws.profile.name})", ["row", *map(str, table.columns)], rows)
+    name = ws.profile.caveat or f" ({ws.profile.name})"
+    console.table(f"{title}{name}", ["row", *map(str, table.columns)], rows)
 
 
 def record(
@@ -224,7 +226,9 @@ def record(
     if len(workspaces) > 1:
         notes.append(f"Mean over {len(workspaces)} seeds of the networks.")
     if ws.limit is not None:
-        notes.append(f"A quick look: the first {ws.limit} images of each set.")
+        notes.append(
+            f"A quick look: {ws.limit} images of each set, the first of a list, or of all classes in turn."
+        )
     return {
         "profile": ws.profile.name,
         "arch": ws.profile.arch,
@@ -244,6 +248,8 @@ def record(
         "processes": world().size,
         "seconds": {"in all": round(seconds, 2)},
         "command": command_line(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": data_paths(stages),
         "code": code_digest(),
         "commit": commit(),
         "machine": machine(),
@@ -251,6 +257,12 @@ def record(
         "environment": environment(),
         "notes": notes,
     }
+
+
+def data_paths(stages: Sequence[Stage]) -> list[str]:
+    """Where the data lie that the stages take, the embedded data of the profile or the user's."""
+    sources = (source for stage in stages for name, source in stage.inputs.items() if name == "data")
+    return list(dict.fromkeys(str(path_of(source).absolute()) for source in sources))
 
 
 def runs_behind(stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`sppnet detect`."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,8 +105,12 @@ def command(
         raise DataError(f"no detector for your own images: {_MAKE_ONE}")
     if precision != "fp32":
         from sppnet_cli.network.precision import require
+        from sppnet_cli.network.weights import load_spec
+        from sppnet_cli.stages.cost import warn_of_bf16
 
         require(precision, ws.how.device)
+        network = load_spec(detectors[0]) if detectors else ws.network_spec()
+        warn_of_bf16(f"--precision {precision}", network, ws.how.device)
     speed = _Speed(fast, _ranks(fc_rank), cascade, precision)
     if images and len(detectors) > 1:
         raise UsageError("detectors are combined on a data set; give one --detector for image files")
@@ -212,7 +217,7 @@ def _photos(
     if not rows:
         scores = [photo.detections["score"].max() for photo in photos if len(photo.detections)]
         hint = (
-            f"; the best scores {max(scores):.2f}: --min-score {max(scores) - 0.005:.2f} shows it"
+            f"; the best scores {max(scores):.3f}: --min-score {below(max(scores)):g} shows it"
             if scores
             else ""
         )
@@ -234,6 +239,11 @@ def _photos(
         "skipped": skipped,
     }
     say(as_json, result, f"{len(photos)} pictures and detections.csv in {folder}")
+
+
+def below(score: float) -> float:
+    """The largest number of two decimals below a score."""
+    return (math.ceil(100 * score) - 1) / 100
 
 
 def _data_set(
@@ -270,7 +280,7 @@ def _data_set(
     report = folder / "report"
     score = evaluate_detections(folder, path_of(ws.voc()), split, ws.detection_limit(split), report)
     skipped = skipped_images(folder)
-    show_detection_score(score, len(skipped))
+    show_detection_score(score, ws.profile.caveat, len(skipped))
     say(
         as_json,
         {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),

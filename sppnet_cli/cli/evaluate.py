@@ -9,7 +9,7 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.chain import path_of
-from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.options import PATH, option, say, say_spread, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.names import VIEWS
@@ -113,7 +113,7 @@ def _of_detections(
         return None
     _make_data(ws, data)
     score = evaluate_detections(detections, path_of(data), split, ws.detection_limit(split), report)
-    show_detection_score(score)
+    show_detection_score(score, ws.profile.caveat)
     if report is not None:
         console.status(
             f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png"
@@ -151,21 +151,24 @@ def _of_image_svms(
     require_classes(classifier, svms, labelled)
     score = score_images(classifier, make(ws, features), labelled)
     if isinstance(score, MapScore):
-        show_detection_score(score)
+        show_detection_score(score, ws.profile.caveat)
     else:
-        show_accuracy(score)
+        show_accuracy(score, ws.profile.caveat)
     return score.as_dict()
 
 
 def _of_network(
     ws: "Workspace", network: Path | None, views: str, dry_run: bool, as_json: bool
 ) -> dict[str, Any] | None:
-    from sppnet_cli.network.classifiers import require_classifier
+    from sppnet_cli.network.classifiers import load_classifier, require_classifier
     from sppnet_cli.network.weights import load_spec
     from sppnet_cli.stages.evaluate_network import classifier_error, network_error
 
     if network is None:
         require_classifier(ws.profile.arch)
+        assert ws.weights is not None
+        if ws.weights != "DEFAULT":
+            load_classifier(ws.profile.arch, ws.weights)  # what is wrong with the file is said first
     else:
         load_spec(network)  # before any data are made
     if ws.imagenet is None and (network is None or ws.profile.data is None):
@@ -173,6 +176,7 @@ def _of_network(
             f"no images to classify: give --data, a folder in ImageNet's layout of the classes that "
             f"{network or ws.profile.arch} knows"
         )
+    say_spread(ws)
     data = ws.imagenet_data()
     if dry_run:
         console.status(f"would classify the images of {path_of(data)} by {network or ws.profile.arch}")
@@ -185,7 +189,7 @@ def _of_network(
         assert ws.weights is not None
         errors = classifier_error(ws.profile.arch, ws.weights, path_of(data), views, ws.limit, ws.how)
     console.table(
-        f"Error (%), {views} views, {errors.images} images",
+        f"Error (%), {views} views, {errors.images} images{ws.profile.caveat}",
         ["top-1", "top-5"],
         [(f"{100 * errors.top1:.2f}", f"{100 * errors.top5:.2f}")],
     )
@@ -201,19 +205,19 @@ def _make_data(ws: "Workspace", data: "Source") -> None:
         make(ws, *stages)
 
 
-def show_detection_score(score: "DetectionScore | MapScore", skipped: int = 0) -> None:
-    """Print the APs as a table with the number of skipped images."""
+def show_detection_score(score: "DetectionScore | MapScore", caveat: str, skipped: int = 0) -> None:
+    """Print the APs as a table with the number of skipped images and the profile's caveat."""
     aps = {**score.ap, "mAP": score.mean_ap}
     rows = [(name, "" if math.isnan(ap) else f"{100 * ap:.1f}") for name, ap in aps.items()]
     without = f", {skipped} of them skipped" if skipped else ""
-    console.table(f"AP (%), {score.images} images{without}", ["class", "AP"], rows)
+    console.table(f"AP (%), {score.images} images{without}{caveat}", ["class", "AP"], rows)
 
 
-def show_accuracy(score: "AccuracyScore") -> None:
-    """Print accuracy and its deviation as a table."""
+def show_accuracy(score: "AccuracyScore", caveat: str) -> None:
+    """Print accuracy and its deviation as a table, with the profile's caveat."""
     deviation = "" if math.isnan(score.deviation) else f"{100 * score.deviation:.2f}"
     console.table(
-        f"Accuracy (%), {len(score.outcome.right)} splits of {score.outcome.images} images",
+        f"Accuracy (%), {len(score.outcome.right)} splits of {score.outcome.images} images{caveat}",
         ["accuracy", "deviation"],
         [(f"{100 * score.accuracy:.2f}", deviation)],
     )

@@ -281,6 +281,14 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
         console.status(line)
 
 
+def say_spread(ws: "Workspace") -> None:
+    """Say which images of ImageNet's layout `--limit` takes: those of a VOC list are the first."""
+    if ws.limit is not None:
+        console.status(
+            f"--limit {ws.limit}: images are taken from all classes in turn, the first of each first"
+        )
+
+
 def clock(seconds: float) -> str:
     """`40 s`, `12 min` or `3.5 h`."""
     if seconds < 90:

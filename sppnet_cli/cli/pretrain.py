@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sppnet_cli.cli.options import FiniteRange, count_option, option, say, shared
+from sppnet_cli.cli.options import FiniteRange, count_option, option, say, say_spread, shared
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 from sppnet_cli.names import SCHEDULES
@@ -84,6 +84,8 @@ def command(
       torchrun --nproc-per-node 8 -m sppnet_cli pretrain --profile paper --data ILSVRC2012 --amp
       sppnet pretrain --arch squeezenet1_1 --weights DEFAULT
     """
+    from sppnet_cli.stages.cost import warn_of_bf16
+
     parsed, drawn = parse_sizes(sizes)
     given: dict[str, Any] = {"epochs": epochs, "batch": batch, "rate": rate, "schedule": schedule}
     recipe = replace(
@@ -102,6 +104,9 @@ def command(
         imagenet=ws.data,
         how=replace(ws.how, tensorboard=tensorboard),
     )
+    if amp:
+        warn_of_bf16("--amp", ws.network_spec(pyramid), ws.how.device)
+    say_spread(ws)
     stage = ws.trained_network(pyramid, parsed).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:

@@ -29,9 +29,12 @@ def command() -> None:
 @option("--split", default="test", metavar="NAME", help="Image list (in ImageSets/Main) of the detections.")
 @count_option("--count", default=24, help="Images to draw, spread evenly over the list.")
 @option(
-    "--min-score", type=Finite(), metavar="SCORE", default=0.0, help="Draw detections that score above this."
+    "--min-score",
+    type=Finite(),
+    metavar="SCORE",
+    help="Draw detections that score above this.  [default: the best of each class, as many as it has objects]",
 )
-@option("--truth", is_flag=True, help="Also draw the ground truth, dashed.")
+@option("--truth/--no-truth", default=True, help="Draw the ground truth too, dashed.")
 @shared
 def detections(
     ws: "Workspace",
@@ -40,7 +43,7 @@ def detections(
     detections: Path | None,
     split: str,
     count: int,
-    min_score: float,
+    min_score: float | None,
     truth: bool,
     out: Path | None,
     dry_run: bool,
@@ -51,7 +54,7 @@ def detections(
     Writes a JPEG per image, and contact-sheet.jpg with all of them.
 
     \b
-      sppnet visualize detections --detections RUN --data VOCdevkit --truth 000001 000004
+      sppnet visualize detections --detections RUN --data VOCdevkit 000001 000004
     """
     from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures
 
@@ -129,7 +132,9 @@ def conv5(
     if folder is None:
         return
     pictures = sorted(folder.glob("*.png"), key=lambda path: int(path.name.split("-")[0]))
-    say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}")
+    searched = len(paths) if chosen is None else ws.count(chosen)
+    of_all = f" of the {searched} images; --count {searched} pictures all" if searched > len(pictures) else ""
+    say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}{of_all}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -11,11 +11,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sppnet_cli.atomic import atomic_path
+from sppnet_cli.console import warn
 from sppnet_cli.data.metadata import orientation_in, without_metadata
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.files import is_hidden, read_bytes
+from sppnet_cli.files import is_hidden, read_bytes, visible
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Of pictures that neither Pillow nor OpenCV reads as they are installed.
+_UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)  # fmt: skip
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
@@ -102,8 +107,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """The image files that `paths` names: files as they are, folders by the images right inside them.
 
     The result is sorted and without repetition.  A file named itself is taken whatever its suffix; in a
-    folder those of `IMAGE_SUFFIXES`, hidden ones left out.  Raises `DataError` for a path that does not
-    exist and for a folder without images.
+    folder those of `IMAGE_SUFFIXES`, hidden ones left out, with a warning that names folders in it and pictures of
+    other formats.  Raises `DataError` for a path that does not exist and for a folder without images.
     """
     found: set[Path] = set()
     for path in paths:
@@ -111,14 +116,40 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             raise DataError(f"{path}: no such file or folder; name image files or folders of images")
         if path.is_dir():
             inside = image_files(path)
+            ignored = _ignored(path)
             if not inside:
                 raise DataError(
                     f"{path}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) right in this folder"
+                    + "".join(f"; {each}" for each in ignored)
                 )
+            for each in ignored:
+                warn(f"{path}: {each}")
             found.update(inside)
         else:
             found.add(path)
     return sorted(found)
+
+
+def _ignored(folder: Path) -> list[str]:
+    """What of a folder is not taken though it may be meant: pictures of other formats, and folders."""
+    entries = visible(folder)
+    others = [entry for entry in entries if entry.suffix.lower() in _UNREAD_SUFFIXES]
+    folders = [entry for entry in entries if entry.is_dir()]
+    lines = []
+    if others:
+        lines.append(
+            f"{_some(others)} not read: convert to JPEG what is in {'this' if len(others) == 1 else 'these'}"
+        )
+    if folders:
+        lines.append(f"{_some(folders)} not looked into: name {'it' if len(folders) == 1 else 'them'} too")
+    return lines
+
+
+def _some(entries: Sequence[Path]) -> str:
+    """Names of at most three entries, and how many more."""
+    names = ", ".join(entry.name for entry in entries[:3])
+    more = f" and {len(entries) - 3} more" if len(entries) > 3 else ""
+    return f"{names}{more} {'is' if len(entries) == 1 else 'are'}"
 
 
 def image_files(folder: Path) -> list[Path]:

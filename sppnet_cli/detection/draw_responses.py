@@ -33,8 +33,8 @@ def draw_responses(
 ) -> NDArray[np.uint8]:
     """A picture `(h, w, 3)` RGB with a row for each of `filters` of an RGB image `(H, W, 3)`.
 
-    From the left: the image with the receptive field of the filter's strongest response; the filter's map over it,
-    with that response marked; and the images of `excited`, each with its strongest receptive field.
+    From the left: the image with the receptive field of the filter's strongest response, if it responds at all; the
+    filter's map over it, with that response marked; and the images of `excited`, each with its strongest receptive field.
     """
     columns = 2 + max(map(len, excited))
     figure = Figure(figsize=(2.1 * columns, 2.0 * len(filters) + 0.7), dpi=100, layout="constrained")
@@ -42,13 +42,15 @@ def draw_responses(
     grey = image.mean(axis=2)
     for k, (row, images) in enumerate(zip(filters, excited, strict=True)):
         strongest = float(responses.strongest[row])
-        _show(grid[k, 0], image, responses.fields[row], f"filter {row}")
+        _show(grid[k, 0], image, responses.fields[row] if strongest > 0 else None, f"filter {row}")
         axes = grid[k, 1]
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
         share = responses.maps[row] / max(strongest, 1e-12)
         axes.imshow(share, cmap="plasma", vmin=0, vmax=1, alpha=0.9 * share, extent=responses.extent)
-        axes.plot(*responses.centres[row], "o", markersize=9, markerfacecolor="none", markeredgecolor=_GREEN)
-        _finish(axes, image, f"strongest {strongest:.3g}")
+        if strongest > 0:
+            place = responses.centres[row]
+            axes.plot(*place, "o", markersize=9, markerfacecolor="none", markeredgecolor=_GREEN)
+        _finish(axes, image, f"strongest {strongest:.3g}" if strongest > 0 else "no response")
         for axes, other in zip(grid[k, 2:], images, strict=False):
             _show(axes, other.image, other.field, f"{other.response:.3g}")
         for axes in grid[k, 2 + len(images) :]:
@@ -59,12 +61,13 @@ def draw_responses(
     return np.array(canvas.buffer_rgba())[:, :, :3]
 
 
-def _show(axes: Axes, image: NDArray[np.uint8], field: NDArray[np.float64], title: str) -> None:
+def _show(axes: Axes, image: NDArray[np.uint8], field: NDArray[np.float64] | None, title: str) -> None:
+    """An image with the receptive field of a response, None where there is no response."""
     axes.imshow(image)
-    x1, y1, x2, y2 = field
-    # The edges of its first and last pixels.
-    box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, fill=False, edgecolor=_GREEN, linewidth=2)
-    axes.add_patch(box)
+    if field is not None:
+        x1, y1, x2, y2 = field
+        corner = (x1 - 0.5, y1 - 0.5)  # the edges of its first and last pixels
+        axes.add_patch(Rectangle(corner, x2 - x1 + 1, y2 - y1 + 1, fill=False, edgecolor=_GREEN, linewidth=2))
     _finish(axes, image, title)
 
 

@@ -22,7 +22,7 @@ from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, IMAGE_VIEWS, MAP_LAYERS
 from sppnet_cli.network.backbones import conv4_part
 from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.preprocessing import resize_short
-from sppnet_cli.network.sppnet import SPPNet
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 _AHEAD = 4  # images per thread that are read before the network is ready for them
 
@@ -55,7 +55,7 @@ class ImageFeatures:
         self, network: SPPNet, layers: Sequence[str], view: str, size: int, device: str = "cpu"
     ) -> None:
         require_possible(layers, view, size)
-        _require_supported(network, layers, view, size)
+        require_supported(network.spec, layers, view, size)
         self.network = network.to(device).eval()
         self.layers = tuple(layers)
         self.view = view
@@ -145,10 +145,13 @@ def require_possible(layers: Sequence[str], view: str, size: int) -> None:
         raise UsageError(f"{maps[0]} has another length for each shape of image; take view crop or warp")
 
 
-def _require_supported(network: SPPNet, layers: Sequence[str], view: str, size: int) -> None:
-    if not set(FC_LAYERS).isdisjoint(layers):
-        network.require_head()
-    if network.spec.levels is None:
+def require_supported(spec: NetworkSpec, layers: Sequence[str], view: str, size: int) -> None:
+    """Raise `UsageError` for layers, views and sizes that this network does not have."""
+    if not spec.fc and (fc := [layer for layer in layers if layer in FC_LAYERS]):
+        raise UsageError(
+            f"{spec.arch} has no {fc[0]}, for it has no fc layers: take SPP pool5, pool5 or conv5"
+        )
+    if spec.levels is None:
         if "SPP pool5" in layers:
             raise UsageError("the plain net has no SPP pool5; its pool5 is `pool5`")
         if view == "full" or (view == "warp" and size != CROP):

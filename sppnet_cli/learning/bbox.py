@@ -54,7 +54,7 @@ def train_bbox(source: WindowSource, rules: BboxRules, scale: float, *, max_gib:
     without samples leaves boxes as they are.  The classes are fitted in groups that take at most `max_gib`, with one
     pass over the features per group.  Raises `SppnetError` if a single class takes more.
     """
-    samples = [_samples(source.windows(i), rules) for i in track(range(len(source)), "samples")]
+    samples = [_samples(source.windows(i), rules) for i in track(range(len(source)), "windows near objects")]
     names = source.dataset.class_names
     label = np.concatenate([part.labels for part in samples])
     deltas = np.concatenate([part.deltas for part in samples])
@@ -70,7 +70,7 @@ def train_bbox(source: WindowSource, rules: BboxRules, scale: float, *, max_gib:
             pooled = (source.pooled(index, part.rows[in_group]) * scale).half().cpu().numpy()
             for k in np.unique(part.labels[in_group]):
                 ridges[k].add(pooled[part.labels[in_group] == k])
-        for k in track(group, "ridge"):
+        for k in track(group, "box regression, solving"):
             weights[k], bias[k] = ridges.pop(k).solve()
     return BoxRegressors(weights, bias, scale)
 

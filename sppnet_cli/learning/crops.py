@@ -74,7 +74,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, int, int]]):
         self.lighting = lighting
         self._decoded: list[NDArray[np.uint8] | None] | None = None
         if len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS:
-            self._decoded = list(track(_decode(folder.paths), "decoding", len(folder)))
+            self._decoded = list(track(_decode(folder.paths), "decoding training images", len(folder)))
         self.colours = Colours(*from_first(tuple(self._colours()) if world().first else None))
 
     @property

@@ -64,7 +64,9 @@ class WarpedBatches(Dataset[tuple[Tensor, Tensor]]):
             pixels += windows.size[0] * windows.size[1]
         self._decoded: list[NDArray[np.uint8]] | None = None
         if 3 * pixels <= max_gib * 2**30:
-            self._decoded = [self._read(index) for index in track(range(len(source)), "decoding")]
+            self._decoded = [
+                self._read(index) for index in track(range(len(source)), "decoding training images")
+            ]
 
     def draw(self, batch: int) -> Windows:
         """The windows of a batch, drawn uniformly: a quarter are positive and, with `flip`, half are mirrored."""

@@ -40,7 +40,9 @@ def train_shortcuts(source: WindowSource, layer: Layer, rules: SvmRules, *, seed
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_IMAGES])
     count = _SAMPLES // len(images)
-    samples = [_samples(source, index, count, rng) for index in track(images.tolist(), "shortcuts")]
+    samples = [
+        _samples(source, index, count, rng) for index in track(images.tolist(), "training the cascade")
+    ]
     vectors = np.concatenate([each.vectors for each in samples])
     axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))
     if not source.extractor.cascade:

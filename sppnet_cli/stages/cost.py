@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from sppnet_cli.console import warn
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import CROP, resized_size
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -17,6 +18,7 @@ from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 SEARCH_SECONDS = 4.5e-6  # selective search, per pixel
 READ_SECONDS = 5e-9  # decoding and resizing an image, per pixel of the result
 _CONV, _FC, _TRAIN = 0.7, 0.75, 0.5  # shares of the speed that forward passes and training steps reach
+_SMALL = 5e8  # operations on a 224x224 image, below which bfloat16 costs a CPU more than it saves
 _PROCESS = 0.5  # GiB of a process without data
 
 
@@ -61,6 +63,13 @@ def sizes_of(spec: NetworkSpec) -> tuple[int, int]:
     with torch.device("meta"):
         network = SPPNet(spec)
     return network.pooled_size, sum(4 * p.numel() for p in network.parameters())
+
+
+def warn_of_bf16(option: str, spec: NetworkSpec, device: str) -> None:
+    """Warn that a processor takes longer in bfloat16 where a network is so small that conversions take most time."""
+    work = conv_flops(spec, 224, 224)
+    if device == "cpu" and work < _SMALL:
+        warn(f"{option}: on a CPU and a network as small as this ({work / 1e9:.2g} GFLOP) fp32 is quicker")
 
 
 def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> float:

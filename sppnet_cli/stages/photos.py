@@ -58,7 +58,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     )
     rows, frames = [], []
     names = _picture_names(paths)
-    read = track(_ahead(config, paths, how.workers), "detecting", len(paths))
+    read = track(_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
     for path, picture, reading in zip(paths, names, read, strict=True):
         try:
             image, boxes = reading.result()

@@ -106,9 +106,18 @@ class BackboneConfig:
 
 def make_backbone(config: BackboneConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
     """Write a network of `config.arch` with a pyramid, or the plain net's pool, and without fc layers."""
+    save_network(_backbone(config, "DEFAULT" if config.published else str(inputs["weights"])), folder)
+
+
+def require_weights(config: BackboneConfig, weights: str) -> None:
+    """Raise `DataError` for a file that is not of the trunk's architecture, or holds no weights."""
+    _backbone(config, weights)
+
+
+def _backbone(config: BackboneConfig, weights: str) -> SPPNet:
     network = SPPNet(NetworkSpec(arch=config.arch, levels=config.levels))
-    load_trunk_weights(network, "DEFAULT" if config.published else str(inputs["weights"]))
-    save_network(network, folder)
+    load_trunk_weights(network, weights)
+    return network
 
 
 def backbone_cost(config: BackboneConfig) -> Cost:

@@ -49,9 +49,27 @@ def evaluate_detections(
     if missing:
         names = ", ".join(name for name in dataset.class_names if name in missing)
         warn(f"{detections}: no result file of {names}: no AP of these and no mAP")
+    _warn_of_uncovered(detections, frame, dataset)
     if report is not None:
         write_report(frame, dataset, report, missing)
     return score_frame(frame, dataset, missing)
+
+
+def _warn_of_uncovered(detections: Path, frame: pd.DataFrame, dataset: VocDetection) -> None:
+    """Warn where the detections are of fewer images than the list: all objects in the others count as missed."""
+    covered = set(frame["image"])
+    if not covered or len(covered) == len(dataset):
+        return
+    last = max(index for index, image_id in enumerate(dataset.ids) if image_id in covered) + 1
+    remedy = (
+        f"--limit {last} scores the first {last} alone"
+        if last < len(dataset)
+        else f"for these alone write their names to ImageSets/Main/NAME.txt of {dataset.root} and give --split NAME"
+    )
+    warn(
+        f"{detections}: holds detections in {len(covered)} of the {len(dataset)} images of {dataset.split}; what is in "
+        f"the others counts as missed: {remedy}"
+    )
 
 
 def score_run(made: Stage) -> DetectionScore:

@@ -1,5 +1,6 @@
 """Stage: pictures of detections (Figure 6) and of the strongest responses of conv5 (Figure 2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.console import track, warn
 from sppnet_cli.data.images import read_image, write_image
-from sppnet_cli.data.voc import load_voc
+from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
 from sppnet_cli.detection.draw_responses import Excited, draw_responses
@@ -33,8 +34,8 @@ class DetectionPictures:
     split: str
     ids: tuple[str, ...] = ()  # images; none: `count` of those with a detection, evenly spread
     count: int = 24
-    min_score: float = 0.0  # detections that score above it are drawn
-    truth: bool = False  # draw the ground truth too
+    min_score: float | None = None  # draw what scores above it; None: `best_of_classes`
+    truth: bool = True  # draw the ground truth too
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
     require_drawable(config, detections, inputs["data"])
     dataset = load_voc(inputs["data"], config.split)
     frame, _ = read_detections(detections, dataset)
+    shown = best_of_classes(frame, dataset) if config.min_score is None else frame
     with_any = set(frame["image"])
     detected = [image_id for image_id in dataset.ids if image_id in with_any]
     chosen = list(dict.fromkeys(config.ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
@@ -81,7 +83,7 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
         except DataError as error:
             warn(f"skipped: {error}")
             continue
-        detected_here = _detections(frame[frame["image"] == image_id], dataset.class_names)
+        detected_here = _detections(shown[shown["image"] == image_id], dataset.class_names)
         large = max(1.0, _PICTURE_SIDE / max(annotation.size))
         small = min(_SHEET_HEIGHT / annotation.size[0], _SHEET_WIDTH / 2 / annotation.size[1])
         drawn, thumbnail = (
@@ -89,7 +91,7 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
                 image,
                 detected_here,
                 dataset.class_names,
-                config.min_score,
+                -math.inf if config.min_score is None else config.min_score,
                 truth=annotation if config.truth else None,
                 zoom=zoom,
             )
@@ -103,11 +105,29 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
     write_image(folder / SHEET_FILE, contact_sheet(thumbnails, list(pictures), _SHEET_WIDTH))
 
 
+def best_of_classes(frame: pd.DataFrame, dataset: VocDetection) -> pd.DataFrame:
+    """The detections of highest score in all images, of each class as many as it has objects in the split.
+
+    Scores of SVMs of different classes have no common zero.  Of an image that has none among them the best is taken.
+    """
+    annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
+    labels = np.concatenate([each.labels[~each.difficult] for each in annotations])
+    objects = dict(
+        zip(dataset.class_names, np.bincount(labels, minlength=len(dataset.class_names)), strict=True)
+    )
+    ordered = frame.sort_values("score", ascending=False, kind="stable")
+    rank = ordered.groupby("class").cumcount()
+    chosen = ordered[rank < ordered["class"].map(objects)]
+    best = ordered.drop_duplicates("image")
+    return pd.concat([chosen, best[~best["image"].isin(chosen["image"])]])
+
+
 def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, how: Resources) -> None:
     """Draw the conv5 responses in `config.count` images, evenly spread over all: a PNG each.
 
     Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
-    images with the strongest responses.  An image that cannot be read gives a warning and is left out.  Raises `UsageError` for a
+    images with the strongest ones, as far as they respond at all.  An image that cannot be read gives a warning and
+    is left out.  Raises `UsageError` for a
     filter that the network does not have, `DataError` where no image can be read.
     """
     network = inputs["network"]
@@ -132,7 +152,10 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
     table = np.stack(strongest)  # (images, filters)
     for number, k in enumerate(_evenly(len(readable), config.count), 1):
         filters = config.filters or tuple(_descending(table[k])[: config.strongest].tolist())
-        others = [[j for j in _descending(table[:, f]) if j != k][: config.excited] for f in filters]
+        others = [
+            [j for j in _descending(table[:, f]) if j != k and table[j, f] > 0][: config.excited]
+            for f in filters
+        ]
         excited = [
             [Excited(read_image(readable[j]), float(table[j, f]), fields[j][f]) for j in row]
             for f, row in zip(filters, others, strict=True)

@@ -59,11 +59,17 @@ def window_source(
     return WindowSource(dataset, inputs["proposals"], extractor, cache, config.max_windows, with_truth=truth)
 
 
+def _what(source: WindowSource) -> str:
+    return "window features" if source.extractor.per_window else "conv5 maps"
+
+
 def fill_cache(source: WindowSource) -> None:
     """Under torchrun, each process puts its share of the features into the cache while there is room."""
     here = world()
     if here.size > 1:
-        for index in track(range(here.rank, len(source), here.size), "features"):
+        for index in track(
+            range(here.rank, len(source), here.size), f"{_what(source)} of {source.dataset.split}"
+        ):
             if not source.keep(index):
                 break
         barrier()

@@ -31,7 +31,7 @@ def run(voc, tmp_path):
 
 def test_detections(sppnet, run, voc, tmp_path):
     given = (*TINY, "--detections", run, "--data", voc)
-    code, out, err = sppnet("visualize", "detections", *given, "--count", "3", "--truth", "--json")
+    code, out, err = sppnet("visualize", "detections", *given, "--count", "3", "--no-truth", "--json")
     assert code == 0, err
     result = json.loads(out)
     assert len(result["pictures"]) == 3
@@ -122,3 +122,13 @@ def test_help_does_not_load_torch(arguments):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: sppnet visualize")
+
+
+def test_images_that_get_no_picture_are_counted(sppnet, tiny_network, voc):
+    ids = load_voc(voc, "test").ids[:3]
+    files = [load_voc(voc, "test").image_path(image_id) for image_id in ids]
+    given = ("--profile", "tiny", "--network", tiny_network, "--size", "128", *files)
+    code, _, err = sppnet("visualize", "conv5", *given, "--count", "2")
+    assert code == 0, err
+    assert "2 pictures in" in err
+    assert "of the 3 images; --count 3 pictures all" in err

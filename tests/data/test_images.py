@@ -237,6 +237,31 @@ def test_find_images_in_files_and_folders(tmp_path):
     assert find_images([folder, odd, folder / "1.png"]) == [odd, folder / "1.png", folder / "2.JPG"]
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.heic"], "a.heic is not read: convert to JPEG what is in this"),
+        (["b.HEIF", "a.heic"], "a.heic, b.HEIF are not read: convert to JPEG what is in these"),
+        ([f"{k}.cr2" for k in range(5)], "0.cr2, 1.cr2, 2.cr2 and 2 more are not read"),
+        (["holiday/1.jpg"], "holiday is not looked into: name it too"),
+        (["b/1.jpg", "a/1.jpg"], "a, b are not looked into: name them too"),
+        ([".heic", "._a.heic", ".thumbnails/1.jpg", "@eaDir/1.jpg", "notes.txt", "1.JPG.part"], None),
+    ],
+)
+def test_what_is_ignored_in_a_folder_is_named(tmp_path, capsys, names, said):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="no images") as caught:
+        find_images([tmp_path])
+    assert said is None or said in str(caught.value)
+    (tmp_path / "1.jpg").touch()
+    assert find_images([tmp_path]) == [tmp_path / "1.jpg"]
+    err = capsys.readouterr().err
+    assert (err == "") == (said is None)
+    assert said is None or f"warning: {tmp_path}: {said}" in err
+
+
 def test_find_images_says_what_is_not_there(tmp_path):
     with pytest.raises(DataError, match="no images"):
         find_images([tmp_path])

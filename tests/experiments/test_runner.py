@@ -3,11 +3,13 @@
 import json
 import pickle
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sppnet_cli.cli.reproduce import experiment_module
-from sppnet_cli.stages.workspace import NeedsData
+from sppnet_cli.stages.profiles import find_profile
+from sppnet_cli.stages.workspace import NeedsData, Workspace
 from sppnet_cli.tables.paper import published
 
 runner = experiment_module("runner")
@@ -132,3 +134,25 @@ def test_too_few_images_are_told_before_any_training(run, capsys, untrained, tmp
 def test_enough_images_are_enough(run, untrained, which):
     with pytest.raises(AssertionError, match="a network was trained"):
         run(which, "-q")
+
+
+def test_the_record_says_when_and_of_what(run, capsys, inside, monkeypatch):
+    monkeypatch.setattr(experiment_module("table2"), "EXPERIMENT", numbered(2, "Table 2.", measure))
+    assert run("table2") == 0
+    out, _ = capsys.readouterr()
+    assert "Table 2 (tiny: means nothing)" in out
+    record = json.loads((inside / "results/tiny/table2.json").read_text())
+    made = datetime.fromisoformat(record["date"])
+    assert abs(datetime.now(UTC) - made) < timedelta(minutes=5)
+    assert record["machine"]["processor"]
+    assert record["data"] == []  # nothing was made of any
+    assert {"command", "commit", "code"} <= record.keys()
+
+
+def test_the_data_behind_stages(inside, tiny_data):
+    ws = Workspace(find_profile("tiny"), data=tiny_data / "VOCdevkit", imagenet=tiny_data / "imagenet")
+    stages = [ws.proposals("test"), ws.proposals("trainval"), ws.trained_network()]
+    assert runner.data_paths(stages) == [str(tiny_data / "VOCdevkit"), str(tiny_data / "imagenet")]
+    (embedded,) = runner.data_paths([Workspace(find_profile("tiny")).proposals("test")])
+    assert embedded.startswith(str(inside / "runs/tiny/data-"))
+    assert embedded.endswith("/VOCdevkit")

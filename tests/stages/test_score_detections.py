@@ -8,6 +8,7 @@ import pytest
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.evaluation.comp4 import write_comp4
 from sppnet_cli.stages.detect import COLUMNS
 from sppnet_cli.stages.score_detections import evaluate_detections, read_detections
 
@@ -94,3 +95,39 @@ def test_a_class_may_be_called_what_pandas_takes_for_nothing(tiny_data, tmp_path
         read_detections(tmp_path, dataset)
     named = replace(dataset, class_names=(name,))
     assert set(read_detections(tmp_path, named)[0]["class"]) == {name}
+
+
+def test_detections_in_fewer_images_than_the_list_are_warned_of(tiny_data, tmp_path, capsys):
+    data = tiny_data / "VOCdevkit"
+    dataset = load_voc(data, "test")
+    frame = perfect(dataset)
+    path = tmp_path / "detections.csv"
+
+    def warning(ids, limit=None):
+        frame[frame["image"].isin(ids)].to_csv(path, index=False)
+        score = evaluate_detections(path, data, "test", limit)
+        return score.mean_ap, capsys.readouterr().err
+
+    assert warning(dataset.ids) == (pytest.approx(1.0), "")
+    ap, said = warning(dataset.ids[:7])
+    assert ap < 1
+    assert "in 7 of the 20 images of test" in said
+    assert "--limit 7 scores the first 7 alone" in said
+    assert warning(dataset.ids[:7], 7) == (pytest.approx(1.0), "")  # the remedy works
+    said = warning([*dataset.ids[:3], dataset.ids[8]])[1]
+    assert "in 4 of the 20 images" in said
+    assert "--limit 9 scores" in said
+    said = warning(dataset.ids[1:])[1]
+    assert "in 19 of the 20 images" in said
+    assert "--limit" not in said
+    assert "give --split NAME" in said
+    assert warning([])[1] == ""
+
+
+def test_result_files_of_a_part_of_the_list_are_warned_of_too(tiny_data, tmp_path, capsys):
+    data = tiny_data / "VOCdevkit"
+    dataset = load_voc(data, "test")
+    frame = perfect(dataset)
+    write_comp4(tmp_path / "comp4", frame[frame["image"].isin(dataset.ids[:6])], "test", dataset.class_names)
+    evaluate_detections(tmp_path / "comp4", data, "test")
+    assert "comp4: holds detections in 6 of the 20 images of test" in capsys.readouterr().err

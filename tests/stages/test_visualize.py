@@ -11,9 +11,11 @@ from sppnet_cli.data.images import read_image
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import draw_detections
+from sppnet_cli.detection.draw_responses import draw_responses
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
-from sppnet_cli.network.weights import load_network
+from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.weights import load_network, save_network
 from sppnet_cli.stages import visualize
 from sppnet_cli.stages.detect import COLUMNS
 from sppnet_cli.stages.extract_features import ImageSet
@@ -83,12 +85,13 @@ def test_pictures_are_of_the_detections(picture, voc):
     image = dataset.image(image_id)
     height, width = image.shape[:2]
     found = [Detection(3, 0.5, (0.0, 0.0, width // 2, height // 2))]
-    expected = draw_detections(image, found, dataset.class_names, zoom=800 / max(height, width))
+    zoom, truth = 800 / max(height, width), dataset.annotation(image_id)
+    expected = draw_detections(image, found, dataset.class_names, truth=truth, zoom=zoom)
     written = read_image(out / f"{image_id}.jpg").astype(int)
     assert written.shape == expected.shape
     assert max(written.shape) == 800
     assert np.abs(written - expected).mean() < 4  # JPEG
-    without = draw_detections(image, [], dataset.class_names, zoom=800 / max(height, width))
+    without = draw_detections(image, [], dataset.class_names, truth=truth, zoom=zoom)
     assert np.abs(written - without).mean() > np.abs(written - expected).mean()
 
 
@@ -100,7 +103,7 @@ def test_named_images_in_their_order_each_once(picture, voc):
 def test_the_score_and_the_ground_truth_change_the_picture(picture, voc):
     image_id = load_voc(voc, "test").ids[5]
     written = []
-    for number, config in enumerate([{}, {"min_score": 0.5}, {"min_score": 0.5, "truth": True}]):
+    for number, config in enumerate([{}, {"min_score": 0.5}, {"min_score": 0.5, "truth": False}]):
         out = picture(str(number), ids=(image_id,), **config)
         written.append((out / f"{image_id}.jpg").read_bytes())
     assert len(set(written)) == 3
@@ -254,3 +257,55 @@ def test_images_that_cannot_be_read_are_left_out(respond, paths, tmp_path, drawn
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="not a network folder"):
         respond(paths, "other", network=tmp_path / "empty")
+
+
+def test_the_best_of_each_class_are_as_many_as_its_objects(voc):
+    dataset = load_voc(voc, "test")
+    truths = [dataset.annotation(image_id) for image_id in dataset.ids]
+    objects = [sum(int((t.labels[~t.difficult] == k).sum()) for t in truths) for k in range(20)]
+    rng = np.random.default_rng(0)
+    rows = [
+        (image_id, name, float(rng.normal()) - k, 0, 0, 9, 9)  # every class around a score of its own
+        for image_id in dataset.ids[:12]
+        for k, name in enumerate(dataset.class_names)
+        for _ in range(3)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    found = visualize.best_of_classes(frame, dataset)
+    assert set(found["image"]) == set(dataset.ids[:12])  # no picture without a box
+    for k, name in enumerate(dataset.class_names):
+        scores = sorted(frame.loc[frame["class"] == name, "score"], reverse=True)
+        own = sorted(found.loc[found["class"] == name, "score"], reverse=True)
+        assert own[: objects[k]] == scores[: objects[k]]
+        assert len(own) >= min(objects[k], 36)
+
+
+def test_an_image_without_any_of_the_best_shows_its_best(voc):
+    dataset = load_voc(voc, "test")
+    name = dataset.class_names[0]
+    many = [(dataset.ids[0], name, 9 - k / 99, 0, 0, 9, 9) for k in range(50)]
+    rows = [*many, (dataset.ids[1], name, -3.0, 0, 0, 9, 9), (dataset.ids[1], name, -2.0, 1, 1, 9, 9)]
+    found = visualize.best_of_classes(pd.DataFrame(rows, columns=list(COLUMNS)), dataset)
+    assert found.loc[found["image"] == dataset.ids[1], "score"].tolist() == [-2.0]
+    assert len(found) < 50
+    none = visualize.best_of_classes(pd.DataFrame([], columns=list(COLUMNS)), dataset)
+    assert len(none) == 0
+
+
+def test_a_filter_without_a_response_has_no_box(respond, make, paths, tmp_path, drawn):
+    network = load_network_of_zeros(tmp_path / "zeros")
+    respond(paths, network=network, count=1, strongest=2)
+    (call,) = drawn
+    assert call[4] == [[], []]  # no image excites them
+    picture = draw_responses(*call)
+    assert picture.shape[2] == 3
+    assert not (picture == (0, 224, 0)).all(axis=2).any()
+
+
+def load_network_of_zeros(folder):
+    network = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2), 0, 0))
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    folder.mkdir()
+    save_network(network, folder)
+    return folder

@@ -76,7 +76,7 @@ class DetectorStages(WindowStages):
         layer = row.removeprefix("ft")
         if layer != "pool5" and layer == row and not self.has_head():
             raise UsageError(
-                f"{self.profile.arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
+                f"{self.network_spec().arch} has no {layer}: give --layer pool5, or ft{layer} for fine-tuned new fc layers"
             )
         protocol = METHODS[method].protocol_of(self.protocol)
         config = train_svm.SvmConfig(

@@ -45,7 +45,9 @@ class NetworkStages(Base):
             inputs: dict[str, Source] = {} if published else {"weights": Path(self.weights)}
             stem = ["network", profile.arch, pyramid]
             cost_of = partial(pretraining.backbone_cost, backbone)
-            return self._stage("backbone", stem, backbone, inputs, pretraining.make_backbone, cost_of)
+            check = None if published else partial(pretraining.require_weights, backbone, self.weights)
+            build = pretraining.make_backbone
+            return self._stage("backbone", stem, backbone, inputs, build, cost_of, check=check)
         config = pretraining.PretrainConfig(
             profile.arch,
             profile.width,

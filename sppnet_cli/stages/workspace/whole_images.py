@@ -10,6 +10,7 @@ from sppnet_cli.chain import Cost, Source, Stage, path_of
 from sppnet_cli.data.caltech101 import load_caltech101
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES
+from sppnet_cli.features.extract import require_supported
 from sppnet_cli.names import MAP_LAYERS
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.protocols import (
@@ -84,6 +85,7 @@ class WholeImageStages(NetworkStages):
             inputs["data"] = self._images_data(images)
             what = images.split or images.dataset.lower()
         spec = self.network_spec(column.pyramid)
+        require_supported(spec, layers, column.view, column.size)
         cost_of = partial(self._extract_cost, config, spec, images, len(files))
         stem = ["features", column.pyramid, column.view, column.size, what, self._seed()]
         return self._stage(
