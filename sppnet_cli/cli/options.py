@@ -47,25 +47,44 @@ json_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress.")
 
 
+_data_option = option(
+    "--data", type=PATH, help="Your data; without it the embedded mini data is made and used."
+)
+
+
 def shared(command: Command) -> Command:
     """Add the options of every command that runs stages, and give it the `Workspace` they describe.
 
     The command is called with `ws` first; `--out`, `--dry-run` and `--json` reach it as they are.
     """
+    return _shared(command, profile="mini", weights=None)
+
+
+def shared_by_trainer(command: Command) -> Command:
+    """The options of `shared` for a command that takes its data as an argument and trains on published weights."""
+    return _shared(command, profile="pretrained", weights="DEFAULT", has_data=False)
+
+
+def _shared(command: Command, profile: str, weights: str | None, has_data: bool = True) -> Command:
     options = [
         option(
             "--profile",
             type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
-            default="mini",
+            default=profile,
             help="Sizes, schedules and data of the whole chain.",
         ),
-        option("--data", type=PATH, help="Your data; without it the embedded mini data is made and used."),
+        *([_data_option] if has_data else []),
         option(
             "--arch",
             metavar="NAME",
             help="zf5, convnet5, overfeat5, overfeat7, a torchvision classifier, or timm/NAME.  [default: the profile's]",
         ),
-        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision or timm --arch."),
+        option(
+            "--weights",
+            default=weights,
+            metavar="FILE|DEFAULT",
+            help="ImageNet weights of a torchvision or timm --arch.",
+        ),
         option(
             "--protocol",
             type=click.Choice(["paper", "released"]),
@@ -130,7 +149,7 @@ def shared(command: Command) -> Command:
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> Any:
         console.configure(quiet=quiet, verbose=verbose, json=as_json, silent=not world().first)
-        ws = make_workspace(**{name: given.pop(name) for name in _WORKSPACE})
+        ws = make_workspace(**{name: given.pop(name, None) for name in _WORKSPACE})
         return command(ws, as_json=as_json, **given)
 
     for add in reversed(options):

@@ -11,17 +11,24 @@ from sppnet_cli.data.voc import VocDetection
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves, ranked_detections
 from sppnet_cli.evaluation.diagnosis import diagnose
+from sppnet_cli.evaluation.reliability import draw_reliability, reliability_of, reliability_table
 from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
 
 AP_FILE = "ap.csv"
 CURVES_FILE = "precision_recall.csv"
 CURVES_PICTURE = "precision_recall.png"
 ERRORS_FILE = "errors.csv"
+RELIABILITY_FILE = "reliability.csv"
+RELIABILITY_PICTURE = "reliability.png"
+OUTCOMES_PICTURE = "contact-sheet.jpg"  # of `sppnet train`
 
 
 def require_report_folder(folder: Path) -> None:
     """Raise `UsageError` for a folder that holds anything but an earlier report (and hidden files)."""
-    own = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
+    own = (
+        *(AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE, RELIABILITY_FILE, RELIABILITY_PICTURE),
+        OUTCOMES_PICTURE,
+    )
     if folder.is_dir():
         names = sorted(entry.name for entry in folder.iterdir())
         others = [name for name in names if name not in own and not name.startswith(".")]
@@ -42,6 +49,8 @@ def write_report(
     - `precision_recall.csv`: class, score, recall, precision; a row per detection.
     - `precision_recall.png`: the same as a panel per class.
     - `errors.csv`: what the surest detections of each class are (`evaluation.diagnosis.diagnose`).
+    - `reliability.csv`: confidence, precision, detections; a row per bin (`evaluation.reliability`), and
+      `reliability.png`: the same as a curve; where the frame has confidences.
 
     Args:
         frame: detections as in `detections.csv`, of images and classes of `dataset`.
@@ -63,6 +72,10 @@ def write_report(
     write_text(folder / AP_FILE, _csv(_ap_table(curves, missing)))
     write_text(folder / CURVES_FILE, _csv(curve_table(given)))
     write_text(folder / ERRORS_FILE, _csv(errors[~errors["class"].isin(missing)]))
+    if "confidence" in frame:
+        found = reliability_of(frame, dataset)
+        write_text(folder / RELIABILITY_FILE, _csv(reliability_table(found)))
+        draw_reliability(found, f"{dataset.split} of {dataset.root.name}", folder / RELIABILITY_PICTURE)
     draw_curves(
         given,
         f"{dataset.split} of {dataset.root.name}: {_mean_text(given, missing)}",

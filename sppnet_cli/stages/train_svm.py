@@ -72,7 +72,7 @@ def svm_cost(
     layers = cost.layer_seconds(spec, fc, config.layer, walk, device)
     rows = 300 * classes + 10 * walk.images
     files = {SPEC_FILE: 150, WEIGHTS_FILE: size, "svm.safetensors": 4 * classes * dimension}
-    files |= {HEAD_FILE: 4 * fc * (pooled + fc + 21)} if config.layer != "pool5" else {}
+    files |= {HEAD_FILE: 4 * fc * (pooled + fc + classes + 1)} if config.layer != "pool5" else {}
     files["detector.json"] = 500
     return Cost(
         features + 1.3 * layers + 1e-6 * rows * dimension, files, cost.memory(0.5 + 2e-9 * rows * dimension)

@@ -42,9 +42,10 @@ def window_source(
     """The windows of `config`, with the ground truth among them when `truth`.
 
     Cached features are shared by all that have the same method, network (its fingerprint is `network_id`), data and
-    precision and, where the method caches windows and not maps, the same windows.
+    precision and, where the method caches windows and not maps, the same windows.  The list of the split is that in
+    the input `lists`, if there is one.
     """
-    dataset = load_voc(inputs["data"], config.split, config.limit)
+    dataset = load_voc(inputs["data"], config.split, config.limit, lists=inputs.get("lists"))
     if isinstance(network, SPPNet):
         extractor = make_extractor(config.method, network, config.mapping, config.scales, how.device)
     else:

@@ -11,6 +11,7 @@ from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, 
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.mini import CALTECH_CLASSES, MiniSize
+from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.data.proposals import METHODS as PROPOSAL_METHODS
 from sppnet_cli.data.proposals import require_boxes
 from sppnet_cli.data.voc import load_voc
@@ -19,6 +20,7 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.methods import METHODS
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
+from sppnet_cli.learning.calibration import CalibrationRules
 from sppnet_cli.network.backbones import is_own, require_known
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import MAP_LAYERS, NetworkSpec
@@ -46,14 +48,19 @@ from sppnet_cli.stages import photos as photographs
 from sppnet_cli.stages import pretrain as pretraining
 from sppnet_cli.stages import propose as proposing
 from sppnet_cli.stages import visualize as pictures
+from sppnet_cli.stages.calibrate import CalibrateConfig, calibrate, calibrate_cost
 from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
 from sppnet_cli.stages.extract_features import ImageSet
+from sppnet_cli.stages.folds import FoldsConfig, deal_folds, fold_name, folds_cost, rest_name
+from sppnet_cli.stages.import_set import ImportConfig, import_set, import_set_cost
 from sppnet_cli.stages.profiles import Profile
 from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost, time_features
 from sppnet_cli.stages.windows import WindowConfig
 
 PYRAMIDS = {"plain": None, "spp4": SPP4, "spp6": SPP6}
 SWEEP = (180, 224, 256, 300, 360, 392)  # short sides among which the scale of whole images is chosen
+HELD_OUT = 0.2  # of the images of an export that has no split
+CALIBRATION = CalibrationRules(folds=4, prior=10.0)
 SINGLE_SIZE, MULTI_SIZE = (224,), (224, 180)  # training sizes
 _SIZE = {True: (265, 335), False: (375, 500)}  # typical height and width, embedded or VOC
 
@@ -120,6 +127,8 @@ class Workspace:
     tuning: int | None = None  # seed of fine-tuning, where it is not the network's
     network_run: Path | None = None  # in place of the chain's own network
     head_run: Path | None = None  # in place of the chain's own fine-tuning
+    calibration: CalibrationRules = CALIBRATION  # of calibrated detectors
+    fold: int | None = None  # detectors learn from trainval without this fold, and detect in it
 
     @property
     def runs(self) -> Path:
@@ -176,6 +185,12 @@ class Workspace:
             raise NeedsData(f"profile {self.profile.name} needs VOC 2007: give --data DIR", "VOC 2007")
         return Part(self.embedded(), "VOCdevkit")
 
+    def imported_set(self, export: Path) -> Stage:
+        """A VOC set of what a labelling tool exported."""
+        config = ImportConfig(HELD_OUT, self.seed)
+        inputs: dict[str, Source] = {"export": export}
+        return self._stage("import", ["set", export.stem], config, inputs, import_set, import_set_cost)
+
     def imagenet_data(self) -> Source:
         """The ImageNet-layout folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.imagenet is not None:
@@ -212,6 +227,12 @@ class Workspace:
         lists = {"train": train, "val": size.voc_trainval - train, "test": size.voc_test}
         count = lists.get(split, size.voc_trainval)
         return min(count, limit or count)
+
+    def voc_classes(self) -> int:
+        """How many classes the VOC set has; the embedded data need not be there."""
+        if self.data is not None or self.profile.data is None:
+            return len(load_voc(path_of(self.voc()), "trainval").class_names)
+        return len(CLASSES)
 
     def image_size(self) -> tuple[int, int]:
         """Height and width of a typical image of the detection set."""
@@ -267,7 +288,7 @@ class Workspace:
 
     def _pretrain_cost(self, config: pretraining.PretrainConfig) -> Cost:
         if self.imagenet is None:
-            images, classes = self._embedded_size().imagenet_train, 20
+            images, classes = self._embedded_size().imagenet_train, len(CLASSES)
         else:
             folder = load_image_folder(training_folder(self.imagenet))
             images, classes = len(folder), len(folder.class_names)
@@ -280,7 +301,7 @@ class Workspace:
         profile = self.profile
         own = is_own(profile.arch)
         width, fc = (profile.width, profile.fc) if own else (1.0, 0)
-        return NetworkSpec(profile.arch, width, PYRAMIDS[pyramid], fc, 20 if own else 0)
+        return NetworkSpec(profile.arch, width, PYRAMIDS[pyramid], fc, len(CLASSES) if own else 0)
 
     def has_head(self) -> bool:
         """Whether the network brings fc6 and fc7; trunks of torchvision do not."""
@@ -363,14 +384,18 @@ class Workspace:
             count = max(count, profile.timing_windows)
         return count
 
-    def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
-        """The windows of a split, and how they are pooled."""
+    def windows(self, method: str, scales: tuple[int, ...]) -> WindowConfig:
+        """The windows that detectors learn from, and how they are pooled."""
         mapping = take(MappingRules, self.protocol)
-        limit = self.detection_limit(split)
-        return WindowConfig(split, method, scales, mapping, self.max_windows(split), limit)
+        split, limit = "trainval", self.detection_limit("trainval")
+        if self.fold is not None:
+            split, limit = rest_name(self.fold), None
+        return WindowConfig(split, method, scales, mapping, self.max_windows("trainval"), limit)
 
     def _walk(self, split: str, method: str, scales: tuple[int, ...]) -> cost.Walk:
         images = self.voc_images(split, self.detection_limit(split))
+        if self.fold is not None:
+            images -= images // self.calibration.folds
         windows = self.max_windows(split) or 2200
         crops = windows if METHODS[method].per_window else None
         return cost.Walk(images, windows, self.image_size(), crops, scales)
@@ -385,7 +410,7 @@ class Workspace:
         """The fine-tuning that the chain makes, whatever head was given."""
         protocol = METHODS[method].protocol_of(self.protocol)
         config = finetuning.FinetuneConfig(
-            self.windows("trainval", method, scales),
+            self.windows(method, scales),
             take(FinetuneRules, protocol),
             self.profile.schedule(protocol),
             self.profile.fc,
@@ -393,14 +418,13 @@ class Workspace:
             self.seed if self.tuning is None else self.tuning,
         )
         tuned = f"tuned{self.tuning}" if self.tuning is not None else ""
-        stem = ["finetune", method, _joined(scales), self._seed(), tuned]
+        stem = ["finetune", method, _joined(scales), self._seed(), tuned, self._fold()]
         inputs = self._training_inputs() | {"network": self.network()}
-        spec, device = self.network_spec(), self.how.device
         if METHODS[method].per_window and self.profile.rcnn_finetune == "all":
-            cost_of = partial(finetuning.finetune_all_cost, config, spec, device)
+            cost_of = partial(self._finetune_all_cost, config)
             return self._stage("finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of)
         walk = self._walk("trainval", method, scales)
-        cost_of = partial(finetuning.finetune_fc_cost, config, spec, walk, device)
+        cost_of = partial(self._finetune_fc_cost, config, walk)
         return self._stage(
             "finetune",
             stem,
@@ -410,6 +434,14 @@ class Workspace:
             cost_of,
             together=True,
             shares=f"{method} trainval {self.seed}",
+        )
+
+    def _finetune_all_cost(self, config: finetuning.FinetuneConfig) -> Cost:
+        return finetuning.finetune_all_cost(config, self.network_spec(), self.voc_classes(), self.how.device)
+
+    def _finetune_fc_cost(self, config: finetuning.FinetuneConfig, walk: cost.Walk) -> Cost:
+        return finetuning.finetune_fc_cost(
+            config, self.network_spec(), self.voc_classes(), walk, self.how.device
         )
 
     def detector(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
@@ -423,7 +455,7 @@ class Workspace:
             )
         protocol = METHODS[method].protocol_of(self.protocol)
         config = train_svm.SvmConfig(
-            self.windows("trainval", method, scales),
+            self.windows(method, scales),
             layer,
             take(SvmRules, protocol),
             take(DetectRules, protocol),
@@ -437,12 +469,10 @@ class Workspace:
             if brings or (isinstance(head, Path) and finetuning.brings_network(head)):
                 inputs["network"] = head
         walk = self._walk("trainval", method, scales)
-        cost_of = partial(
-            train_svm.svm_cost, config, self.network_spec(), self.profile.fc, 20, walk, self.how.device
-        )
+        cost_of = partial(self._svm_cost, config, walk)
         return self._stage(
             "train-svm",
-            ["detector", method, _joined(scales), row, self._seed(), self._tuned(row)],
+            ["detector", method, _joined(scales), row, self._seed(), self._tuned(row), self._fold()],
             config,
             inputs,
             train_svm.train_detector,
@@ -454,13 +484,14 @@ class Workspace:
     def with_bbox(self, detector: Source, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """A detector with box regressors added; `row` is the new one's."""
         protocol = METHODS[method].protocol_of(self.protocol)
-        config = train_bbox.BboxConfig(
-            self.windows("trainval", method, scales), take(BboxRules, protocol), self.seed
-        )
+        config = train_bbox.BboxConfig(self.windows(method, scales), take(BboxRules, protocol), self.seed)
         cost_of = partial(self._bbox_cost, detector, method, scales)
         return self._stage(
             "train-bbox",
-            ["detector", method, _joined(scales), row.replace(" ", "-"), self._seed(), self._tuned(row)],
+            [
+                *("detector", method, _joined(scales), row.replace(" ", "-")),
+                *(self._seed(), self._tuned(row), self._fold()),
+            ],
             config,
             self._training_inputs() | {"detector": detector},
             train_bbox.add_regressors,
@@ -468,6 +499,10 @@ class Workspace:
             together=True,
             shares=f"{method} trainval {self.seed}",
         )
+
+    def _svm_cost(self, config: train_svm.SvmConfig, walk: cost.Walk) -> Cost:
+        spec, device = self.network_spec(), self.how.device
+        return train_svm.svm_cost(config, spec, self.profile.fc, self.voc_classes(), walk, device)
 
     def _bbox_cost(self, detector: Source, method: str, scales: tuple[int, ...]) -> Cost:
         if isinstance(detector, Stage):
@@ -477,7 +512,56 @@ class Workspace:
             files = {entry.name: entry.stat().st_size for entry in sorted(path.glob("*.*"))}
             spec = load_spec(path)
         walk = self._walk("trainval", method, scales)
-        return train_bbox.bbox_cost(spec, 20, walk, files, self.how.device)
+        return train_bbox.bbox_cost(spec, self.voc_classes(), walk, files, self.how.device)
+
+    # Calibration.
+
+    def folds(self) -> Stage:
+        """The images of trainval dealt out to folds."""
+        config = FoldsConfig("trainval", self.calibration.folds, self.seed, self.detection_limit("trainval"))
+        images = self.voc_images("trainval", config.limit)
+        cost_of = partial(folds_cost, config, images)
+        return self._stage(
+            "folds", ["folds", self._seed()], config, {"data": self.voc()}, deal_folds, cost_of
+        )
+
+    def choose(self) -> tuple[tuple[int, ...], str]:
+        """Scales and row of Table 6 that suit the size of the user's set."""
+        return (self.protocol.single_scale,), "pool5 bb"
+
+    def calibrated(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """A detector for a row of Table 6 with a calibration, from detectors of the same kind on folds of trainval."""
+        detector = self.detector(method, scales, row)
+        inputs: dict[str, Source] = {"detector": detector, "data": self.voc(), "lists": self.folds()}
+        for k in range(1, self.calibration.folds + 1):
+            inputs[f"fold {k}"] = replace(self, fold=k)._held_out(method, scales, row)
+        return self._stage(
+            "calibrate",
+            ["detector", method, _joined(scales), row.replace(" ", "-"), "calibrated", self._seed()],
+            CalibrateConfig(self.calibration),
+            inputs,
+            calibrate,
+            lambda: calibrate_cost(detector.cost().files),
+        )
+
+    def _held_out(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """Detections in the fold, by a detector that was trained on the other images."""
+        assert self.fold is not None
+        detector = self.detector(method, scales, row)
+        config = detecting.DetectConfig(fold_name(self.fold), self.max_windows("test"))
+        walk = self._walk("trainval", method, scales)
+        walk = replace(walk, images=walk.images // (self.calibration.folds - 1))
+        _, _, layer, spec, fc = self._about(detector)
+        return self._stage(
+            "detect",
+            ["detections", method, _joined(scales), row.replace(" ", "-"), self._seed(), self._fold()],
+            config,
+            self._training_inputs() | {"detector": detector},
+            detecting.detect,
+            partial(detecting.detect_cost, spec, fc, layer, walk, self.how.device),
+            together=True,
+            shares=f"{method} trainval {self.seed}",
+        )
 
     def detections(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """Detections of the test split by that detector."""
@@ -542,7 +626,7 @@ class Workspace:
             return about.method, about.scales, about.layer, spec, spec.fc or self.profile.fc
         config = detector.config
         stage = detector
-        while isinstance(config, train_bbox.BboxConfig):
+        while isinstance(config, train_bbox.BboxConfig | CalibrateConfig):
             base = stage.inputs["detector"]
             if not isinstance(base, Stage):
                 return self._about(base)
@@ -575,7 +659,8 @@ class Workspace:
         )
 
     def _training_inputs(self) -> dict[str, Source]:
-        return {"data": self.voc(), "proposals": self.proposals("trainval")}
+        inputs = {"data": self.voc(), "proposals": self.proposals("trainval")}
+        return inputs | ({"lists": self.folds()} if self.fold is not None else {})
 
     def measures_rcnn(self) -> bool:
         """Whether tables have R-CNN's mAP, or its time alone."""
@@ -671,7 +756,7 @@ class Workspace:
         )
 
     def _image_svm_cost(self, config: image_training.ImageSvmConfig, features: Stage) -> Cost:
-        classes = 20 if config.images.dataset == "VOC" else 102
+        classes = self.voc_classes() if config.images.dataset == "VOC" else 102
         return image_training.image_svm_cost(
             config, self.count(config.images), classes, features.cost().files
         )
@@ -722,6 +807,9 @@ class Workspace:
 
     def _seed(self) -> str:
         return f"seed{self.seed}"
+
+    def _fold(self) -> str:
+        return "" if self.fold is None else fold_name(self.fold)
 
     def _tuned(self, row: str) -> str:
         return f"tuned{self.tuning}" if self.tuning is not None and row.startswith("ft") else ""
