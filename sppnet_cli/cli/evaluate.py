@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @option(
     "--detections",
     type=PATH,
-    help="detections.csv of `sppnet detect`, its run, or a folder of comp4_det_<split>_<class>.txt of any detector.",
+    help="detections.csv of `sppnet detect`, its run, or of any detector COCO results (.json) or a folder of "
+    "comp4_det_<split>_<class>.txt.",
 )
 @option("--report", type=PATH, metavar="DIR", help="Write precision-recall curves of --detections there.")
 @option("--classifier", type=PATH, help="Run of `sppnet train-svm --task classification`.")

@@ -43,6 +43,8 @@ def coco_ids(dataset: VocDetection) -> CocoIds:
 def write_coco_results(path: Path, frame: pd.DataFrame, ids: CocoIds) -> None:
     """Write detections as COCO results; x, y, width and height, so that a box of one pixel is 1 wide.
 
+    Where the frame has confidences, each entry has one beside its score; COCO's tools rank by the score.
+
     Args:
         path: usually `detections.json`.
         frame: columns image, class, score, x1, y1, x2, y2 as in `detections.csv`, boxes 0-based inclusive; the order
@@ -54,18 +56,19 @@ def write_coco_results(path: Path, frame: pd.DataFrame, ids: CocoIds) -> None:
         SppnetError: the file cannot be written.
     """
     rows = frame[_COLUMNS].itertuples(index=False, name=None)
-    write_json(
-        path,
-        [
-            {
-                "image_id": ids.images[image],
-                "category_id": ids.categories[name],
-                "bbox": [float(x1), float(y1), float(x2 - x1 + 1), float(y2 - y1 + 1)],
-                "score": float(score),
-            }
-            for image, name, score, x1, y1, x2, y2 in rows
-        ],
-    )
+    entries = [
+        {
+            "image_id": ids.images[image],
+            "category_id": ids.categories[name],
+            "bbox": [float(x1), float(y1), float(x2 - x1 + 1), float(y2 - y1 + 1)],
+            "score": float(score),
+        }
+        for image, name, score, x1, y1, x2, y2 in rows
+    ]
+    if "confidence" in frame:
+        for entry, confidence in zip(entries, frame["confidence"].tolist(), strict=True):
+            entry["confidence"] = confidence
+    write_json(path, entries)
 
 
 def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:

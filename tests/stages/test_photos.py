@@ -11,6 +11,7 @@ from sppnet_cli.data.images import read_image
 from sppnet_cli.data.proposals import image_seed, propose
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.stages.photos import PhotoConfig, detect_photos, lacks_photos, read_photos
 
@@ -22,7 +23,7 @@ CONFIG = PhotoConfig(
     seed=0,
     max_windows=5,
     proposal_side=500,
-    min_score=None,
+    shown=Shown(),
 )
 
 
