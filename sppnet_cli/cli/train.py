@@ -53,7 +53,10 @@ def _on(ws: "Workspace", source: Path, as_json: bool) -> "Workspace":
         return replace(ws, data=source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; name an export of a labelling tool, or a VOC set")
-    return replace(ws, data=make(ws, ws.imported_set(source)) / SET)
+    data = make(ws, ws.imported_set(source)) / SET
+    if not has_splits(data, "trainval", "test"):
+        raise DataError(f"{source}: too few images to hold some out for the test; label more of them")
+    return replace(ws, data=data)
 
 
 def _train(ws: "Workspace", source: Path, out: Path | None, as_json: bool, dry_run: bool) -> None:

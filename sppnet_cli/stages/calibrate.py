@@ -27,7 +27,8 @@ def calibrate(config: CalibrateConfig, inputs: Inputs, folder: Path, _how: Resou
 
     The inputs `fold 1`, `fold 2`, ... hold detections in the images of these folds, by detectors that were trained as
     this one, on the images outside of the fold.  What they say of a score holds for the detector itself a little
-    cautiously, since it has seen more images.  A detector of which no detection is right gets no calibration.
+    cautiously, since it has seen more images.  Where none of them is right, or none wrong, it gets
+    no calibration.
     """
     detector = Detector.load(inputs["detector"])
     label_of = {name: label for label, name in enumerate(detector.class_names)}
@@ -46,9 +47,8 @@ def calibrate(config: CalibrateConfig, inputs: Inputs, folder: Path, _how: Resou
             np.concatenate(scores), np.concatenate(labels), hits, len(label_of), config.rules
         )
     else:
-        warn(
-            f"{inputs['detector']}: its folds found {'only' if len(hits) and hits.all() else 'no'} right detections: no confidences"
-        )
+        kind = "wrong" if hits.any() else "right"
+        warn(f"{inputs['detector']}: no {kind} detection in its folds, so no confidences; label more images")
     detector.save(folder)
 
 

@@ -1,6 +1,8 @@
 """Stage: the training images in folds, each with the images outside of it."""
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sppnet_cli.chain import Cost, Inputs, Resources
@@ -33,7 +35,8 @@ def rest_name(fold: int) -> str:
 def deal_folds(config: FoldsConfig, inputs: Inputs, folder: Path, _how: Resources) -> None:
     """`fold1.txt`, `without1.txt`, `fold2.txt`, ...: lists of ids, in the order of the split.
 
-    Each class is in as many folds as it has images, if it can be, and the frames of a video are in one (`hold_out`).
+    Each class is in as many folds as it has images, if it can be, and the frames of a video are in one, unless a class
+    is in that video alone (`hold_out`).
     Raises `DataError` where fewer images than folds have objects: some fold would leave nothing to learn from.
     """
     dataset = load_voc(inputs["data"], config.split, config.limit)
@@ -48,14 +51,15 @@ def deal_folds(config: FoldsConfig, inputs: Inputs, folder: Path, _how: Resource
             "label more of them"
         )
     sources = (read_record(dataset.root) or {}).get("sources", {})
+    counts = Counter(chain.from_iterable(classes.values()))
     left = list(dataset.ids)
     for fold in range(1, config.count + 1):
         names = [str(sources.get(image_id, image_id)) for image_id in left]
-        held = {
-            left[k]
-            for k in hold_out(names, [classes[i] for i in left], 1 / (config.count - fold + 1), config.seed)
-        }
-        if fold == config.count:
+        # A class of one image cannot be on both sides.
+        common = [frozenset(name for name in classes[image_id] if counts[name] > 1) for image_id in left]
+        parts = config.count - fold + 1
+        held = {left[k] for k in hold_out(names, common, 1 / parts, config.seed)} or set(left[::parts])
+        if parts == 1:
             held = set(left)
         left = [image_id for image_id in left if image_id not in held]
         for name, inside in ((fold_name(fold), True), (rest_name(fold), False)):
