@@ -9,7 +9,16 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.chain import path_of
-from sppnet_cli.cli.options import PATH, FiniteRange, option, say, scales_of, shared
+from sppnet_cli.cli.options import (
+    PATH,
+    FiniteRange,
+    min_confidence_option,
+    min_score_option,
+    option,
+    say,
+    scales_of,
+    shared,
+)
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -46,17 +55,8 @@ _MAKE_ONE = "make one with `sppnet train DATA --out my-detector`, and name it wi
     default=1000,
     help="Windows of larger photographs are sought in a copy of at most so many pixels a side.",
 )
-@option(
-    "--min-confidence",
-    type=FiniteRange(0, 1),
-    help="Draw what a calibrated detector is so sure of, and the surest, marked as weak, where that is nothing; the CSV "
-    "has all.  [default: 0.5]",
-)
-@option(
-    "--min-score",
-    type=FiniteRange(),
-    help="Draw what scores above, whatever its confidence.  [default: 0 for a detector without calibration]",
-)
+@min_confidence_option
+@min_score_option
 @option(
     "--format",
     "formats",

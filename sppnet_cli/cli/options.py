@@ -157,6 +157,17 @@ def _shared(command: Command, profile: str, weights: str | None, has_data: bool 
     return run
 
 
+min_confidence_option = option(
+    "--min-confidence",
+    type=FiniteRange(0, 1),
+    help="Draw what a calibrated detector is so sure of; of a photograph in which that is nothing, the surest, marked as "
+    "weak.  [default: 0.5]",
+)
+min_score_option = option(
+    "--min-score",
+    type=FiniteRange(),
+    help="Draw what scores above, whatever its confidence.  [default: 0, of a detector without calibration]",
+)
 method_option = option(
     "--method", type=click.Choice(["spp", "rcnn"]), default="spp", help="SPP-net, or R-CNN on its weights."
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, FiniteRange, option, say, shared
+from sppnet_cli.cli.options import PATH, min_confidence_option, min_score_option, option, say, shared
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -28,7 +28,8 @@ def command() -> None:
 )
 @option("--split", default="test", help="List of ImageSets/Main that they were made on.")
 @option("--count", type=click.IntRange(min=1), default=24, help="Images, evenly over the list.")
-@option("--min-score", type=FiniteRange(), default=0.0, help="Draw what scores above.")
+@min_confidence_option
+@min_score_option
 @option("--truth", is_flag=True, help="Draw the ground truth too, dashed.")
 @shared
 def detections(
@@ -38,7 +39,8 @@ def detections(
     detections: Path | None,
     split: str,
     count: int,
-    min_score: float,
+    min_confidence: float | None,
+    min_score: float | None,
     truth: bool,
     out: Path | None,
     dry_run: bool,
@@ -51,13 +53,14 @@ def detections(
     \b
       sppnet visualize detections --detections RUN --data VOCdevkit --truth 000001 000004
     """
+    from sppnet_cli.detection.shown import Shown
     from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures
 
     if detections is None and (ws.data is not None or split != "test"):
         raise DataError(
             "no detections of your own data: make them with `sppnet detect`, name them with --detections"
         )
-    config = DetectionPictures(split, images, count, min_score, truth)
+    config = DetectionPictures(split, images, count, Shown(min_score, min_confidence), truth)
     made = detections or ws.detections("spp", ws.protocol.scales, "ftfc7 bb")
     stage = ws.picture_detections(config, made).at(out)
     if dry_run:

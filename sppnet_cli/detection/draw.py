@@ -43,15 +43,15 @@ def draw_detections(
     image: NDArray[np.uint8],
     detections: Sequence[Detection],
     class_names: Sequence[str],
-    min_score: float = 0.0,
     *,
     weak: bool = False,
     truth: Annotation | None = None,
     zoom: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """An RGB image `(H, W, 3)` with the boxes of all detections scoring above `min_score`, named.
+    """An RGB image `(H, W, 3)` with the boxes of all detections, named.
 
-    A label ends with the confidence in percent or, where there is none, the score.  `weak` ones are dashed and say so.
+    A label ends with the confidence in percent or, where there is none, the score.  With `weak` the boxes are dashed
+    and the labels say so.
     The ground truth `truth` is drawn below them, dashed in black and white.  The picture is `zoom` times as large as
     the image; the size of the letters follows that of the picture.
     """
@@ -65,15 +65,14 @@ def draw_detections(
             _draw_dashed(canvas, edges, thickness, _BLACK, _WHITE)
             labels.append((edges, class_names[label] + " (difficult)" * bool(difficult), _WHITE))
     for detection in sorted(detections, key=lambda d: d.score):  # the best on top
-        if detection.score > min_score:
-            edges, colour = _zoomed(detection.box, zoom), class_colour(detection.label, len(class_names))
-            if weak:
-                _draw_dashed(canvas, edges, thickness, _WHITE, colour)
-            else:
-                canvas.rectangle(edges, outline=colour, width=thickness)
-            sure = detection.confidence
-            says = f"{detection.score:.2f}" if sure is None else f"{sure:.0%}"
-            labels.append((edges, f"{class_names[detection.label]} {says}{', weak' * weak}", colour))
+        edges, colour = _zoomed(detection.box, zoom), class_colour(detection.label, len(class_names))
+        if weak:
+            _draw_dashed(canvas, edges, thickness, _WHITE, colour)
+        else:
+            canvas.rectangle(edges, outline=colour, width=thickness)
+        sure = detection.confidence
+        says = f"{detection.score:.2f}" if sure is None else f"{sure:.0%}"
+        labels.append((edges, f"{class_names[detection.label]} {says}{', weak' * weak}", colour))
     _draw_labels(canvas, labels, picture.size)
     return np.array(picture)
 

@@ -87,9 +87,8 @@ def _strip(
         missed = each.detection.score == -np.inf
         pictures[each.image] = draw_detections(
             image,
-            [each.detection],
+            [] if missed else [each.detection],
             dataset.class_names,
-            -np.inf,
             truth=_annotation(each.detection, image) if missed else None,
             zoom=zoom,
         )

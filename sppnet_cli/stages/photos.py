@@ -1,6 +1,5 @@
 """Stage: detections in image files, with annotated pictures."""
 
-import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -73,7 +72,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
         weak = not drawn and config.shown.min_score is None
         if weak and found:
             drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
-        drawing = draw_detections(image, drawn, detector.class_names, -math.inf, weak=weak)
+        drawing = draw_detections(image, drawn, detector.class_names, weak=weak)
         write_image(folder / picture, drawing)
         rows.append((str(path), picture, ""))
         frames.append(as_frame(str(path), found, detector.class_names, columns_of(detector)))

@@ -1,7 +1,7 @@
 """Stage: pictures of detections (Figure 6) and of the strongest responses of conv5 (Figure 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
 from sppnet_cli.detection.draw_responses import Excited, draw_responses
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.weights import load_network
@@ -33,7 +34,7 @@ class DetectionPictures:
     split: str
     ids: tuple[str, ...] = ()  # images; none: `count` of them, evenly over those with any detection
     count: int = 24
-    min_score: float = 0.0  # of what is drawn: above it
+    shown: Shown = field(default_factory=Shown)  # what is drawn
     truth: bool = False  # draw the ground truth too
 
 
@@ -73,6 +74,7 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
     chosen = list(dict.fromkeys(config.ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
     if not chosen:
         raise DataError(f"{detections}: holds no detection; name the images to draw")
+    shown = frame[config.shown.rows(frame)]
     pictures: dict[str, Path] = {}
     thumbnails = []
     for image_id in track(chosen, "drawing"):
@@ -81,7 +83,7 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
         except DataError as error:
             warn(f"skipped: {error}")
             continue
-        found = _detections(frame[frame["image"] == image_id], dataset.class_names)
+        found = _detections(shown[shown["image"] == image_id], dataset.class_names)
         large = max(1.0, _PICTURE_SIDE / max(annotation.size))
         small = min(_SHEET_HEIGHT / annotation.size[0], _SHEET_WIDTH / 2 / annotation.size[1])
         drawn, thumbnail = (
@@ -89,7 +91,6 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
                 image,
                 found,
                 dataset.class_names,
-                config.min_score,
                 truth=annotation if config.truth else None,
                 zoom=zoom,
             )
@@ -158,9 +159,12 @@ def _descending(values: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _detections(rows: pd.DataFrame, class_names: Sequence[str]) -> list[Detection]:
-    names, scores = rows["class"].tolist(), rows["score"].tolist()
-    boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
     return [
-        Detection(class_names.index(name), score, (box[0], box[1], box[2], box[3]))
-        for name, score, box in zip(names, scores, boxes, strict=True)
+        Detection(
+            class_names.index(row["class"]),
+            row["score"],
+            (row["x1"], row["y1"], row["x2"], row["y2"]),
+            row.get("confidence"),
+        )
+        for row in rows.to_dict("records")
     ]

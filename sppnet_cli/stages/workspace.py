@@ -394,8 +394,8 @@ class Workspace:
 
     def _walk(self, split: str, method: str, scales: tuple[int, ...]) -> cost.Walk:
         images = self.voc_images(split, self.detection_limit(split))
-        if self.fold is not None:
-            images -= images // self.calibration.folds
+        if self.fold is not None:  # the detector on all images comes first: the maps are in the cache
+            images, scales = images - images // self.calibration.folds, ()
         windows = self.max_windows(split) or 2200
         crops = windows if METHODS[method].per_window else None
         return cost.Walk(images, windows, self.image_size(), crops, scales)
