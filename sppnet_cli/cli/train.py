@@ -1,6 +1,7 @@
 """`sppnet train`."""
 
 import math
+import shlex
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli import console
+from sppnet_cli.cli.evaluate import show_calibration
 from sppnet_cli.cli.options import PATH, clock, say, shared_by_trainer
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError
@@ -81,6 +83,7 @@ def _train(ws: "Workspace", source: Path, out: Path | None, as_json: bool, dry_r
     score = evaluate_detections(detections.folder, ws.data, "test", ws.limit, folder / "report")
     draw_outcomes(detections.folder, tested, folder / "report" / OUTCOMES_PICTURE)
     _show(score, counts)
+    show_calibration(score)
     error = score.calibration_error
     result = {
         "detector": folder,
@@ -94,7 +97,7 @@ def _train(ws: "Workspace", source: Path, out: Path | None, as_json: bool, dry_r
         as_json,
         result,
         f"what it found and missed: {folder / 'report' / OUTCOMES_PICTURE}",
-        f"use it: sppnet detect --detector {folder} PHOTOS",
+        f"use it: sppnet detect --detector {shlex.quote(str(folder))} PHOTOS",
     )
 
 

@@ -23,15 +23,17 @@ RELIABILITY_PICTURE = "reliability.png"
 OUTCOMES_PICTURE = "contact-sheet.jpg"  # of `sppnet train`
 
 
+_OWN = (
+    *(AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE, RELIABILITY_FILE, RELIABILITY_PICTURE),
+    OUTCOMES_PICTURE,
+)
+
+
 def require_report_folder(folder: Path) -> None:
     """Raise `UsageError` for a folder that holds anything but an earlier report (and hidden files)."""
-    own = (
-        *(AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE, RELIABILITY_FILE, RELIABILITY_PICTURE),
-        OUTCOMES_PICTURE,
-    )
     if folder.is_dir():
         names = sorted(entry.name for entry in folder.iterdir())
-        others = [name for name in names if name not in own and not name.startswith(".")]
+        others = [name for name in names if name not in _OWN and not name.startswith(".")]
         if others:
             raise UsageError(
                 f"{folder}: holds {others[0]}, which is no report's; give --report a folder of its own"
@@ -65,6 +67,8 @@ def write_report(
     """
     require_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _OWN:
+        (folder / name).unlink(missing_ok=True)
     curves = class_curves(frame, dataset)
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     errors = diagnose(ranked_detections(frame, dataset), annotations, dataset.class_names)

@@ -49,11 +49,11 @@ def test_from_an_export_to_a_detector_that_knows_how_sure_it_is(sppnet, tmp_path
     result = json.loads(out)
     assert result["images"] == 200
     assert set(result["AP"]) == {"hound", "human", "kitty", "van"}
-    assert result["mAP"] > LEAST_MAP
+    assert result["mAP"] > 0.25
     (data,) = (tmp_path / "runs/pretrained").glob("set-export-*/VOCdevkit")
     (detections,) = (tmp_path / "runs/pretrained").glob("detections-mine-test-*")
     dataset = load_voc(data, "test")
     found = reliability_of(read_detections(detections, dataset)[0], dataset)
     assert found.error == pytest.approx(result["calibration_error"])
-    assert found.error < MOST_GAP
+    assert found.error < 0.12
     assert found.brier < found.base_brier
