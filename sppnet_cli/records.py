@@ -85,11 +85,12 @@ def read_csv(
     *,
     remedy: str,
     ids: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
     """A CSV with just these columns, in this order, as text, finite numbers or integers.
 
     Words stay words: an image or class called `null` or `NA` is no missing value.  `ids` names the columns whose text
-    becomes paths (`files.safe_id`).
+    becomes paths (`files.safe_id`), `optional` those that may be absent.
 
     Raises:
         DataError: the file cannot be read, has other columns, or a line has another number of fields or a field of
@@ -101,6 +102,7 @@ def read_csv(
     try:
         reader = csv.reader(io.StringIO(decode(read_bytes(path, "CSV", remedy)), newline=""), strict=True)
         header = next(reader, [])
+        columns = {name: kind for name, kind in columns.items() if name not in optional or name in header}
         if header != list(columns):
             raise _Wrong(f"its columns are {_shown(','.join(header))}, not {','.join(columns)}")
         rows, lines = [], []

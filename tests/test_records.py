@@ -158,6 +158,21 @@ def test_every_digit_of_a_score_counts(tmp_path):
     assert frame["score"].tolist() == scores.tolist()
 
 
+def test_a_column_that_may_be_absent(tmp_path):
+    path = tmp_path / "x.csv"
+
+    def columns(text):
+        path.write_text(text)
+        columns = {"image": str, "sure": float, "windows": int}
+        return list(read_csv(path, columns, remedy=REMEDY, optional=("sure",)).columns)
+
+    assert columns("image,sure,windows\na,.5,1\n") == ["image", "sure", "windows"]
+    assert columns("image,windows\na,1\n") == ["image", "windows"]
+    for header in ("image,windows,sure", "image,sure", "windows"):
+        with pytest.raises(DataError, match="its columns are"):
+            columns(f"{header}\n")
+
+
 def test_quotes_blank_lines_a_mark_and_no_row(tmp_path):
     frame = csv_of(tmp_path, '"a,b","c ""d""",1,2', "", header="\ufeffimage,class,score,windows")
     assert frame.to_numpy().tolist() == [["a,b", 'c "d"', 1.0, 2]]

@@ -46,6 +46,7 @@ def _register() -> None:
     from sppnet_cli.cli.propose import command as propose
     from sppnet_cli.cli.reproduce import command as reproduce
     from sppnet_cli.cli.runs import command as runs
+    from sppnet_cli.cli.train import command as train
     from sppnet_cli.cli.train_bbox import command as train_bbox
     from sppnet_cli.cli.train_svm import command as train_svm
     from sppnet_cli.cli.visualize import command as visualize
@@ -56,6 +57,7 @@ def _register() -> None:
         propose,
         extract_features,
         finetune,
+        train,
         train_svm,
         train_bbox,
         detect,

@@ -1,28 +1,40 @@
 """`sppnet detect`."""
 
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sppnet_cli import console
 from sppnet_cli.chain import path_of
-from sppnet_cli.cli.options import PATH, Finite, FiniteRange, option, say, scales_of, shared
+from sppnet_cli.cli.options import (
+    PATH,
+    FiniteRange,
+    min_confidence_option,
+    min_score_option,
+    option,
+    say,
+    scales_of,
+    shared,
+)
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sppnet_cli.detection.fast import FastOptions
+    from sppnet_cli.detection.shown import Shown
     from sppnet_cli.network.precision import Precision
+    from sppnet_cli.stages.formats import Format
     from sppnet_cli.stages.workspace import Workspace
 
 BOX = ("x1", "y1", "x2", "y2")
-_MAKE_ONE = (
-    "make one with `sppnet train-svm --profile pretrained --data VOCdevkit --arch squeezenet1_1 --weights DEFAULT`, "
-    "then `sppnet train-bbox --detector RUN`, and name it with --detector"
-)
+_SURE = ("score", "confidence")
+_MAKE_ONE = "make one with `sppnet train DATA --out my-detector`, and name it with --detector"
 
 
 @click.command("detect", short_help="Detect objects in image files or a data set.")
@@ -44,11 +56,15 @@ _MAKE_ONE = (
     default=1000,
     help="Windows of larger photographs are sought in a copy of at most so many pixels a side.",
 )
+@min_confidence_option
+@min_score_option
 @option(
-    "--min-score",
-    type=Finite(),
-    metavar="SCORE",
-    help="Draw detections that score above this; the CSV has all.  [default: 0; if none does, the best one]",
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["csv", "coco", "yolo", "voc"]),
+    help="Write beside detections.csv: COCO results (detections.json, all of them), or what is sure enough to be drawn "
+    "as label files for YOLO (yolo/) or VOC (voc/).",
 )
 @option(
     "--fast", is_flag=True, help="Cut ranks and a cascade at their best: much quicker, a little less exact."
@@ -80,7 +96,9 @@ def command(
     scales: str | None,
     split: str,
     proposal_side: int,
+    min_confidence: float | None,
     min_score: float | None,
+    formats: "tuple[Format, ...]",
     fast: bool,
     fc_rank: str | None,
     cascade: float | None,
@@ -124,10 +142,17 @@ def command(
     else:
         has_scales = True
     sides = scales_of(scales, ws) if scales and has_scales else None
+    from sppnet_cli.detection.shown import Shown
+
+    shown = Shown(min_score, min_confidence)
+    if min_confidence is not None and (len(detectors) != 1 or about.calibration is None):
+        raise UsageError(
+            "--min-confidence: takes one detector that is calibrated, as those of `sppnet train` are; give --min-score"
+        )
     if images:
-        _photos(ws, detectors[0], sides, speed, images, proposal_side, min_score, out, dry_run, as_json)
+        _photos(ws, detectors[0], sides, speed, images, proposal_side, shown, formats, out, dry_run, as_json)
     else:
-        _data_set(ws, detectors, sides, speed, split, out, dry_run, as_json)
+        _data_set(ws, detectors, sides, speed, split, shown, formats, out, dry_run, as_json)
 
 
 @dataclass(frozen=True)
@@ -176,13 +201,18 @@ def _photos(
     speed: _Speed,
     images: tuple[Path, ...],
     proposal_side: int,
-    min_score: float | None,
+    shown: "Shown",
+    formats: "tuple[Format, ...]",
     out: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    import pandas as pd
+
     from sppnet_cli.data.images import find_images
     from sppnet_cli.data.proposals import METHODS
+    from sppnet_cli.detection.detector_files import read_description
+    from sppnet_cli.stages.formats import images_of_files, write_formats
     from sppnet_cli.stages.photos import PhotoConfig, read_photos
 
     proposals = ws.proposals_method or "ss-fast"
@@ -198,7 +228,7 @@ def _photos(
         ws.seed,
         ws.profile.timing_windows,
         proposal_side,
-        min_score,
+        shown,
     )
     stage = ws.photos(detector, paths, config, [speed.suffix.removeprefix("-")]).at(out)
     if dry_run:
@@ -206,22 +236,14 @@ def _photos(
         return
     folder = make(ws, stage)
     photos, skipped = read_photos(folder)
-    least = 0.0 if min_score is None else min_score
-    rows = [
-        (photo.path, d["class"], f"{d['score']:.2f}", *(f"{d[side]:.0f}" for side in BOX))
-        for photo in photos
-        for d in photo.detections.to_dict("records")
-        if d["score"] > least
-    ]
-    console.table(f"Detections scoring above {least:g}", ["image", "class", "score", *BOX], rows)
-    if not rows:
-        scores = [photo.detections["score"].max() for photo in photos if len(photo.detections)]
-        hint = (
-            f"; the best scores {max(scores):.3f}: --min-score {below(max(scores)):g} shows it"
-            if scores
-            else ""
-        )
-        console.status(f"nothing scores above {least:g}{hint}")
+    class_names = read_description(detector).class_names
+    pictures = {photo.path: photo.picture for photo in photos}
+    frame = pd.concat([photo.detections for photo in photos])
+    written = []
+    if set(formats) - {"csv"}:
+        images_found = images_of_files(paths, pictures, class_names)
+        written = write_formats(folder, frame, formats, shown, images_found, class_names)
+    _table(frame, shown)
     result = {
         "out": folder,
         "images": [
@@ -229,16 +251,40 @@ def _photos(
                 "path": photo.path,
                 "picture": photo.picture,
                 "detections": [
-                    {"class": d["class"], "score": d["score"], "box": [d[side] for side in BOX]}
+                    _entry(d)
                     for d in photo.detections.to_dict("records")
-                    if min_score is None or d["score"] > min_score
+                    if shown.min_score is None or d["score"] > shown.min_score
                 ],
             }
             for photo in photos
         ],
         "skipped": skipped,
     }
-    say(as_json, result, f"{len(photos)} pictures and detections.csv in {folder}")
+    names = ", ".join(["detections.csv", *written])
+    say(as_json, result, f"{len(photos)} pictures, {names} in {folder}")
+
+
+def _table(frame: "pd.DataFrame", shown: "Shown") -> None:
+    """Print what pictures show, and a hint where that is nothing."""
+    columns = [column for column in _SURE if column in frame]
+    what = shown.describe("confidence" in frame)
+    rows = [
+        (d["image"], d["class"], *(f"{d[name]:.2f}" for name in columns), *(f"{d[side]:.0f}" for side in BOX))
+        for d in frame[shown.rows(frame)].to_dict("records")
+    ]
+    console.table(f"Detections {what}", ["image", "class", *columns, *BOX], rows)
+    if rows:
+        return
+    limit = columns[-1] if shown.min_score is None else "score"
+    best = "" if frame.empty else f"; the best has {frame[limit].max():.2f}"
+    hint = best and f": --min-{limit} {below(frame[limit].max()):g} shows it"
+    console.status(f"nothing {what}{best}{hint}")
+
+
+def _entry(row: "Mapping[Hashable, Any]") -> dict[str, Any]:
+    """A detection under `--json`."""
+    sure = {column: row[column] for column in _SURE if column in row}
+    return {"class": row["class"], **sure, "box": [row[side] for side in BOX]}
 
 
 def below(score: float) -> float:
@@ -252,13 +298,17 @@ def _data_set(
     scales: tuple[int, ...] | None,
     speed: _Speed,
     split: str,
+    shown: "Shown",
+    formats: "tuple[Format, ...]",
     out: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     from sppnet_cli.cli.evaluate import show_detection_score
+    from sppnet_cli.data.voc import load_voc
     from sppnet_cli.stages.detect import skipped_images
-    from sppnet_cli.stages.score_detections import evaluate_detections
+    from sppnet_cli.stages.formats import images_of_set, write_formats
+    from sppnet_cli.stages.score_detections import evaluate_detections, read_detections
 
     precision = speed.precision if speed.precision != "fp32" else None
     if detectors:
@@ -279,10 +329,16 @@ def _data_set(
     folder = make(ws, stage)
     report = folder / "report"
     score = evaluate_detections(folder, path_of(ws.voc()), split, ws.detection_limit(split), report)
+    written = []
+    if set(formats) - {"csv"}:
+        dataset = load_voc(path_of(ws.voc()), split, ws.detection_limit(split))
+        frame, _ = read_detections(folder, dataset)
+        images = images_of_set(dataset)
+        written = write_formats(folder, frame, formats, shown, images, dataset.class_names)
     skipped = skipped_images(folder)
     show_detection_score(score, ws.profile.caveat, len(skipped))
     say(
         as_json,
         {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),
-        f"written to {folder}: detections.csv, comp4/, proposal_recall.csv and report/",
+        f"written to {folder}: {', '.join(['detections.csv', *written])}, comp4/, proposal_recall.csv and report/",
     )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @option(
     "--detections",
     type=PATH,
-    help="Run of `sppnet detect`, its detections.csv, or a folder of comp4_det_<split>_<class>.txt of any detector.",
+    help="Run of `sppnet detect`, its detections.csv, or of any detector COCO results (.json) or a folder of "
+    "comp4_det_<split>_<class>.txt.",
 )
 @option(
     "--report",
@@ -114,10 +115,10 @@ def _of_detections(
     _make_data(ws, data)
     score = evaluate_detections(detections, path_of(data), split, ws.detection_limit(split), report)
     show_detection_score(score, ws.profile.caveat)
+    show_calibration(score)
     if report is not None:
-        console.status(
-            f"written to {report}: ap.csv, errors.csv, precision_recall.csv and precision_recall.png"
-        )
+        files = sorted(path.name for path in report.iterdir() if not path.name.startswith("."))
+        console.status(f"written to {report}: {', '.join(files)}")
     return score.as_dict()
 
 
@@ -211,6 +212,14 @@ def show_detection_score(score: "DetectionScore | MapScore", caveat: str, skippe
     rows = [(name, "" if math.isnan(ap) else f"{100 * ap:.1f}") for name, ap in aps.items()]
     without = f", {skipped} of them skipped" if skipped else ""
     console.table(f"AP (%), {score.images} images{without}{caveat}", ["class", "AP"], rows)
+
+
+def show_calibration(score: "DetectionScore") -> None:
+    """Say how far confidences are from the precision, where there are any."""
+    if not math.isnan(score.calibration_error):
+        console.status(
+            f"confidences of .1 or more differ from the precision by {score.calibration_error:.3f}, the mean of ten bins"
+        )
 
 
 def show_accuracy(score: "AccuracyScore", caveat: str) -> None:

@@ -60,25 +60,44 @@ json_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
+_data_option = option(
+    "--data", type=PATH, help="Your data.  [default: the embedded mini data, made when needed]"
+)
+
+
 def shared(command: Command) -> Command:
     """Add the options that every command that makes stages takes.
 
     The command gets the `Workspace` that they describe as `ws`, and `--out`, `--dry-run` and `--json` unchanged.
     """
+    return _shared(command, profile="mini", weights=None)
+
+
+def shared_by_trainer(command: Command) -> Command:
+    """The options of `shared` for a command that takes its data as an argument and trains on published weights."""
+    return _shared(command, profile="pretrained", weights="DEFAULT", has_data=False)
+
+
+def _shared(command: Command, profile: str, weights: str | None, has_data: bool = True) -> Command:
     options = [
         option(
             "--profile",
             type=click.Choice(["mini", "pretrained", "paper", "tiny"]),
-            default="mini",
+            default=profile,
             help="Sizes, schedules and data of all stages.",
         ),
-        option("--data", type=PATH, help="Your data.  [default: the embedded mini data, made when needed]"),
+        *([_data_option] if has_data else []),
         option(
             "--arch",
             metavar="NAME",
             help="zf5, convnet5, overfeat5, overfeat7, a torchvision classifier, or timm/NAME.  [default: the profile's]",
         ),
-        option("--weights", metavar="FILE|DEFAULT", help="ImageNet weights of a torchvision or timm --arch."),
+        option(
+            "--weights",
+            default=weights,
+            metavar="FILE|DEFAULT",
+            help="ImageNet weights of a torchvision or timm --arch.",
+        ),
         option(
             "--protocol",
             type=click.Choice(["paper", "released"]),
@@ -151,7 +170,7 @@ def shared(command: Command) -> Command:
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> Any:
         console.configure(quiet=quiet, verbose=verbose, json=as_json, silent=not world().first)
-        ws = make_workspace(**{name: given.pop(name) for name in _WORKSPACE})
+        ws = make_workspace(**{name: given.pop(name, None) for name in _WORKSPACE})
         return command(ws, as_json=as_json, **given)
 
     for add in reversed(options):
@@ -159,6 +178,19 @@ def shared(command: Command) -> Command:
     return run
 
 
+min_confidence_option = option(
+    "--min-confidence",
+    type=FiniteRange(0, 1),
+    metavar="P",
+    help="Draw what a calibrated detector is so sure of; of a photograph in which that is nothing, the surest, marked as "
+    "weak.  [default: 0.5]",
+)
+min_score_option = option(
+    "--min-score",
+    type=Finite(),
+    metavar="SCORE",
+    help="Draw detections that score above this, whatever their confidence.  [default: 0 where there is no confidence]",
+)
 method_option = option(
     "--method", type=click.Choice(METHODS), default="spp", help="SPP-net, or R-CNN with the same weights."
 )

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, Finite, count_option, option, say, shared
+from sppnet_cli.cli.options import (
+    PATH,
+    count_option,
+    min_confidence_option,
+    min_score_option,
+    option,
+    say,
+    shared,
+)
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import DataError, UsageError
 
@@ -28,12 +36,8 @@ def command() -> None:
 )
 @option("--split", default="test", metavar="NAME", help="Image list (in ImageSets/Main) of the detections.")
 @count_option("--count", default=24, help="Images to draw, spread evenly over the list.")
-@option(
-    "--min-score",
-    type=Finite(),
-    metavar="SCORE",
-    help="Draw detections that score above this.  [default: the best of each class, as many as it has objects]",
-)
+@min_confidence_option
+@min_score_option
 @option("--truth/--no-truth", default=True, help="Draw the ground truth too, dashed.")
 @shared
 def detections(
@@ -43,6 +47,7 @@ def detections(
     detections: Path | None,
     split: str,
     count: int,
+    min_confidence: float | None,
     min_score: float | None,
     truth: bool,
     out: Path | None,
@@ -56,13 +61,14 @@ def detections(
     \b
       sppnet visualize detections --detections RUN --data VOCdevkit 000001 000004
     """
+    from sppnet_cli.detection.shown import Shown
     from sppnet_cli.stages.visualize import SHEET_FILE, DetectionPictures
 
     if detections is None and (ws.data is not None or split != "test"):
         raise DataError(
             "no detections of your own data: make them with `sppnet detect`, name them with --detections"
         )
-    config = DetectionPictures(split, images, count, min_score, truth)
+    config = DetectionPictures(split, images, count, Shown(min_score, min_confidence), truth)
     made = detections or ws.detections("spp", ws.protocol.scales, "ftfc7 bb")
     stage = ws.picture_detections(config, made).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)

@@ -126,12 +126,15 @@ class VocDetection:
         tally(str(self.root), kind, image_id)
 
 
-def load_voc(data: Path, split: str, limit: int | None = None, *, strict: bool = False) -> VocDetection:
+def load_voc(
+    data: Path, split: str, limit: int | None = None, *, strict: bool = False, lists: Path | None = None
+) -> VocDetection:
     """A split ("trainval", "test", ...) of a VOC set, or the first `limit` images of it.
 
     `data` is a devkit root (a folder holding exactly one VOC<year>) or the VOC<year> folder itself.  Class
     names are those of the per-class lists in ImageSets/Main, or of the annotations when there are no such
     lists; sorted, which for VOC is the devkit's order.  With `strict` nothing is mended (see `VocDetection`).
+    `lists` is a folder that holds the split's list in place of ImageSets/Main.
     Raises `DataError` naming the folder or list that is missing, empty or malformed, or an id that cannot name a file
     of the set; `UsageError` for a split that cannot.
     """
@@ -140,7 +143,7 @@ def load_voc(data: Path, split: str, limit: int | None = None, *, strict: bool =
         safe_id(split, root)
     except DataError:
         raise UsageError(f"--split {split!a:.60}: a split is named as its list in ImageSets/Main") from None
-    split_list = root / "ImageSets" / "Main" / f"{split}.txt"
+    split_list = (lists or root / "ImageSets" / "Main") / f"{split}.txt"
     if not split_list.is_file():
         known = ", ".join(_lists(root)[0]) or "none"
         raise DataError(f"{split_list}: no such split list; splits found here: {known}")
@@ -151,6 +154,15 @@ def load_voc(data: Path, split: str, limit: int | None = None, *, strict: bool =
     if repeated:
         raise DataError(f"{split_list}: {repeated} ids are listed twice; remove the repetitions")
     return VocDetection(root, split, ids[:limit], _class_names(root), strict)
+
+
+def has_splits(data: Path, *splits: str) -> bool:
+    """Whether a folder is a VOC set, as `load_voc` takes it, that has lists of these splits."""
+    try:
+        root = _voc_folder(data)
+    except DataError:
+        return False
+    return all((root / "ImageSets" / "Main" / f"{split}.txt").is_file() for split in splits)
 
 
 def image_labels(dataset: VocDetection, class_name: str) -> tuple[tuple[str, ...], np.ndarray]:

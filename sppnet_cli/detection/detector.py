@@ -23,6 +23,7 @@ from sppnet_cli.errors import UsageError
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.method import Extractor, PooledWindows
 from sppnet_cli.learning.bbox import BoxRegressors
+from sppnet_cli.learning.calibration import Calibration
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.names import WINDOW_LAYERS
@@ -39,6 +40,7 @@ class Detection:
     label: int  # index into the detector's class names
     score: float  # of the SVM
     box: tuple[float, float, float, float]  # x1, y1, x2, y2, 0-based inclusive pixels
+    confidence: float | None = None  # probability that it is right; None: the detector is not calibrated
 
 
 class Detector:
@@ -62,6 +64,7 @@ class Detector:
         shortcuts: Shortcuts | None = None,
         rules: DetectRules | None = None,
         protocol: str = PAPER.name,
+        calibration: Calibration | None = None,
         fast: FastOptions | None = None,
     ) -> None:
         self.rules = rules or take(DetectRules, find_protocol(protocol))
@@ -74,6 +77,7 @@ class Detector:
         self.svms = svms
         self.bbox = bbox
         self.shortcuts = shortcuts
+        self.calibration = calibration
         cascade = shortcuts.cascade if shortcuts is not None else None
         if self.fast.cascade is not None and cascade is None:
             raise UsageError("this detector has no cascade")
@@ -136,6 +140,7 @@ class Detector:
             self.shortcuts,
             self.rules,
             self.protocol,
+            self.calibration,
         )
         write_detector(parts, folder)
 
@@ -170,7 +175,8 @@ def detect_together(
     For each class: score threshold, NMS, the best 100; then regression and NMS once more (released code).  The windows
     as each of the detectors scores them compete in one NMS (paper section 4.4), and a window is moved by the regressors
     of the detector whose score it has.  The second NMS takes its boxes in the order in which the first one gave them,
-    as the released code does, which matters for equal scores (`Protocol.nms_ties`).
+    as the released code does, which matters for equal scores (`Protocol.nms_ties`).  A calibrated detector that works
+    alone gives confidences, too.
 
     Args:
         detectors: one or several.
@@ -192,6 +198,7 @@ def detect_together(
         max_per_image=rules.max_per_image,
     )
     regressed = any(detector.bbox is not None for detector in detectors)
+    calibration = detectors[0].calibration if len(detectors) == 1 else None
     detections = []
     for label, rows in enumerate(selected):
         moved = windows[rows]
@@ -203,9 +210,13 @@ def detect_together(
                     moved[scored] = detector.bbox(vectors.float().cpu().numpy(), moved[scored], label, size)
             kept = nms(moved, scores[rows, label], rules.nms_iou, rules.nms_ties)
             moved, rows = moved[kept], rows[kept]
+        of_class = scores[rows, label]
+        sure: Sequence[float | None] = [None] * len(rows)
+        if calibration is not None:
+            sure = calibration(of_class, label).tolist()
         detections += [
-            Detection(label, float(scores[row, label]), tuple(box))
-            for row, box in zip(rows, moved.tolist(), strict=True)
+            Detection(label, *each)
+            for each in zip(of_class.tolist(), map(tuple, moved.tolist()), sure, strict=True)
         ]
     return sorted(detections, key=lambda d: -d.score)
 

@@ -15,6 +15,7 @@ from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.method import Extractor
 from sppnet_cli.features.methods import METHODS, make_extractor
 from sppnet_cli.learning.bbox import BoxRegressors
+from sppnet_cli.learning.calibration import Calibration
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.names import FC_LAYERS, WINDOW_LAYERS
@@ -52,6 +53,7 @@ class Description:
     fine_tuned: bool  # whether the fc layers are the detector's own, in its head file
     regressed: bool  # whether there are box regressors
     class_names: tuple[str, ...]
+    calibration: Calibration | None = None  # from scores to confidences
 
     @property
     def row(self) -> str:
@@ -72,6 +74,7 @@ class DetectorParts:
     shortcuts: Shortcuts | None  # None on pool5
     rules: DetectRules
     protocol: str  # its name
+    calibration: Calibration | None = None
 
 
 def read_description(folder: Path) -> Description:
@@ -94,6 +97,9 @@ def read_description(folder: Path) -> Description:
     names = about.class_names
     if not names or len(set(names)) < len(names) or "" in names:
         raise DataError(f"{path}: its class names are none, empty or the same; make the detector again")
+    curves = about.calibration
+    if curves is not None and not len(curves.slope) == len(curves.offset) == len(names):
+        raise DataError(f"{path}: its calibration is of other classes; make the detector again")
     return about
 
 
@@ -119,8 +125,12 @@ def write_detector(parts: DetectorParts, folder: Path) -> None:
         parts.head is not None,
         parts.bbox is not None,
         parts.class_names,
+        parts.calibration,
     )
-    write_json(folder / DETECTOR_FILE, asdict(about))
+    fields = asdict(about)
+    if parts.calibration is None:
+        del fields["calibration"]
+    write_json(folder / DETECTOR_FILE, fields)
 
 
 def read_detector(
@@ -150,7 +160,16 @@ def read_detector(
         cascade = (classes, network.pooled_size) if extractor.cascade else None
         shortcuts = _read_shortcuts(folder / SHORTCUTS_FILE, layer, cascade)
     return DetectorParts(
-        extractor, layer.name, about.class_names, svms, head, bbox, shortcuts, about.rules, about.protocol
+        extractor,
+        layer.name,
+        about.class_names,
+        svms,
+        head,
+        bbox,
+        shortcuts,
+        about.rules,
+        about.protocol,
+        about.calibration,
     )
 
 

@@ -43,13 +43,15 @@ def draw_detections(
     image: NDArray[np.uint8],
     detections: Sequence[Detection],
     class_names: Sequence[str],
-    min_score: float = 0.0,
     *,
+    weak: bool = False,
     truth: Annotation | None = None,
     zoom: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """An RGB image `(H, W, 3)` with the boxes of all detections scoring above `min_score`, named.
+    """An RGB image `(H, W, 3)` with the boxes of all detections, named.
 
+    A label ends with the confidence in percent or, where there is none, the score.  With `weak` the boxes are dashed
+    and the labels say so.
     The ground truth `truth` is drawn below them, dashed in black and white.  The picture is `zoom` times as large as
     the image; the size of the letters follows that of the picture.
     """
@@ -60,13 +62,17 @@ def draw_detections(
     if truth is not None:
         for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult, strict=True):
             edges = _zoomed(box, zoom)
-            _draw_dashed(canvas, edges, thickness)
+            _draw_dashed(canvas, edges, thickness, _BLACK, _WHITE)
             labels.append((edges, class_names[label] + " (difficult)" * bool(difficult), _WHITE))
     for detection in sorted(detections, key=lambda d: d.score):  # the best on top
-        if detection.score > min_score:
-            edges, colour = _zoomed(detection.box, zoom), class_colour(detection.label, len(class_names))
+        edges, colour = _zoomed(detection.box, zoom), class_colour(detection.label, len(class_names))
+        if weak:
+            _draw_dashed(canvas, edges, thickness, _WHITE, colour)
+        else:
             canvas.rectangle(edges, outline=colour, width=thickness)
-            labels.append((edges, f"{class_names[detection.label]} {detection.score:.2f}", colour))
+        sure = detection.confidence
+        says = f"{detection.score:.2f}" if sure is None else f"{sure:.0%}"
+        labels.append((edges, f"{class_names[detection.label]} {says}{', weak' * weak}", colour))
     _draw_labels(canvas, labels, picture.size)
     return np.array(picture)
 
@@ -115,18 +121,20 @@ def _zoomed(box: Sequence[float] | NDArray[np.floating], zoom: float) -> Rectang
     return Rectangle(*(round((float(v) + 0.5) * zoom - 0.5) for v in box))
 
 
-def _draw_dashed(canvas: ImageDraw.ImageDraw, edges: Rectangle, thickness: int) -> None:
-    canvas.rectangle(edges, outline=_BLACK, width=thickness)
+def _draw_dashed(
+    canvas: ImageDraw.ImageDraw, edges: Rectangle, thickness: int, below: Colour, dashes: Colour
+) -> None:
+    canvas.rectangle(edges, outline=below, width=thickness)
     left, top, right, bottom = (int(v) for v in edges)
     dash, last = 6 * thickness, thickness - 1
     for x in range(left, right + 1, 2 * dash):
         end = min(x + dash, right)
-        canvas.rectangle((x, top, end, top + last), fill=_WHITE)
-        canvas.rectangle((x, bottom - last, end, bottom), fill=_WHITE)
+        canvas.rectangle((x, top, end, top + last), fill=dashes)
+        canvas.rectangle((x, bottom - last, end, bottom), fill=dashes)
     for y in range(top, bottom + 1, 2 * dash):
         end = min(y + dash, bottom)
-        canvas.rectangle((left, y, left + last, end), fill=_WHITE)
-        canvas.rectangle((right - last, y, right, end), fill=_WHITE)
+        canvas.rectangle((left, y, left + last, end), fill=dashes)
+        canvas.rectangle((right - last, y, right, end), fill=dashes)
 
 
 def _draw_labels(

@@ -1,6 +1,7 @@
-"""How sure the difference of two measured numbers is: the paired bootstrap over test images, and over seeds."""
+"""How sure measured numbers and their differences are: the bootstrap over test images, and over seeds."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,6 +139,34 @@ def paired_interval(
         differences.append(np.take_along_axis(difference, drawn, axis=0).mean(axis=0))
     low, high = np.percentile(np.concatenate(differences), [2.5, 97.5])
     return float(low), float(high)
+
+
+def interval(
+    values: Callable[[NDArray[np.integer]], NDArray[np.float64]],
+    strata: NDArray[np.integer],
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95% percentile intervals of numbers measured on test images, by the bootstrap over these.
+
+    Args:
+        values: of weights (B, n) as of `Outcome.resampled`, the numbers (..., B): `resampled` itself, or
+            `DetectionOutcome.resampled_aps` for the AP of each class.
+        strata: (n,) as of `Outcome.strata`.
+        samples: how often to draw.
+        seed: of the random numbers.
+
+    Returns:
+        Lower and upper ends (...,).  Samples without a value (an AP without positives) are left out; NaN where none
+        has one.
+    """
+    rng, rows = np.random.default_rng(seed), max(1, _CHUNK // len(strata))
+    counts = [min(rows, samples - start) for start in range(0, samples, rows)]
+    drawn = np.concatenate([values(_draw(rng, strata, count)) for count in counts], axis=-1)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # all are NaN
+        low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=-1)
+    return low, high
 
 
 def _draw(rng: np.random.Generator, strata: NDArray[np.integer], count: int) -> NDArray[np.int64]:

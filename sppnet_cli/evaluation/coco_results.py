@@ -43,6 +43,8 @@ def coco_ids(dataset: VocDetection) -> CocoIds:
 def write_coco_results(path: Path, frame: pd.DataFrame, ids: CocoIds) -> None:
     """Write detections as COCO results; x, y, width and height, so that a box of one pixel is 1 wide.
 
+    Where the frame has confidences, each entry has one beside its score; COCO's tools rank by the score.
+
     Args:
         path: usually `detections.json`.
         frame: columns image, class, score, x1, y1, x2, y2 as in `detections.csv`, boxes 0-based inclusive; the order
@@ -54,24 +56,25 @@ def write_coco_results(path: Path, frame: pd.DataFrame, ids: CocoIds) -> None:
         SppnetError: the file cannot be written.
     """
     rows = frame[_COLUMNS].itertuples(index=False, name=None)
-    write_json(
-        path,
-        [
-            {
-                "image_id": ids.images[image],
-                "category_id": ids.categories[name],
-                "bbox": [float(x1), float(y1), float(x2 - x1 + 1), float(y2 - y1 + 1)],
-                "score": float(score),
-            }
-            for image, name, score, x1, y1, x2, y2 in rows
-        ],
-    )
+    entries = [
+        {
+            "image_id": ids.images[image],
+            "category_id": ids.categories[name],
+            "bbox": [float(x1), float(y1), float(x2 - x1 + 1), float(y2 - y1 + 1)],
+            "score": float(score),
+        }
+        for image, name, score, x1, y1, x2, y2 in rows
+    ]
+    if "confidence" in frame:
+        for entry, confidence in zip(entries, frame["confidence"].tolist(), strict=True):
+            entry["confidence"] = confidence
+    write_json(path, entries)
 
 
 def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
     """The frame that `write_coco_results` takes, of any detector's COCO results, rows as in the file.
 
-    Detections of categories that are not among `ids` are warned of and left out.  A box without extent stays: it
+    Where every entry has a confidence, so has the frame.  Detections of categories that are not among `ids` are warned of and left out.  A box without extent stays: it
     overlaps nothing, so that it is a false positive.
 
     Raises:
@@ -87,13 +90,15 @@ def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
     if not isinstance(entries, list):
         raise DataError(f"{path}: not COCO results (a list of detections); name the file that holds them")
     rows: list[tuple[Any, ...]] = []
+    sure: list[float] = []
     strangers = set()
     for number, entry in enumerate(entries, 1):
         try:
             image_id, category_id = entry["image_id"], entry["category_id"]
             x, y, width, height, score = (float(value) for value in (*entry["bbox"], entry["score"]))
+            confidence = float(entry.get("confidence", math.nan))
             known, name = image_id in images, names.get(category_id)
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             raise DataError(
                 f"{path}: entry {number} is not image_id, category_id, bbox [x, y, width, height], score; correct it"
             ) from None
@@ -109,12 +114,16 @@ def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
             continue
         x2, y2 = x + max(width, 0) - 1, y + max(height, 0) - 1
         rows.append((images[image_id], name, score, x, y, x2, y2))
+        sure.append(confidence)
     if strangers:
         warn(
             f"{path}: left out category_id {', '.join(sorted(strangers)[:5])}: not of classes of the data set"
         )
     frame = pd.DataFrame(rows, columns=_COLUMNS)
-    return frame.astype({"image": str, "class": str, **dict.fromkeys(_COLUMNS[2:], float)})
+    frame = frame.astype({"image": str, "class": str, **dict.fromkeys(_COLUMNS[2:], float)})
+    if sure and all(0 <= confidence <= 1 for confidence in sure):
+        frame.insert(3, "confidence", sure)
+    return frame
 
 
 def coco_ground_truth(

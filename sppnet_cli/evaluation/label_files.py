@@ -14,7 +14,9 @@ from sppnet_cli.errors import DataError
 def write_yolo_labels(
     folder: Path, frame: pd.DataFrame, sizes: Mapping[str, tuple[int, int]], class_names: Sequence[str]
 ) -> None:
-    """Write `classes.txt` and `labels/<image>.txt`: class, centre, width and height as fractions, and the score.
+    """Write `classes.txt` and `labels/<image>.txt`: class, centre, width and height as fractions, and how sure it is.
+
+    That is the confidence where the frame has one, else the score.
 
     Args:
         folder: made where it does not exist.
@@ -42,7 +44,7 @@ def write_yolo_labels(
 def write_voc_annotations(
     folder: Path, frame: pd.DataFrame, sizes: Mapping[str, tuple[int, int]], file_names: Mapping[str, str]
 ) -> None:
-    """Write `Annotations/<image>.xml`: boxes in whole 1-based pixels, each with its score as `<confidence>`.
+    """Write `Annotations/<image>.xml`: boxes in whole 1-based pixels, each with its confidence, or score, as `<confidence>`.
 
     Args:
         folder, frame, sizes: as of `write_yolo_labels`.
@@ -63,7 +65,8 @@ def write_voc_annotations(
 
 
 def _rows(frame: pd.DataFrame) -> list[tuple[str, float, float, float, float, float]]:
-    numbers = frame[["score", "x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
+    sure = "confidence" if "confidence" in frame else "score"
+    numbers = frame[[sure, "x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
     return [(name, *row) for name, row in zip(frame["class"], numbers, strict=True)]
 
 

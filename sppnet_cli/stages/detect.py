@@ -34,6 +34,8 @@ DETECTIONS_FILE = "detections.csv"
 RECALL_FILE = "proposal_recall.csv"
 SKIPPED_FILE = "skipped.csv"
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
+CALIBRATED_COLUMNS = ("image", "class", "score", "confidence", "x1", "y1", "x2", "y2")
+COCO_FILE = "detections.json"  # what a detection may write beside its run, later
 _PARTS = "parts"  # folder: what was found in each image, until none is left to try again
 
 
@@ -51,6 +53,8 @@ class DetectConfig:
 
 def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """`detections.csv`: a row per detection; boxes in 0-based inclusive pixels of the original image.
+
+    Of one calibrated detector it has `CALIBRATED_COLUMNS`, else `COLUMNS`.
 
     The same as the devkit's result files, 1-based: `comp4/comp4_det_<split>_<class>.txt`; and how well the
     proposals cover the objects: `proposal_recall.csv`.  Several detectors (`detector`, `detector 2`, ...) are combined
@@ -104,8 +108,9 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
         warn(f"skipped: {reason}")
     _write_skipped(folder, skipped, len(source))
     left_out = {image_id for _, image_id, _ in skipped}
+    (folder / COCO_FILE).unlink(missing_ok=True)  # of a run that is resumed
     with atomic_path(folder / DETECTIONS_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(",".join(COLUMNS) + "\n")
+        file.write(",".join(_columns(models)) + "\n")
         for image_id in source.dataset.ids:
             if image_id not in left_out:
                 file.write((parts / f"{image_id}.csv").read_text(encoding="utf-8"))
@@ -199,14 +204,26 @@ def _detect_share(
                 warn(f"skipped: {error}")
                 skipped.append((index, ids[index], str(error)))
                 continue
-            rows = as_frame(ids[index], found, models[0].class_names)
+            rows = as_frame(ids[index], found, models[0].class_names, _columns(models))
             text = rows.to_csv(header=False, index=False, lineterminator="\n")
             write_text(parts / f"{ids[index]}.csv", text)
     return skipped
 
 
-def as_frame(image: str, detections: list[Detection], class_names: tuple[str, ...]) -> pd.DataFrame:
-    """Detections of one image as rows of `COLUMNS`."""
-    rows = [(image, class_names[d.label], d.score, *d.box) for d in detections]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"image": str, "class": str, **dict.fromkeys(COLUMNS[2:], float)})
+def _columns(models: Sequence[Detector]) -> tuple[str, ...]:
+    """Scores of several detectors compete, and no calibration is of their combination."""
+    return columns_of(models[0]) if len(models) == 1 else COLUMNS
+
+
+def columns_of(detector: Detector) -> tuple[str, ...]:
+    """Those of `detections.csv`: a detector that is not calibrated gives no confidence."""
+    return COLUMNS if detector.calibration is None else CALIBRATED_COLUMNS
+
+
+def as_frame(
+    image: str, detections: list[Detection], class_names: tuple[str, ...], columns: tuple[str, ...] = COLUMNS
+) -> pd.DataFrame:
+    """Detections of one image as rows of `columns`, which are `COLUMNS` or `CALIBRATED_COLUMNS`."""
+    rows = [(image, class_names[d.label], d.score, d.confidence, *d.box) for d in detections]
+    frame = pd.DataFrame(rows, columns=list(CALIBRATED_COLUMNS))[list(columns)]
+    return frame.astype({"image": str, "class": str, **dict.fromkeys(columns[2:], float)})

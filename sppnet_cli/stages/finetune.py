@@ -109,20 +109,26 @@ def _new_head(network: SPPNet, source: WindowSource, config: FinetuneConfig) -> 
     return head_for_detection(network.head, network.pooled_size, config.fc, classes, mean_norm)
 
 
-def finetune_fc_cost(config: FinetuneConfig, spec: NetworkSpec, walk: cost.Walk, device: str) -> Cost:
+def finetune_fc_cost(
+    config: FinetuneConfig, spec: NetworkSpec, classes: int, walk: cost.Walk, device: str
+) -> Cost:
     """Cost of the features, also of the mirrored images, and of the batches."""
     pooled, _ = cost.sizes_of(spec)
     batches = cost.finetuning_seconds(
         pooled, config.fc, config.schedule.batches, config.rules.finetune_batch, device
     )
     seconds = cost.feature_seconds(spec, walk, device) * (1 + config.flip) + batches
-    head = 4 * config.fc * (pooled + config.fc + 21)
+    head = 4 * config.fc * (pooled + config.fc + classes + 1)
     return Cost(seconds, {HEAD_FILE: head}, cost.memory(1.0 + 4 * head / 1e9))
 
 
-def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, device: str) -> Cost:
+def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, classes: int, device: str) -> Cost:
     """Cost of training on whole crops."""
     images = config.schedule.batches * config.rules.finetune_batch
     pooled, size = cost.sizes_of(replace(spec, fc=0, classes=0))
-    files = {SPEC_FILE: 150, WEIGHTS_FILE: size, HEAD_FILE: 4 * config.fc * (pooled + config.fc + 21)}
+    files = {
+        SPEC_FILE: 150,
+        WEIGHTS_FILE: size,
+        HEAD_FILE: 4 * config.fc * (pooled + config.fc + classes + 1),
+    }
     return Cost(cost.training_seconds(spec, images, (CROP,), device), files, cost.memory(6.0))

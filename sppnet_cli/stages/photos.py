@@ -1,6 +1,5 @@
 """Stage: detections in image files, with annotated pictures."""
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from sppnet_cli.data.proposals import image_seed, read_and_propose, start_worker
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.fast import FastOptions
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.processes import worker_pool
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
-from sppnet_cli.stages.detect import DETECTIONS_FILE, as_frame, read_detection_rows
+from sppnet_cli.stages.detect import COCO_FILE, DETECTIONS_FILE, as_frame, columns_of, read_detection_rows
 
 PHOTOS_FILE = "photos.csv"
 
@@ -40,19 +40,21 @@ class PhotoConfig:
     seed: int
     max_windows: int | None  # of a photograph; None: all
     proposal_side: int  # pixels: larger photographs are shrunk for the search
-    min_score: (
-        float | None
-    )  # of what is drawn; None: above 0, and where nothing is, the best; the CSV has all
+    shown: Shown  # what pictures show; the CSV has all
 
 
 def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """`detections.csv`, a picture `<name>.jpg` of each image, and `photos.csv` (image, picture, problem).
+
+    Where nothing reaches what `config.shown` asks for, and no `min_score` was given, a picture shows the surest
+    detection, marked as weak.
 
     Pictures of equal names in different folders are numbered.  Of several files the next ones are read, and windows
     sought in them, by `workers` processes meanwhile.  A file that cannot be read is warned of and left out; the same
     call again tries it again.  Raises `DataError` when none of the files can be read.
     """
     paths = inputs.images
+    (folder / COCO_FILE).unlink(missing_ok=True)  # of a run that is resumed
     detector = Detector.load(
         inputs["detector"], how.device, config.scales, fast=config.fast, precision=config.precision or "fp32"
     )
@@ -67,12 +69,14 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
             rows.append((str(path), "", str(error)))
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
-        drawn = [d for d in found if d.score > (config.min_score or 0.0)]
-        if config.min_score is None:
-            drawn = drawn or found[:1]
-        write_image(folder / picture, draw_detections(image, drawn, detector.class_names, -math.inf))
+        drawn = [d for d in found if config.shown(d)]
+        weak = not drawn and config.shown.min_score is None
+        if weak and found:
+            drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
+        drawing = draw_detections(image, drawn, detector.class_names, weak=weak)
+        write_image(folder / picture, drawing)
         rows.append((str(path), picture, ""))
-        frames.append(as_frame(str(path), found, detector.class_names))
+        frames.append(as_frame(str(path), found, detector.class_names, columns_of(detector)))
     skipped = len(paths) - len(frames)
     if not frames:
         raise DataError(f"none of the {len(paths)} images could be read; see above")

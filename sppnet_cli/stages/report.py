@@ -11,6 +11,7 @@ from sppnet_cli.data.voc import VocDetection
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.curves import class_curves, curve_table, draw_curves, ranked_detections
 from sppnet_cli.evaluation.diagnosis import diagnose
+from sppnet_cli.evaluation.reliability import draw_reliability, reliability_of, reliability_table
 from sppnet_cli.evaluation.voc_ap import PrecisionRecall, average_precision_11, mean_ap
 from sppnet_cli.files import visible
 
@@ -18,13 +19,21 @@ AP_FILE = "ap.csv"
 CURVES_FILE = "precision_recall.csv"
 CURVES_PICTURE = "precision_recall.png"
 ERRORS_FILE = "errors.csv"
+RELIABILITY_FILE = "reliability.csv"
+RELIABILITY_PICTURE = "reliability.png"
+OUTCOMES_PICTURE = "contact-sheet.jpg"  # of `sppnet train`
+
+
+_OWN = (
+    *(AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE, RELIABILITY_FILE, RELIABILITY_PICTURE),
+    OUTCOMES_PICTURE,
+)
 
 
 def require_report_folder(folder: Path) -> None:
     """Raise `UsageError` for a folder with anything but an earlier report (and hidden files)."""
-    ours = (AP_FILE, CURVES_FILE, CURVES_PICTURE, ERRORS_FILE)
     if folder.is_dir():
-        others = [entry.name for entry in visible(folder) if entry.name not in ours]
+        others = [entry.name for entry in visible(folder) if entry.name not in _OWN]
         if others:
             raise UsageError(
                 f"{folder}: holds {others[0]}, which is no report's; give --report a folder of its own"
@@ -42,6 +51,8 @@ def write_report(
     - `precision_recall.csv`: class, score, recall, precision; a row per detection.
     - `precision_recall.png`: the same as a panel per class.
     - `errors.csv`: kinds of errors among the best detections of each class (`evaluation.diagnosis.diagnose`).
+    - `reliability.csv`: confidence, precision, detections; a row per bin (`evaluation.reliability`), and
+      `reliability.png`: the same as a curve; where the frame has confidences.
 
     Args:
         frame: detections as in `detections.csv`, in images and of classes of `dataset`.
@@ -56,6 +67,8 @@ def write_report(
     """
     require_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _OWN:
+        (folder / name).unlink(missing_ok=True)
     curves = class_curves(frame, dataset)
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     errors = diagnose(ranked_detections(frame, dataset), annotations, dataset.class_names)
@@ -63,6 +76,10 @@ def write_report(
     write_text(folder / AP_FILE, _csv(_ap_table(curves, missing)))
     write_text(folder / CURVES_FILE, _csv(curve_table(given)))
     write_text(folder / ERRORS_FILE, _csv(errors[~errors["class"].isin(missing)]))
+    if "confidence" in frame:
+        found = reliability_of(frame, dataset)
+        write_text(folder / RELIABILITY_FILE, _csv(reliability_table(found)))
+        draw_reliability(found, f"{dataset.split} of {dataset.root.name}", folder / RELIABILITY_PICTURE)
     draw_curves(
         given,
         f"{dataset.split} of {dataset.root.name}: {_mean_text(given, missing)}",

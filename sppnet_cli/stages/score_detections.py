@@ -1,5 +1,6 @@
 """Average precision of detections, ours or any detector's."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from sppnet_cli.chain import Stage, path_of
 from sppnet_cli.console import warn
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.evaluation.coco_results import coco_ids, read_coco_results
 from sppnet_cli.evaluation.comp4 import read_comp4
 from sppnet_cli.evaluation.curves import ranked_detections
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
+from sppnet_cli.evaluation.reliability import reliability_of
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
 from sppnet_cli.records import read_csv
-from sppnet_cli.stages.detect import COLUMNS, DETECTIONS_FILE
+from sppnet_cli.stages.detect import CALIBRATED_COLUMNS, DETECTIONS_FILE
 from sppnet_cli.stages.report import write_report
 
 
@@ -28,6 +31,7 @@ class DetectionScore:
     ap: dict[str, float]
     images: int
     outcome: DetectionOutcome
+    calibration_error: float = math.nan  # `Reliability.error`; NaN without confidences
 
     def as_dict(self) -> dict[str, Any]:
         """`mAP`, `AP` by class and `n`; None for NaN."""
@@ -40,9 +44,10 @@ def evaluate_detections(
 ) -> DetectionScore:
     """Score detections on a VOC split, whose images need not be there.
 
-    `detections` is a `detections.csv`, the run directory that holds it, or a folder of the devkit's result files
-    (`read_comp4`) of any detector.  A missing result file gives a warning, and NaN for the AP of its class and the mean.
-    With a `report` folder, a report is written there too (`write_report`).
+    `detections` is a `detections.csv`, the run directory that holds it, or of any detector a folder of the devkit's
+    result files (`read_comp4`) or a `.json` of COCO results (`read_coco_results`).  A missing result file gives a
+    warning, and NaN for the AP of its class and the mean.  With a `report` folder, a report is written there too
+    (`write_report`).
     """
     dataset = load_voc(data, split, limit)
     frame, missing = read_detections(detections, dataset)
@@ -79,14 +84,25 @@ def score_run(made: Stage) -> DetectionScore:
 
 
 def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, frozenset[str]]:
-    """A frame of `COLUMNS`, all in the data set's images and of its classes; and the classes without a result file."""
+    """A frame of `COLUMNS` or `CALIBRATED_COLUMNS`, all in the data set's images and of its classes.
+
+    And the classes without a result file.  A JSON file holds COCO results.
+    """
     missing: frozenset[str] = frozenset()
     if path.is_dir() and not (path / DETECTIONS_FILE).is_file():
         frame, missing = read_comp4(path, dataset.split, dataset.class_names)
+    elif path.suffix.lower() == ".json":
+        frame = read_coco_results(path, coco_ids(dataset))
     else:
         path = path / DETECTIONS_FILE if path.is_dir() else path
-        types = {"image": str, "class": str} | dict.fromkeys(COLUMNS[2:], float)
-        frame = read_csv(path, types, remedy="these are no detections of `sppnet detect`", ids=("image",))
+        types = {"image": str, "class": str} | dict.fromkeys(CALIBRATED_COLUMNS[2:], float)
+        frame = read_csv(
+            path,
+            types,
+            remedy="these are no detections of `sppnet detect`",
+            ids=("image",),
+            optional=("confidence",),
+        )
         if (frame["x1"].gt(frame["x2"]) | frame["y1"].gt(frame["y2"])).any():
             raise DataError(f"{path}: holds an inverted box, x1 > x2 or y1 > y2; correct it")
     strangers = frame[~frame["image"].isin(dataset.ids)]
@@ -105,10 +121,12 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
 def score_frame(
     frame: pd.DataFrame, dataset: VocDetection, missing: frozenset[str] = frozenset()
 ) -> DetectionScore:
-    """Score detections given as a frame of `COLUMNS`; classes in `missing` get NaN, and so does the mean."""
+    """Score detections given as a frame of `COLUMNS` or more; classes in `missing` get NaN, and so does the mean."""
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     detections = ranked_detections(frame, dataset)
     ap = average_precisions(detections, annotations, dataset.class_names)
     ap |= dict.fromkeys(missing, float("nan"))
     outcome = detection_outcome([detections[name] for name in dataset.class_names], annotations)
-    return DetectionScore(float("nan") if missing else mean_ap(ap.values()), ap, len(dataset), outcome)
+    error = reliability_of(frame, dataset).error if "confidence" in frame else math.nan
+    mean = math.nan if missing else mean_ap(ap.values())
+    return DetectionScore(mean, ap, len(dataset), outcome, error)

@@ -8,6 +8,7 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.bbox import train_bbox
+from sppnet_cli.learning.ridge import ridge_memory
 from sppnet_cli.learning.svm import feature_scale
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
@@ -15,6 +16,8 @@ from sppnet_cli.protocols import BboxRules
 from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, fill_cache, window_source
+
+_SAMPLES = 60  # windows of an image that are near objects, for estimates
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ def add_regressors(config: BboxConfig, inputs: Inputs, folder: Path, how: Resour
 def bbox_cost(
     spec: NetworkSpec, classes: int, walk: cost.Walk, detector: dict[str, int], device: str
 ) -> Cost:
-    """Cost of pooling the windows near objects and of a ridge system per class."""
+    """Cost of the pooled windows near objects and of a ridge system per class, as large as its samples or features."""
     pooled, _ = cost.sizes_of(spec)
     seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, 0, "pool5", walk, device)
-    seconds += classes * pooled**3 / 3 / cost.rate(device)
+    samples = _SAMPLES * walk.images // classes
+    size = min(samples, pooled)
+    seconds += classes * (2 * samples * pooled * size + size**3 / 3) / cost.rate(device)
     files = {**detector, "bbox.safetensors": 16 * classes * pooled}
-    return Cost(seconds, files, cost.memory(0.5 + 8e-9 * pooled**2))
+    gathered, peak = ridge_memory(samples, pooled)
+    return Cost(seconds, files, cost.memory(((classes - 1) * gathered + peak) / 1e9))

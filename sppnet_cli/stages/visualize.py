@@ -1,8 +1,7 @@
 """Stage: pictures of detections (Figure 6) and of the strongest responses of conv5 (Figure 2)."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
 from sppnet_cli.detection.draw_responses import Excited, draw_responses
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.weights import load_network
@@ -34,7 +34,9 @@ class DetectionPictures:
     split: str
     ids: tuple[str, ...] = ()  # images; none: `count` of those with a detection, evenly spread
     count: int = 24
-    min_score: float | None = None  # draw what scores above it; None: `best_of_classes`
+    shown: Shown = field(
+        default_factory=Shown
+    )  # what is drawn; without confidence or score: `best_of_classes`
     truth: bool = True  # draw the ground truth too
 
 
@@ -69,7 +71,8 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
     require_drawable(config, detections, inputs["data"])
     dataset = load_voc(inputs["data"], config.split)
     frame, _ = read_detections(detections, dataset)
-    shown = best_of_classes(frame, dataset) if config.min_score is None else frame
+    best = config.shown.min_score is None and "confidence" not in frame
+    shown = best_of_classes(frame, dataset) if best else frame[config.shown.rows(frame)]
     with_any = set(frame["image"])
     detected = [image_id for image_id in dataset.ids if image_id in with_any]
     chosen = list(dict.fromkeys(config.ids)) or [detected[k] for k in _evenly(len(detected), config.count)]
@@ -91,7 +94,6 @@ def picture_detections(config: DetectionPictures, inputs: Inputs, folder: Path, 
                 image,
                 detected_here,
                 dataset.class_names,
-                -math.inf if config.min_score is None else config.min_score,
                 truth=annotation if config.truth else None,
                 zoom=zoom,
             )
@@ -181,9 +183,12 @@ def _descending(values: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _detections(rows: pd.DataFrame, class_names: Sequence[str]) -> list[Detection]:
-    names, scores = rows["class"].tolist(), rows["score"].tolist()
-    boxes = rows[["x1", "y1", "x2", "y2"]].to_numpy(float).tolist()
     return [
-        Detection(class_names.index(name), score, (box[0], box[1], box[2], box[3]))
-        for name, score, box in zip(names, scores, boxes, strict=True)
+        Detection(
+            class_names.index(row["class"]),
+            row["score"],
+            (row["x1"], row["y1"], row["x2"], row["y2"]),
+            row.get("confidence"),
+        )
+        for row in rows.to_dict("records")
     ]

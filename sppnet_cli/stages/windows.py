@@ -43,8 +43,9 @@ def window_source(
 
     Stages share cached features if method, network (its hash is `network_id`), data and precision are the same, and, for
     a method that caches windows instead of maps, the windows.
+    The list of the split is that in the input `lists`, if there is one.
     """
-    dataset = load_voc(inputs["data"], config.split, config.limit)
+    dataset = load_voc(inputs["data"], config.split, config.limit, lists=inputs.get("lists"))
     if isinstance(network, SPPNet):
         extractor = make_extractor(config.method, network, config.mapping, config.scales, how.device)
     else:

@@ -123,7 +123,7 @@ def test_a_report(sppnet, tmp_path, voc):
     assert not (tmp_path / "new").exists()
     code, out, err = sppnet(*given)
     assert code == 0
-    assert "written to new/report: ap.csv, errors.csv, precision_recall.csv and precision_recall.png" in err
+    assert "written to new/report: ap.csv, errors.csv, precision_recall.csv, precision_recall.png" in err
     names = {path.name for path in (tmp_path / "new" / "report").iterdir()}
     assert names == {"ap.csv", "errors.csv", "precision_recall.csv", "precision_recall.png"}
     table = pd.read_csv(tmp_path / "new" / "report" / "ap.csv", index_col="class")
@@ -153,3 +153,32 @@ def test_a_folder_of_nothing_and_a_report_of_nothing(sppnet, tmp_path, voc):
     assert (code, "in: has no detections of test (comp4_det_test_<class>.txt)" in err) == (3, True)
     code, _, err = sppnet("evaluate", "--network", "net", "--report", "report")
     assert (code, "give --detections with it" in err) == (2, True)
+
+
+def test_coco_results_of_any_detector(sppnet, voc, tmp_path):
+    """Images and classes by their places: 000001 is the second, cat the first."""
+    entry = {"image_id": 2, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.9}
+    second = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 5], "score": 0.8}
+    (tmp_path / "results.json").write_text(json.dumps([entry, second]))
+    found, _ = scores(sppnet, "--detections", "results.json", "--data", voc)
+    assert found["AP"]["cat"] == pytest.approx(7 / 11)  # 2 of 3 objects, none wrong: recalls 0 to .6
+    assert found["AP"]["dog"] == 0
+    assert found["AP"]["owl"] is None
+
+
+def test_the_report_of_confidences(sppnet, voc, tmp_path):
+    """Two right detections of .9 and .8 and a wrong one of .4: three bins, gaps of .1, .2 and .4."""
+    entries = [
+        {"image_id": image, "category_id": 1, "bbox": [x, 0, 10, 10], "score": -1 + sure, "confidence": sure}
+        for image, x, sure in ((1, 0, 0.9), (2, 0, 0.8), (2, 20, 0.4))
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    given = ("--detections", "results.json", "--data", voc, "--report", "report")
+    _, err = scores(sppnet, *given)
+    assert "confidences of .1 or more differ from the precision by 0.233" in err
+    table = pd.read_csv(tmp_path / "report/reliability.csv")
+    assert table["precision"].tolist() == [0, 1, 1]
+    assert table["confidence"].tolist() == pytest.approx([0.4, 0.8, 0.9])
+    (tmp_path / "results.json").write_text(json.dumps([entry | {"confidence": 2} for entry in entries]))
+    scores(sppnet, *given)
+    assert not (tmp_path / "report/reliability.png").exists()  # of the earlier report

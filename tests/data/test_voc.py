@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sppnet_cli import console
-from sppnet_cli.data.voc import CLIPPED, RENAMED, UNSIZED, UNTURNED, image_labels, load_voc
+from sppnet_cli.data.voc import CLIPPED, RENAMED, UNSIZED, UNTURNED, has_splits, image_labels, load_voc
 from sppnet_cli.errors import DataError, UsageError
 
 OBJECT = """
@@ -76,6 +76,23 @@ def test_limit_takes_the_first_ids(devkit):
     assert dataset.ids == ("000002",)
     assert dataset.class_names == ("bird", "cat", "train")
     assert image_labels(dataset, "cat")[1].tolist() == [1]
+
+
+def test_a_list_from_another_folder(devkit, tmp_path):
+    (tmp_path / "part.txt").write_text("000001\n")
+    dataset = load_voc(devkit, "part", lists=tmp_path)
+    assert dataset.ids == ("000001",)
+    assert dataset.class_names == ("bird", "cat", "train")
+    with pytest.raises(DataError, match=r"test\.txt: no such split list"):
+        load_voc(devkit, "test", lists=tmp_path)
+
+
+def test_which_folders_have_splits(devkit, tmp_path):
+    assert has_splits(devkit, "trainval", "test")
+    assert has_splits(devkit / "VOC2007", "train")
+    assert not has_splits(devkit, "trainval", "val")
+    assert not has_splits(devkit / "VOC2007" / "JPEGImages", "test")
+    assert not has_splits(tmp_path / "nowhere", "test")
 
 
 def test_boxes_become_0_based_and_parts_are_no_objects(devkit):

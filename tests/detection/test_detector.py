@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import UsageError
 from sppnet_cli.features.method import PooledWindows
 from sppnet_cli.learning.bbox import BoxRegressors
+from sppnet_cli.learning.calibration import Calibration
 from sppnet_cli.learning.shortcuts import Shortcuts
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.protocols import PAPER, RELEASED
@@ -16,7 +18,9 @@ from sppnet_cli.protocols import PAPER, RELEASED
 NAMES = ("cat", "dog", "emu")
 
 
-def on_scores(classes=2, bbox=None, scale=1.0, bias=0.0, cascade=None, fast=None, protocol=PAPER):
+def on_scores(
+    classes=2, bbox=None, scale=1.0, bias=0.0, cascade=None, fast=None, protocol=PAPER, calibration=None
+):
     """A detector whose features begin with the scores of its classes; a last one is the regressors'."""
     extractor = SimpleNamespace(device="cpu", network=SimpleNamespace(head=None))
     svms = Svms(np.eye(classes, classes + 1, dtype=np.float32), np.full(classes, bias, np.float32), scale)
@@ -29,6 +33,7 @@ def on_scores(classes=2, bbox=None, scale=1.0, bias=0.0, cascade=None, fast=None
         bbox=bbox,
         shortcuts=shortcuts,
         protocol=protocol.name,
+        calibration=calibration,
         fast=fast,
     )
 
@@ -56,6 +61,14 @@ def test_the_score_is_weights_on_scaled_features_and_a_bias():
 def test_scores_are_strictly_above_the_threshold():
     found = detected(on_scores(), pooled((-1.5, -9), (-1.49, -9), (-9, -9)), apart(3))
     assert found == [Detection(0, pytest.approx(-1.49), (20.0, 0.0, 29.0, 9.0))]
+
+
+def test_confidences_are_of_the_score_and_the_class():
+    detector = on_scores(calibration=Calibration((2.0, 1.0), (0.0, -3.0)))
+    found = detected(detector, pooled((1, 3), (0, -9)), apart(2))
+    assert [(d.label, d.score) for d in found] == [(1, 3), (0, 1), (0, 0)]  # ranked by the score
+    assert [d.confidence for d in found] == pytest.approx([0.5, 1 / (1 + math.exp(-2)), 0.5])
+    assert [d.confidence for d in detected(on_scores(), pooled((1, 3)), apart(1))] == [None, None]
 
 
 def test_suppression_is_by_class_and_at_three_tenths():

@@ -9,6 +9,7 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.detector_files import fastest, read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.learning.calibration import Calibration
 from sppnet_cli.protocols import RELEASED
 
 NAMES = ("cat", "dog", "emu")
@@ -65,6 +66,34 @@ def test_shortcuts_are_read_as_they_were_written(whole, tmp_path, method, layer)
         np.testing.assert_array_equal(loaded.cascade.weights, saved.cascade.weights)
         np.testing.assert_array_equal(loaded.cascade.bias, saved.cascade.bias)
         assert loaded.cascade.scale == saved.cascade.scale
+
+
+def test_a_calibration_is_read_as_it_was_written(whole, tmp_path):
+    detector = whole()
+    detector.save(tmp_path)
+    assert "calibration" not in json.loads((tmp_path / "detector.json").read_text())
+    assert Detector.load(tmp_path).calibration is None
+    detector.calibration = Calibration((1.25, 1 / 3, 2.0), (-1.0, 0.1, 1e-17))
+    detector.save(tmp_path)
+    loaded = Detector.load(tmp_path)
+    assert loaded.calibration == detector.calibration
+    assert loaded.set_image(IMAGE).detect(BOXES)[0].confidence is not None
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"slope": [1, 1], "offset": [0, 0]}, "its calibration is of other classes"),
+        ({"slope": [1, 1, 1], "offset": [0, 0]}, "its calibration is of other classes"),
+        ({"slope": [1, 1, 1]}, "calibration.offset is missing"),
+        ({"slope": [1, 1, "a"], "offset": [0, 0, 0]}, "not a number"),
+    ],
+)
+def test_a_calibration_that_does_not_fit(folder, calibration, message):
+    path = folder / "detector.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"calibration": calibration}))
+    with pytest.raises(DataError, match=message):
+        Detector.load(folder)
 
 
 def test_the_row_of_the_table(whole, tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sppnet_cli.data.voc import Annotation
+from sppnet_cli.detection import draw
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import class_colour, contact_sheet, draw_detections
 
@@ -39,12 +40,28 @@ def test_a_box_is_outlined_on_its_own_pixels():
     assert drawn[:80].any()  # the label, above
 
 
-def test_what_scores_no_more_than_the_least_is_not_drawn():
-    found = [detection(1, 0.0, 20, 20, 60, 60), detection(2, -1.0, 80, 20, 120, 60)]
-    np.testing.assert_array_equal(draw_detections(GREY, found, NAMES), GREY)
-    picture = draw_detections(GREY, found, NAMES, min_score=-0.5)
-    assert has(picture, class_colour(1, 20)).any()
-    assert not has(picture, class_colour(2, 20)).any()
+def test_labels_hold_the_confidence_or_the_score(monkeypatch):
+    said = []
+    original = draw._draw_labels
+
+    def spy(canvas, labels, size):
+        said.extend(text for _, text, _ in labels)
+        original(canvas, labels, size)
+
+    monkeypatch.setattr(draw, "_draw_labels", spy)
+    sure = Detection(1, -0.9, (20.0, 20.0, 60.0, 60.0), 0.874)
+    draw_detections(GREY, [sure, detection(2, -1.0, 80, 20, 120, 60)], NAMES)
+    draw_detections(GREY, [sure], NAMES, weak=True)
+    assert said == [f"{NAMES[2]} -1.00", f"{NAMES[1]} 87%", f"{NAMES[1]} 87%, weak"]
+
+
+def test_a_weak_box_is_dashed_in_its_colour():
+    picture = draw_detections(GREY, [detection(3, 0.5, 100, 80, 219, 179)], NAMES, weak=True)
+    edge = picture[179, 100:220]
+    own, white = (edge == class_colour(3, 20)).all(axis=1), (edge == 255).all(axis=1)
+    assert (own | white).all()
+    assert own.sum() > 30
+    assert white.sum() > 30
 
 
 def test_the_best_is_on_top():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sppnet_cli.evaluation.bootstrap import Best, Times, Wins, paired_interval
+from sppnet_cli.evaluation.bootstrap import Best, Times, Wins, interval, paired_interval
 from sppnet_cli.evaluation.outcomes import AccuracyOutcome, DetectionOutcome, ErrorOutcome, MapOutcome
 
 
@@ -120,3 +120,32 @@ def test_wins_count_classes_and_best_takes_the_highest():
     best = Best((a, b)).resampled(weights)
     np.testing.assert_array_equal(best, np.maximum(a.resampled(weights), b.resampled(weights)))
     np.testing.assert_array_equal(Times(3.0, a).resampled(weights), 3 * a.resampled(weights))
+
+
+def test_interval_of_a_rate_is_that_of_the_binomial():
+    outcome = errors(*[1] * 120, *[0] * 280)
+    found = interval(outcome.resampled, outcome.strata, samples=4000)
+    np.testing.assert_allclose(found, binom.ppf([0.025, 0.975], 400, 0.3) / 400, atol=1.01 / 400)
+
+
+def test_intervals_of_each_class():
+    rng = np.random.default_rng(0)
+    outcome = random_detections(rng)
+    low, high = interval(outcome.resampled_aps, outcome.strata)
+    aps = outcome.resampled_aps(np.ones((1, outcome.images), np.int64))[:, 0]
+    assert low.shape == high.shape == (3,)
+    assert (low < aps).all()
+    assert (aps < high).all()
+    whole = interval(outcome.resampled, outcome.strata)
+    assert low.min() < whole[0] < whole[1] < high.max()
+
+
+def test_a_class_without_positives_has_no_interval_and_spoils_no_other():
+    some = random_detections(np.random.default_rng(1), classes=2)
+    positives = some.positives.copy()
+    positives[:, 1] = 0
+    positives[1:, 0] = 0  # a sample may lack the one image that has some
+    outcome = DetectionOutcome(some.image, some.label, some.right, positives)
+    low, high = interval(outcome.resampled_aps, outcome.strata)
+    assert np.isfinite([low[0], high[0]]).all()
+    assert np.isnan([low[1], high[1]]).all()

@@ -1,7 +1,5 @@
 """Detections in image files, with pictures."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +9,7 @@ from sppnet_cli.data.images import read_image
 from sppnet_cli.data.proposals import image_seed, propose
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.stages.photos import PhotoConfig, detect_photos, lacks_photos, read_photos
 
@@ -22,7 +21,7 @@ CONFIG = PhotoConfig(
     seed=0,
     max_windows=5,
     proposal_side=500,
-    min_score=None,
+    shown=Shown(),
 )
 
 
@@ -76,7 +75,7 @@ def test_rows_and_pictures_are_those_of_the_detector(detect, random_detector, tm
     expected = detector.set_image(image).detect(boxes)
     assert found.detections["score"].tolist() == pytest.approx([d.score for d in expected], rel=1e-5)
     drawn = [d for d in expected if d.score > 0] or expected[:1]
-    picture = draw_detections(image, drawn, detector.class_names, -math.inf)
+    picture = draw_detections(image, drawn, detector.class_names, weak=drawn == expected[:1])
     difference = np.abs(read_image(found.picture).astype(int) - picture)
     others = np.abs(read_image(found.picture).astype(int) - image)
     assert difference.mean() < others.mean()

@@ -12,6 +12,7 @@ from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.draw_responses import draw_responses
+from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
@@ -103,7 +104,7 @@ def test_named_images_in_their_order_each_once(picture, voc):
 def test_the_score_and_the_ground_truth_change_the_picture(picture, voc):
     image_id = load_voc(voc, "test").ids[5]
     written = []
-    for number, config in enumerate([{}, {"min_score": 0.5}, {"min_score": 0.5, "truth": False}]):
+    for number, config in enumerate([{}, {"shown": Shown(0.5)}, {"shown": Shown(0.5), "truth": False}]):
         out = picture(str(number), ids=(image_id,), **config)
         written.append((out / f"{image_id}.jpg").read_bytes())
     assert len(set(written)) == 3

@@ -9,15 +9,20 @@ from typing import Any
 from sppnet_cli import chain, making
 from sppnet_cli.chain import Cost, Part, Plan, Resources, Source, Stage, named, path_of
 from sppnet_cli.data.mini import MiniSize
+from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.learning.calibration import CalibrationRules
 from sppnet_cli.protocols import (
     PAPER,
     Protocol,
 )
 from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embedded
+from sppnet_cli.stages.import_set import ImportConfig, import_set, import_set_cost
 from sppnet_cli.stages.profiles import Profile
 
+HELD_OUT = 0.2  # of the images of an export that has no split
+CALIBRATION = CalibrationRules(folds=4, prior=10.0)
 EMBEDDED_SIZE, VOC_SIZE = (265, 335), (375, 500)  # height and width of a typical image
 
 
@@ -55,6 +60,8 @@ class Base:
     tuning: int | None = None  # seed of fine-tuning; None: the network's
     network_run: Path | None = None  # a given network; None: the workspace makes one
     head_run: Path | None = None  # given fine-tuned layers; None: the workspace makes them
+    calibration: CalibrationRules = CALIBRATION  # of calibrated detectors
+    fold: int | None = None  # detectors learn from trainval without this fold, and detect in it
 
     @property
     def runs(self) -> Path:
@@ -112,6 +119,12 @@ class Base:
             raise NeedsData(f"profile {self.profile.name} needs VOC 2007: give --data DIR", "VOC 2007")
         return Part(self.embedded(), "VOCdevkit")
 
+    def imported_set(self, export: Path) -> Stage:
+        """A VOC set of what a labelling tool exported."""
+        config = ImportConfig(HELD_OUT, self.seed)
+        inputs: dict[str, Source] = {"export": export}
+        return self._stage("import", ["set", export.stem], config, inputs, import_set, import_set_cost)
+
     def imagenet_data(self) -> Source:
         """The ImageNet-layout folder.  Raises `NeedsData` where the profile needs one and none was given."""
         if self.imagenet is not None:
@@ -148,6 +161,12 @@ class Base:
         lists = {"train": train, "val": size.voc_trainval - train, "test": size.voc_test}
         count = lists.get(split, size.voc_trainval)
         return min(count, limit or count)
+
+    def voc_classes(self) -> int:
+        """How many classes the VOC set has; the embedded data need not exist yet."""
+        if self.data is not None or self.profile.data is None:
+            return len(load_voc(path_of(self.voc()), "trainval").class_names)
+        return len(CLASSES)
 
     def image_size(self) -> tuple[int, int]:
         """Height and width of a typical image of the detection set."""

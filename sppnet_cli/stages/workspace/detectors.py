@@ -1,6 +1,7 @@
 """Stages that make, run and time detectors: fine-tuning, SVMs, box regression, detections, times."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from sppnet_cli.stages import cost, train_bbox, train_svm
 from sppnet_cli.stages import detect as detecting
 from sppnet_cli.stages import finetune as finetuning
 from sppnet_cli.stages import photos as photographs
+from sppnet_cli.stages.calibrate import CalibrateConfig, calibrate, calibrate_cost
+from sppnet_cli.stages.folds import FoldsConfig, deal_folds, fold_name, folds_cost
 from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost, time_features
 from sppnet_cli.stages.workspace.base import VOC_SIZE, joined
 from sppnet_cli.stages.workspace.windows import WindowStages
@@ -42,7 +45,7 @@ class DetectorStages(WindowStages):
         """The fine-tuning that the workspace describes, even if a head was given."""
         protocol = METHODS[method].protocol_of(self.protocol)
         config = finetuning.FinetuneConfig(
-            self.windows("trainval", method, scales),
+            self.windows(method, scales),
             take(FinetuneRules, protocol),
             self.profile.schedule(protocol),
             self.profile.fc,
@@ -50,14 +53,13 @@ class DetectorStages(WindowStages):
             self.seed if self.tuning is None else self.tuning,
         )
         tuned = f"tuned{self.tuning}" if self.tuning is not None else ""
-        stem = ["finetune", method, joined(scales), self._seed(), tuned]
+        stem = ["finetune", method, joined(scales), self._seed(), tuned, self._fold()]
         inputs = self._training_inputs() | {"network": self.network()}
-        spec, device = self.network_spec(), self.how.device
         if METHODS[method].per_window and self.profile.rcnn_finetune == "all":
-            cost_of = partial(finetuning.finetune_all_cost, config, spec, device)
+            cost_of = partial(self._finetune_all_cost, config)
             return self._stage("finetune-all", stem, config, inputs, finetuning.finetune_all_layers, cost_of)
         walk = self._walk("trainval", method, scales)
-        cost_of = partial(finetuning.finetune_fc_cost, config, spec, walk, device)
+        cost_of = partial(self._finetune_fc_cost, config, walk)
         return self._stage(
             "finetune",
             stem,
@@ -67,6 +69,14 @@ class DetectorStages(WindowStages):
             cost_of,
             together=True,
             shares=f"{method} trainval {self.seed}",
+        )
+
+    def _finetune_all_cost(self, config: finetuning.FinetuneConfig) -> Cost:
+        return finetuning.finetune_all_cost(config, self.network_spec(), self.voc_classes(), self.how.device)
+
+    def _finetune_fc_cost(self, config: finetuning.FinetuneConfig, walk: cost.Walk) -> Cost:
+        return finetuning.finetune_fc_cost(
+            config, self.network_spec(), self.voc_classes(), walk, self.how.device
         )
 
     def detector(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
@@ -80,7 +90,7 @@ class DetectorStages(WindowStages):
             )
         protocol = METHODS[method].protocol_of(self.protocol)
         config = train_svm.SvmConfig(
-            self.windows("trainval", method, scales),
+            self.windows(method, scales),
             layer,
             take(SvmRules, protocol),
             take(DetectRules, protocol),
@@ -94,19 +104,10 @@ class DetectorStages(WindowStages):
             if brings or (isinstance(head, Path) and finetuning.brings_network(head)):
                 inputs["network"] = head
         walk = self._walk("trainval", method, scales)
-        cost_of = partial(
-            train_svm.svm_cost,
-            config,
-            self.network_spec(),
-            self.profile.fc,
-            20,
-            walk,
-            self.how.device,
-            tuned=layer != row,
-        )
+        cost_of = partial(self._svm_cost, config, walk, tuned=layer != row)
         return self._stage(
             "train-svm",
-            ["detector", method, joined(scales), row, self._seed(), self._tuned(row)],
+            ["detector", method, joined(scales), row, self._seed(), self._tuned(row), self._fold()],
             config,
             inputs,
             train_svm.train_detector,
@@ -118,19 +119,26 @@ class DetectorStages(WindowStages):
     def with_bbox(self, detector: Source, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """A detector with box regression added; `row` is that of the result."""
         protocol = METHODS[method].protocol_of(self.protocol)
-        config = train_bbox.BboxConfig(
-            self.windows("trainval", method, scales), take(BboxRules, protocol), self.seed
-        )
+        config = train_bbox.BboxConfig(self.windows(method, scales), take(BboxRules, protocol), self.seed)
         cost_of = partial(self._bbox_cost, detector, method, scales)
         return self._stage(
             "train-bbox",
-            ["detector", method, joined(scales), row.replace(" ", "-"), self._seed(), self._tuned(row)],
+            [
+                *("detector", method, joined(scales), row.replace(" ", "-")),
+                *(self._seed(), self._tuned(row), self._fold()),
+            ],
             config,
             self._training_inputs() | {"detector": detector},
             train_bbox.add_regressors,
             cost_of,
             together=True,
             shares=f"{method} trainval {self.seed}",
+        )
+
+    def _svm_cost(self, config: train_svm.SvmConfig, walk: cost.Walk, tuned: bool) -> Cost:
+        spec, device = self.network_spec(), self.how.device
+        return train_svm.svm_cost(
+            config, spec, self.profile.fc, self.voc_classes(), walk, device, tuned=tuned
         )
 
     def _bbox_cost(self, detector: Source, method: str, scales: tuple[int, ...]) -> Cost:
@@ -141,7 +149,54 @@ class DetectorStages(WindowStages):
             files = {entry.name: entry.stat().st_size for entry in sorted(path.glob("*.*"))}
             spec = load_spec(path)
         walk = self._walk("trainval", method, scales)
-        return train_bbox.bbox_cost(spec, 20, walk, files, self.how.device)
+        return train_bbox.bbox_cost(spec, self.voc_classes(), walk, files, self.how.device)
+
+    def folds(self) -> Stage:
+        """The images of trainval dealt out to folds."""
+        config = FoldsConfig("trainval", self.calibration.folds, self.seed, self.detection_limit("trainval"))
+        images = self.voc_images("trainval", config.limit)
+        cost_of = partial(folds_cost, config, images)
+        return self._stage(
+            "folds", ["folds", self._seed()], config, {"data": self.voc()}, deal_folds, cost_of
+        )
+
+    def choose(self) -> tuple[tuple[int, ...], str]:
+        """Scales and row of Table 6 that suit the size of the user's set."""
+        return (self.protocol.single_scale,), "pool5 bb"
+
+    def calibrated(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """The detector of a row of Table 6 with a calibration, from detectors of the same kind on folds of trainval."""
+        detector = self.detector(method, scales, row)
+        inputs: dict[str, Source] = {"detector": detector, "data": self.voc(), "lists": self.folds()}
+        for k in range(1, self.calibration.folds + 1):
+            inputs[f"fold {k}"] = replace(self, fold=k)._held_out(method, scales, row)
+        return self._stage(
+            "calibrate",
+            ["detector", method, joined(scales), row.replace(" ", "-"), "calibrated", self._seed()],
+            CalibrateConfig(self.calibration),
+            inputs,
+            calibrate,
+            lambda: calibrate_cost(detector.cost().files),
+        )
+
+    def _held_out(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
+        """Detections in the fold, by a detector that was trained on the other images."""
+        assert self.fold is not None
+        detector = self.detector(method, scales, row)
+        config = detecting.DetectConfig(fold_name(self.fold), self.max_windows("test"))
+        walk = self._walk("trainval", method, scales)
+        walk = replace(walk, images=walk.images // (self.calibration.folds - 1))
+        _, _, layer, spec, fc = self._about(detector)
+        return self._stage(
+            "detect",
+            ["detections", method, joined(scales), row.replace(" ", "-"), self._seed(), self._fold()],
+            config,
+            self._training_inputs() | {"detector": detector},
+            detecting.detect,
+            partial(detecting.detect_cost, spec, fc, layer, walk, self.how.device),
+            together=True,
+            shares=f"{method} trainval {self.seed}",
+        )
 
     def detections(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """Detections of the test split by the detector of these arguments."""
@@ -206,7 +261,7 @@ class DetectorStages(WindowStages):
             return about.method, about.scales, about.layer, spec, spec.fc or self.profile.fc
         config = detector.config
         stage = detector
-        while isinstance(config, train_bbox.BboxConfig):
+        while isinstance(config, train_bbox.BboxConfig | CalibrateConfig):
             base = stage.inputs["detector"]
             if not isinstance(base, Stage):
                 return self._about(base)
@@ -239,11 +294,15 @@ class DetectorStages(WindowStages):
         )
 
     def _training_inputs(self) -> dict[str, Source]:
-        return {"data": self.voc(), "proposals": self.proposals("trainval")}
+        inputs = {"data": self.voc(), "proposals": self.proposals("trainval")}
+        return inputs | ({"lists": self.folds()} if self.fold is not None else {})
 
     def measures_rcnn(self) -> bool:
         """Whether R-CNN's mAP is measured, or only its time."""
         return self.profile.rcnn_map if self.rcnn_map is None else self.rcnn_map
+
+    def _fold(self) -> str:
+        return "" if self.fold is None else fold_name(self.fold)
 
     def _tuned(self, row: str) -> str:
         return f"tuned{self.tuning}" if self.tuning is not None and row.startswith("ft") else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sppnet_cli.chain import Cost, Source, Stage, path_of
 from sppnet_cli.data.imagenet import load_image_folder, training_folder
+from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.errors import DataError
 from sppnet_cli.kernels.pyramid import SPP4, SPP6
 from sppnet_cli.network.backbones import is_own, require_known
@@ -79,7 +80,7 @@ class NetworkStages(Base):
 
     def _pretrain_cost(self, config: pretraining.PretrainConfig) -> Cost:
         if self.imagenet is None:
-            images, classes = self._embedded_size().imagenet_train, 20
+            images, classes = self._embedded_size().imagenet_train, len(CLASSES)
         else:
             folder = load_image_folder(training_folder(self.imagenet))
             images, classes = len(folder), len(folder.class_names)
@@ -92,7 +93,7 @@ class NetworkStages(Base):
         profile = self.profile
         if not is_own(profile.arch):
             return NetworkSpec(profile.arch, levels=PYRAMIDS[pyramid])
-        return NetworkSpec(profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, 20)
+        return NetworkSpec(profile.arch, profile.width, PYRAMIDS[pyramid], profile.fc, len(CLASSES))
 
     def has_head(self) -> bool:
         """Whether the network has fc6 and fc7; trunks of torchvision have none."""

@@ -142,8 +142,9 @@ class WholeImageStages(NetworkStages):
         )
 
     def _image_svm_cost(self, config: image_training.ImageSvmConfig, features: Stage) -> Cost:
-        classes = 20
-        if config.images.dataset == "Caltech101":
+        if config.images.dataset == "VOC":
+            classes = self.voc_classes()
+        else:
             own = self.caltech is None and self.profile.data is not None
             folder = path_of(self.caltech_data())
             classes = len(CALTECH_CLASSES) + 1 if own else len(load_caltech101(folder).class_names)

@@ -15,6 +15,7 @@ from sppnet_cli.protocols import (
 )
 from sppnet_cli.stages import cost
 from sppnet_cli.stages import propose as proposing
+from sppnet_cli.stages.folds import rest_name
 from sppnet_cli.stages.windows import WindowConfig
 from sppnet_cli.stages.workspace.networks import NetworkStages
 
@@ -76,14 +77,18 @@ class WindowStages(NetworkStages):
             count = max(count, profile.timing_windows)
         return count
 
-    def windows(self, split: str, method: str, scales: tuple[int, ...]) -> WindowConfig:
-        """Which windows of a split are used, and how they are pooled."""
+    def windows(self, method: str, scales: tuple[int, ...]) -> WindowConfig:
+        """Which windows detectors learn from, and how they are pooled."""
         mapping = take(MappingRules, METHODS[method].protocol_of(self.protocol))
-        limit = self.detection_limit(split)
-        return WindowConfig(split, method, scales, mapping, self.max_windows(split), limit)
+        split, limit = "trainval", self.detection_limit("trainval")
+        if self.fold is not None:
+            split, limit = rest_name(self.fold), None
+        return WindowConfig(split, method, scales, mapping, self.max_windows("trainval"), limit)
 
     def _walk(self, split: str, method: str, scales: tuple[int, ...]) -> cost.Walk:
         images = self.voc_images(split, self.detection_limit(split))
+        if self.fold is not None:  # the detector on all images comes first: the maps are in the cache
+            images, scales = images - images // self.calibration.folds, ()
         windows = self.max_windows(split) or 2200
         crops = windows if METHODS[method].per_window else None
         return cost.Walk(images, windows, self.image_size(), crops, scales)
