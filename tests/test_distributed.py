@@ -137,7 +137,7 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     # Training: the same samples and steps, but for the rounding of sums.
     one, two = (load_file(tmp_path / name / "net" / "network.safetensors") for name in ("one", "two"))
     for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=3e-4, err_msg=name)
     means = [(tmp_path / name / "net" / "mean.safetensors").read_bytes() for name in ("one", "two")]
     assert means[0] == means[1]
     lines = [

@@ -18,7 +18,7 @@ from sppnet_cli.learning.bbox import BoxRegressors
 from sppnet_cli.learning.svm import Svms
 from sppnet_cli.network.geometry import choose_scales, window_cells
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
-from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED
+from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED, DetectRules, take
 
 NAMES = ("cat", "dog", "emu")
 DYNAMIC = Dim.DYNAMIC
@@ -51,7 +51,9 @@ def make_detector(protocol=PAPER, scales=(120, 240), layer="fc7", levels=SPP6, r
     if regressed:
         deltas = rng.normal(0, 0.01, (3, network.pooled_size, 4)).astype(np.float32)
         bbox = BoxRegressors(deltas, rng.normal(0, 0.1, (3, 4)).astype(np.float32), 0.1)
-    return Detector(SppWindows(network, protocol, scales), layer, NAMES, svms, bbox=bbox)
+    extractor = SppWindows(network, protocol, scales)
+    rules = take(DetectRules, protocol)
+    return Detector(extractor, layer, NAMES, svms, bbox=bbox, rules=rules, protocol=protocol.name)
 
 
 def case(height, width, count, seed=0):
@@ -142,8 +144,7 @@ def test_the_scale_and_the_cells_of_every_window(protocol, size):
 
 @pytest.mark.parametrize("regressed", [True, False])
 def test_no_more_than_the_best_of_a_class(regressed):
-    detector = make_detector(regressed=regressed)
-    detector.extractor.protocol = replace(PAPER, max_per_image=2, nms_iou=0.9)
+    detector = make_detector(replace(PAPER, max_per_image=2, nms_iou=0.9), regressed=regressed)
     image, boxes = case(150, 200, 60)
     detections = detector.set_image(image).detect(boxes)
     assert len(detections) == 4
@@ -171,7 +172,7 @@ def test_detectors_without_a_graph():
     with pytest.raises(UsageError, match="protocol all-scales is an ablation"):
         DetectorGraph(detector)
     detector.extractor = RcnnWindows(make_network(), PAPER)
-    with pytest.raises(UsageError, match="R-CNN's detectors warp every window"):
+    with pytest.raises(UsageError, match="method rcnn works on every window"):
         DetectorGraph(detector)
 
 
