@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from sppnet_cli import libraries
 from sppnet_cli.cli import doctor
 from sppnet_cli.cli.doctor import (
     check_devices,
@@ -19,7 +20,6 @@ from sppnet_cli.cli.doctor import (
     check_shared_memory,
     check_torch,
 )
-from sppnet_cli.kernels import linear
 
 CONTRIB = "opencv-contrib-python-headless"
 Usage = namedtuple("Usage", "total used free")
@@ -46,7 +46,7 @@ def test_faults_are_told_with_their_remedies(sppnet, monkeypatch):
     monkeypatch.setattr(doctor, "memory", lambda: 1e9)
     monkeypatch.setenv("SPPNET_LINEAR", "blas")
     monkeypatch.setattr(
-        linear, "_default", linear._default.__wrapped__
+        libraries, "_default", libraries._default.__wrapped__
     )  # what it chose before does not matter
 
     def broken():

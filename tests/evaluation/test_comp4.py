@@ -149,7 +149,7 @@ def test_a_box_that_cannot_match_is_a_false_positive(tmp_path, box):
     found = frame[["x1", "y1", "x2", "y2", "score"]].to_numpy()
     assert np.isfinite(found).all()
     truth = [np.array([[0, 0, 9, 9]], dtype=float)]
-    assert match_detections([found], truth, [np.array([False])]).right.tolist() == [False, True]
+    assert match_detections([found], truth, [np.array([False])]).marks.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

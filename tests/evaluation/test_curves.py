@@ -1,7 +1,7 @@
 """Curves by class: their numbers against average_precisions, their picture by what is drawn."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ A, B = (0.0, 0.0, 9.0, 9.0), (50.0, 50.0, 59.0, 59.0)
 class InMemory(VocDetection):
     """A data set of `objects`: for each image id, (class, box) pairs."""
 
-    objects: dict
+    objects: dict = field(default_factory=dict)
 
     def annotation(self, image_id):
         found = self.objects[image_id]
@@ -39,7 +39,7 @@ class InMemory(VocDetection):
 
 
 def dataset_of(objects):
-    return InMemory(Path("VOC2007"), "test", tuple(objects), ("cat", "dog"), objects)
+    return InMemory(Path("VOC2007"), "test", tuple(objects), ("cat", "dog"), objects=objects)
 
 
 def frame_of(*rows):

@@ -116,7 +116,7 @@ def test_json_is_one_object(ask, tables):
     assert second["low"] is None
     factors = [result["claims"][28][key] for key in ("id", "factor", "journal_factor", "limit")]
     assert factors == ["T6.11", 30, 49, None]
-    assert "Claims of the paper (tiny)" in err
+    assert "Claims of the paper (tiny: means nothing)" in err
 
 
 def test_without_tables(ask, tmp_path):
