@@ -128,9 +128,10 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
 
 
 def read_detection_rows(path: Path, remedy: str) -> pd.DataFrame:
-    """Detections as a frame of `COLUMNS`, of a `detections.csv`.  Raises `DataError` for another file."""
+    """A `detections.csv` as a frame of `COLUMNS` or `CALIBRATED_COLUMNS`.  Raises `DataError` for another file."""
     kinds: dict[str, type[str | float]] = {"image": str, "class": str}
-    return read_csv(path, kinds | dict.fromkeys(COLUMNS[2:], float), remedy=remedy)
+    kinds |= dict.fromkeys(CALIBRATED_COLUMNS[2:], float)
+    return read_csv(path, kinds, remedy=remedy, optional=["confidence"])
 
 
 def lacks_images(run: Path) -> bool:

@@ -27,8 +27,8 @@ from sppnet_cli.network.weights import save_network
         ),
         (
             ["--arch", "squeezenet1_1", "--weights", "net.pth"],
-            2,
-            "no images to classify: give --data, a folder in ImageNet's layout of the classes that squeezenet1_1 knows",
+            3,
+            "net.pth: no such weights file",
         ),
     ],
 )

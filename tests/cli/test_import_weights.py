@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sppnet_cli.names import CAFFE_KINDS
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, load_spec
 
@@ -164,5 +165,5 @@ def test_choices_are_those_of_the_network():
     from sppnet_cli.cli import import_weights
     from sppnet_cli.network import caffe_zf
 
-    assert tuple(caffe_zf.KINDS) == import_weights.KINDS
+    assert tuple(caffe_zf.KINDS) == CAFFE_KINDS
     assert caffe_zf.DROPOUT_SCALINGS == import_weights.DROPOUT_SCALINGS

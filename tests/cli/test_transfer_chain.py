@@ -137,7 +137,7 @@ def test_a_dry_run_knows_the_bytes(sppnet, caltech):
         ([*CLASSIFICATION, "--splits", "3"], 2, "--splits goes with Caltech101"),
         ([*CLASSIFICATION, "--data", "."], 3, "neither a VOC devkit nor Caltech101"),
         ([*CLASSIFICATION, "--profile", "pretrained"], 3, "needs VOC 2007"),
-        (["evaluate", "--classifier", "nowhere"], 3, "nowhere: not a classifier"),
+        (["evaluate", "--classifier", "nowhere"], 3, "this is not a classifier"),
         (["evaluate", "--classifier", "a", "--detections", "b"], 2, "one of them"),
     ],
 )

@@ -52,7 +52,7 @@ def make_detector(protocol=PAPER, scales=(120, 240), layer="fc7", levels=SPP6, r
         deltas = rng.normal(0, 0.01, (3, network.pooled_size, 4)).astype(np.float32)
         bbox = BoxRegressors(deltas, rng.normal(0, 0.1, (3, 4)).astype(np.float32), 0.1)
     extractor = SppWindows(network, protocol, scales)
-    rules = take(DetectRules, protocol)
+    rules = replace(take(DetectRules, protocol), nms_ties=PAPER.nms_ties)  # ONNX has no other
     return Detector(extractor, layer, NAMES, svms, bbox=bbox, rules=rules, protocol=protocol.name)
 
 
