@@ -60,7 +60,7 @@ from sppnet_cli.stages.windows import WindowConfig
 PYRAMIDS = {"plain": None, "spp4": SPP4, "spp6": SPP6}
 SWEEP = (180, 224, 256, 300, 360, 392)  # short sides among which the scale of whole images is chosen
 HELD_OUT = 0.2  # of the images of an export that has no split
-CALIBRATION = CalibrationRules(folds=4, prior=10.0)
+CALIBRATION = CalibrationRules(folds=4, slope_spread=0.3, offset_spread=2.0)
 SINGLE_SIZE, MULTI_SIZE = (224,), (224, 180)  # training sizes
 _SIZE = {True: (265, 335), False: (375, 500)}  # typical height and width, embedded or VOC
 

@@ -93,7 +93,7 @@ def calibrated(make, folds, data, random_detector, tmp_path):
                     rows.append((image_id, dataset.class_names[label], score, *box))
             inputs[f"fold {k}"] = tmp_path / f"fold{k}.csv"
             pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(inputs[f"fold {k}"], index=False)
-        config = CalibrateConfig(CalibrationRules(folds=3, prior=10.0))
+        config = CalibrateConfig(CalibrationRules(folds=3, slope_spread=0.3, offset_spread=2.0))
         return make(calibrate, config, inputs, name)
 
     return run
