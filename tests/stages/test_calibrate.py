@@ -168,3 +168,9 @@ def test_a_fold_detects_in_what_it_did_not_learn_from(data):
         assert detections.config.split == f"fold{k}"
         assert detections.inputs["detector"].config.windows.split == f"without{k}"
         assert detections.inputs["lists"].digest == made.inputs["lists"].digest
+
+
+@pytest.mark.parametrize(("least", "row"), [(1, "pool5 bb"), (200, "pool5")])
+def test_few_objects_get_no_box_regression(data, monkeypatch, least, row):
+    monkeypatch.setattr("sppnet_cli.stages.workspace.ENOUGH", least)
+    assert Workspace(find_profile("tiny"), data=data).choose() == ((688,), row)
