@@ -85,7 +85,9 @@ def read_description(folder: Path) -> Description:
             f"{folder}: not a detector (it has no {DETECTOR_FILE}); make one with `sppnet train-svm`"
         )
     remedy = "this is not a detector: make one with `sppnet train-svm`"
-    about = read_json_as(Description, path, remedy=remedy, limits={"scales": (1, 10_000)})
+    about = read_json_as(
+        Description, path, remedy=remedy, limits={"scales": (1, 10_000), "calibration.ceiling": (0, 1)}
+    )
     known = {"protocol": tuple(PROTOCOLS), "method": tuple(METHODS), "layer": WINDOW_LAYERS}
     for name, values in known.items():
         if getattr(about, name) not in values:

@@ -93,7 +93,7 @@ def calibrated(make, folds, data, random_detector, tmp_path):
                     rows.append((image_id, dataset.class_names[label], score, *box))
             inputs[f"fold {k}"] = tmp_path / f"fold{k}.csv"
             pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(inputs[f"fold {k}"], index=False)
-        config = CalibrateConfig(CalibrationRules(folds=3, prior=10.0))
+        config = CalibrateConfig(CalibrationRules(folds=3, slope_spread=0.3, offset_spread=2.0))
         return make(calibrate, config, inputs, name)
 
     return run
@@ -168,3 +168,9 @@ def test_a_fold_detects_in_what_it_did_not_learn_from(data):
         assert detections.config.split == f"fold{k}"
         assert detections.inputs["detector"].config.windows.split == f"without{k}"
         assert detections.inputs["lists"].digest == made.inputs["lists"].digest
+
+
+@pytest.mark.parametrize(("least", "row"), [(1, "pool5 bb"), (200, "pool5")])
+def test_few_objects_get_no_box_regression(data, monkeypatch, least, row):
+    monkeypatch.setattr("sppnet_cli.stages.workspace.ENOUGH", least)
+    assert Workspace(find_profile("tiny"), data=data).choose() == ((480, 576, 688, 864, 1200), row)

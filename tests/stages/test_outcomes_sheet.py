@@ -51,6 +51,25 @@ def test_without_confidences_scores_above_0_count(found, dataset):
     assert len(outcomes(frame, dataset)["best"]) == len(objects(dataset, 0)) + len(objects(dataset, 1))
 
 
+def test_of_two_objects_of_a_class_the_other_is_missed(dataset):
+    image_id, name = dataset.ids[0], dataset.class_names[0]
+    path = dataset.root / "Annotations" / f"{image_id}.xml"
+    boxes = [(1, 1, 20, 20), (41, 41, 60, 60)]
+    corners = [
+        "".join(f"<{c}>{v}</{c}>" for c, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        for box in boxes
+    ]
+    objects = "".join(f"<object><name>{name}</name><bndbox>{c}</bndbox></object>" for c in corners)
+    size = "<size><width>80</width><height>80</height></size>"
+    path.write_text(f"<annotation>{size}{objects}</annotation>")
+    for found, left in (((40, 40, 59, 57), (0, 0, 19, 19)), ((0, 0, 19, 19), (40, 40, 59, 59))):
+        frame = pd.DataFrame(
+            [(image_id, name, 0.0, 0.9, *map(float, found))], columns=list(CALIBRATED_COLUMNS)
+        )
+        missed = [each.detection.box for each in outcomes(frame, dataset)["missed"] if each.image == image_id]
+        assert missed == [left]
+
+
 def test_the_sheet(found, dataset, tmp_path):
     found.to_csv(tmp_path / "detections.csv", index=False)
     draw_outcomes(tmp_path, dataset, tmp_path / "sheet.jpg")

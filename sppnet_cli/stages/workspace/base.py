@@ -21,8 +21,9 @@ from sppnet_cli.stages.embedded import EmbeddedConfig, embedded_cost, make_embed
 from sppnet_cli.stages.import_set import ImportConfig, import_set, import_set_cost
 from sppnet_cli.stages.profiles import Profile
 
+ENOUGH = 200  # objects of a class, on average, for its box regressor to gain
 HELD_OUT = 0.2  # of the images of an export that has no split
-CALIBRATION = CalibrationRules(folds=4, prior=10.0)
+CALIBRATION = CalibrationRules(folds=4, slope_spread=0.3, offset_spread=2.0)
 EMBEDDED_SIZE, VOC_SIZE = (265, 335), (375, 500)  # height and width of a typical image
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sppnet_cli import making
 from sppnet_cli.chain import Cost, Source, Stage, path_of
+from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.errors import UsageError
@@ -30,7 +31,7 @@ from sppnet_cli.stages import photos as photographs
 from sppnet_cli.stages.calibrate import CalibrateConfig, calibrate, calibrate_cost
 from sppnet_cli.stages.folds import FoldsConfig, deal_folds, fold_name, folds_cost
 from sppnet_cli.stages.time_features import TimeConfig, TimedFeatures, time_cost, time_features
-from sppnet_cli.stages.workspace.base import VOC_SIZE, joined
+from sppnet_cli.stages.workspace.base import ENOUGH, VOC_SIZE, joined
 from sppnet_cli.stages.workspace.windows import WindowStages
 
 
@@ -161,8 +162,15 @@ class DetectorStages(WindowStages):
         )
 
     def choose(self) -> tuple[tuple[int, ...], str]:
-        """Scales and row of Table 6 that suit the size of the user's set."""
-        return (self.protocol.single_scale,), "pool5 bb"
+        """Scales and row of Table 6 that suit the size of the user's set: pool5 of five scales, with `ENOUGH` objects bb too.
+
+        Five scales beat one by 1 and 4 mAP on 80 and 160 VOC images.  Of 80 to 200 box regression took 1 to 3 mAP
+        away: a class of 250 objects gained up to 2 AP, classes of 20 to 60 lost up to 11.
+        """
+        dataset = load_voc(path_of(self.voc()), "trainval", self.detection_limit("trainval"))
+        objects = sum((~dataset.annotation(image_id).difficult).sum() for image_id in dataset.ids)
+        enough = objects >= ENOUGH * len(dataset.class_names)
+        return self.protocol.scales, "pool5 bb" if enough else "pool5"
 
     def calibrated(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """The detector of a row of Table 6 with a calibration, from detectors of the same kind on folds of trainval."""
