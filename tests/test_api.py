@@ -61,9 +61,8 @@ def test_tuning_sets_what_is_not_set():
 
 def test_the_command_line_and_its_workers_are_tuned():
     found = in_new_process(
-        "from sppnet_cli import cli, console, making\n"
-        "making.end_with = making.relay_to = lambda _: None\n"
-        "making._start(None, os.getppid())\n"
+        "from sppnet_cli import processes\n"
+        "processes._start(os.getppid(), lambda: None, ())\n"
         "print(json.dumps(dict(os.environ)))"
     )
     assert found.items() >= TUNED.items()

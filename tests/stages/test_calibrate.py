@@ -172,5 +172,5 @@ def test_a_fold_detects_in_what_it_did_not_learn_from(data):
 
 @pytest.mark.parametrize(("least", "row"), [(1, "pool5 bb"), (200, "pool5")])
 def test_few_objects_get_no_box_regression(data, monkeypatch, least, row):
-    monkeypatch.setattr("sppnet_cli.stages.workspace.ENOUGH", least)
+    monkeypatch.setattr("sppnet_cli.stages.workspace.detectors.ENOUGH", least)
     assert Workspace(find_profile("tiny"), data=data).choose() == ((480, 576, 688, 864, 1200), row)
