@@ -86,7 +86,7 @@ def read_description(folder: Path) -> Description:
         )
     remedy = "this is not a detector: make one with `sppnet train-svm`"
     about = read_json_as(
-        Description, path, remedy=remedy, limits={"scales": (1, 10_000), "calibration.ceiling": (0, 1)}
+        Description, path, remedy=remedy, limits={"scales": (1, 10_000), "calibration.bend": (0, 1)}
     )
     known = {"protocol": tuple(PROTOCOLS), "method": tuple(METHODS), "layer": WINDOW_LAYERS}
     for name, values in known.items():

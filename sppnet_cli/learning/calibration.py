@@ -1,9 +1,10 @@
-"""From an SVM's score to the probability that the detection is right: a logistic curve for each class, below a ceiling.
+"""From an SVM's score to the probability that the detection is right: a bent logistic curve for each class.
 
 Scores of SVMs on window features cluster around -1 and differ in spread from class to class, so that no one threshold
 suits all.  Platt (1999) fits a logistic curve to them.  Of detections even the highest scores are often wrong, since
-their box overlaps the object by too little, and a curve that rises to 1 is far too sure there.  So the curves end at a
-ceiling, which all classes share.  They are fitted to detections in images that the SVMs did not train on.
+their box overlaps the object by too little, and a curve that follows the many low scores is far too sure there.  So
+the curves rise more slowly above a knee, which all classes share.  They are fitted to detections in images that the
+SVMs did not train on.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-_CEILING_RIGHT, _CEILING_WRONG = 10.0, 1.0  # detections of the highest scores, imagined before any is seen
-_LEAST = 1e-300
+# What is believed of the curves' shape before any detection is seen: mean and standard deviation.
+_BEND = (-1.0, 1.5)  # of the bend's logit
+_KNEE = (0.5, 0.7)
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,22 @@ class CalibrationRules:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Per class: `confidence = ceiling / (1 + exp(-(slope * score + offset)))`."""
+    """Per class a curve from scores to confidences.
+
+    `confidence = 1 / (1 + exp(-logit))` with `margin = slope * score + offset` and
+    `logit = margin - (1 - bend) * log(1 + exp(margin - knee))`: it rises like the margin below the knee, and `bend`
+    times as fast above it.
+    """
 
     slope: tuple[float, ...]  # (K,) positive
     offset: tuple[float, ...]  # (K,)
-    ceiling: float  # a fraction
+    knee: float
+    bend: float  # a fraction
 
     def __call__(self, scores: NDArray[np.floating], label: int) -> NDArray[np.float64]:
         """Confidences (N,) in [0, 1] of the scores (N,) of class `label`."""
         margin = self.slope[label] * np.asarray(scores, np.float64) + self.offset[label]
-        return self.ceiling * _logistic(margin)
+        return _logistic(margin - (1 - self.bend) * np.logaddexp(0, margin - self.knee))
 
 
 def fit_calibration(
@@ -49,7 +57,7 @@ def fit_calibration(
 ) -> Calibration:
     """The most probable curves of `classes` classes, given held-out detections.
 
-    Ceiling, common curve and the classes' deviations from it are fitted together.  As in Platt's paper the targets are
+    Knee, bend, common curve and the classes' deviations from it are fitted together.  As in Platt's paper the targets are
     not 0 and 1 but 1 / (m + 2) and (n + 1) / (n + 2) for m wrong and n right detections, so that no curve becomes a
     step.
 
@@ -70,16 +78,17 @@ def fit_calibration(
     targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
     loss = _Loss(np.subtract(scores, centre), labels, targets, classes, rules)
     found = minimize(loss, loss.start(), jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
-    ceiling, slope, offset = loss.curves(found)
-    return Calibration(tuple(slope.tolist()), tuple((offset - slope * centre).tolist()), ceiling)
+    slope, offset = loss.curves(found)
+    bend, knee = float(_logistic(found[0])), float(found[1])
+    return Calibration(tuple(slope.tolist()), tuple((offset - slope * centre).tolist()), knee, bend)
 
 
 @dataclass(frozen=True)
 class _Loss:
     """Minus the logarithm of the curves' probability, and its gradient.
 
-    Parameters (3 + 2K,): the ceiling's logit, the logarithm of the common slope, the common offset, and each class's
-    deviation from the latter two.
+    Parameters (4 + 2K,): the bend's logit, the knee, the logarithm of the common slope, the common offset, and each
+    class's deviation from the latter two.
     """
 
     scores: NDArray[np.float64]  # (N,) less their centre
@@ -89,34 +98,32 @@ class _Loss:
     rules: CalibrationRules
 
     def start(self) -> NDArray[np.float64]:
-        return np.array([2.0, 1.0, *[0.0] * (1 + 2 * self.classes)])
+        return np.array([_BEND[0], _KNEE[0], 1.5, *[0.0] * (1 + 2 * self.classes)])
 
-    def curves(self, at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-        """The ceiling, and the slopes (K,) and offsets (K,) of the classes."""
-        slopes, offsets = at[3:].reshape(2, self.classes)
-        return float(_logistic(at[0])), np.exp(at[1] + slopes), at[2] + offsets
+    def curves(self, at: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The slopes (K,) and offsets (K,) of the classes."""
+        slopes, offsets = at[4:].reshape(2, self.classes)
+        return np.exp(at[2] + slopes), at[3] + offsets
 
     def __call__(self, at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        ceiling, slope, offset = self.curves(at)
+        slope, offset = self.curves(at)
+        bend, knee = float(_logistic(at[0])), at[1]
         rise = slope[self.labels] * self.scores
-        curve = _logistic(rise + offset[self.labels])
-        chance = np.clip(ceiling * curve, _LEAST, 1 - 1e-15)
-        loss = -(self.targets * np.log(chance) + (1 - self.targets) * np.log1p(-chance)).sum()
-        loss -= _CEILING_RIGHT * np.log(ceiling) + _CEILING_WRONG * np.log1p(-ceiling)
-        by_chance = (1 - self.targets) / (1 - chance) - self.targets / chance
-        by_margin = by_chance * ceiling * curve * (1 - curve)
+        margin = rise + offset[self.labels]
+        above, beyond = np.logaddexp(0, margin - knee), _logistic(margin - knee)
+        logit = margin - (1 - bend) * above
+        loss = float(np.logaddexp(0, logit).sum() - self.targets @ logit)
+        by_logit = _logistic(logit) - self.targets
+        by_margin = by_logit * (1 - (1 - bend) * beyond)
         by_slope = np.bincount(self.labels, by_margin * rise, self.classes)
         by_offset = np.bincount(self.labels, by_margin, self.classes)
-        by_ceiling = ceiling * (1 - ceiling) * (by_chance @ curve)
-        by_ceiling += _CEILING_WRONG * ceiling - _CEILING_RIGHT * (1 - ceiling)
-        gradient = [by_ceiling, by_slope.sum(), by_offset.sum()]
-        spreads = self.rules.slope_spread, self.rules.offset_spread
-        for deviation, spread, by in zip(
-            at[3:].reshape(2, self.classes), spreads, (by_slope, by_offset), strict=True
-        ):
-            loss += (deviation @ deviation) / (2 * spread**2)
-            gradient += (by + deviation / spread**2).tolist()
-        return float(loss), np.array(gradient)
+        shared = [bend * (1 - bend) * (by_logit @ above), (1 - bend) * (by_logit @ beyond)]
+        gradient = np.concatenate([shared, [by_slope.sum(), by_offset.sum()], by_slope, by_offset])
+        means = np.array([_BEND[0], _KNEE[0], *[0.0] * (2 + 2 * self.classes)])
+        spreads = [self.rules.slope_spread] * self.classes + [self.rules.offset_spread] * self.classes
+        precision = np.array([_BEND[1], _KNEE[1], np.inf, np.inf, *spreads]) ** -2.0
+        loss += float(precision @ (at - means) ** 2) / 2
+        return loss, gradient + precision * (at - means)
 
 
 def _logistic(margin: NDArray[np.float64]) -> NDArray[np.float64]:

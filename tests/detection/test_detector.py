@@ -64,10 +64,10 @@ def test_scores_are_strictly_above_the_threshold():
 
 
 def test_confidences_are_of_the_score_and_the_class():
-    detector = on_scores(calibration=Calibration((2.0, 1.0), (0.0, -3.0), 0.8))
+    detector = on_scores(calibration=Calibration((2.0, 1.0), (0.0, -3.0), 0.0, 1.0))
     found = detected(detector, pooled((1, 3), (0, -9)), apart(2))
     assert [(d.label, d.score) for d in found] == [(1, 3), (0, 1), (0, 0)]  # ranked by the score
-    assert [d.confidence for d in found] == pytest.approx([0.4, 0.8 / (1 + math.exp(-2)), 0.4])
+    assert [d.confidence for d in found] == pytest.approx([0.5, 1 / (1 + math.exp(-2)), 0.5])
     assert [d.confidence for d in detected(on_scores(), pooled((1, 3)), apart(1))] == [None, None]
     both = [
         PooledWindows(pooled((1, 3)), np.arange(1))

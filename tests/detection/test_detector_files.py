@@ -73,7 +73,7 @@ def test_a_calibration_is_read_as_it_was_written(whole, tmp_path):
     detector.save(tmp_path)
     assert "calibration" not in json.loads((tmp_path / "detector.json").read_text())
     assert Detector.load(tmp_path).calibration is None
-    detector.calibration = Calibration((1.25, 1 / 3, 2.0), (-1.0, 0.1, 1e-17), 0.7)
+    detector.calibration = Calibration((1.25, 1 / 3, 2.0), (-1.0, 0.1, 1e-17), 0.5, 0.7)
     detector.save(tmp_path)
     loaded = Detector.load(tmp_path)
     assert loaded.calibration == detector.calibration
@@ -83,14 +83,14 @@ def test_a_calibration_is_read_as_it_was_written(whole, tmp_path):
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        ({"slope": [1, 1], "offset": [0, 0], "ceiling": 1}, "its calibration is of other classes"),
-        ({"slope": [1, 1, 1], "offset": [0, 0], "ceiling": 1}, "its calibration is of other classes"),
-        ({"slope": [1, 1, 1], "ceiling": 1}, "calibration.offset is missing"),
+        ({"slope": [1, 1], "offset": [0, 0], "knee": 0, "bend": 1}, "its calibration is of other classes"),
+        ({"slope": [1, 1, 1], "offset": [0, 0], "knee": 0, "bend": 1}, "its calibration is of other classes"),
+        ({"slope": [1, 1, 1], "knee": 0, "bend": 1}, "calibration.offset is missing"),
         (
-            {"slope": [1, 1, 1], "offset": [0, 0, 0], "ceiling": 2},
-            "calibration.ceiling is 2, not between 0 and 1",
+            {"slope": [1, 1, 1], "offset": [0, 0, 0], "knee": 0, "bend": 2},
+            "calibration.bend is 2, not between 0 and 1",
         ),
-        ({"slope": [1, 1, "a"], "offset": [0, 0, 0], "ceiling": 1}, "not a number"),
+        ({"slope": [1, 1, "a"], "offset": [0, 0, 0], "knee": 0, "bend": 1}, "not a number"),
     ],
 )
 def test_a_calibration_that_does_not_fit(folder, calibration, message):

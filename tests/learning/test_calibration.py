@@ -12,11 +12,17 @@ FREE = CalibrationRules(folds=3, slope_spread=100.0, offset_spread=100.0)
 TIED = CalibrationRules(folds=3, slope_spread=0.3, offset_spread=2.0)
 
 
-def drawn(slope, offset, count, ceiling=1.0, seed=0):
+def curve(scores, slope, offset, knee=0.0, bend=1.0):
+    """The curve written down anew: its slope is `bend` far above the knee."""
+    margin = slope * scores + offset
+    return 1 / (1 + np.exp(-margin) * (1 + np.exp(margin - knee)) ** (1 - bend))
+
+
+def drawn(slope, offset, count, knee=0.0, bend=1.0, seed=0):
     """Scores like those of SVMs, and whether detections are right with the chance of that curve."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(-1, 0.4, count)
-    return scores, rng.random(count) < ceiling / (1 + np.exp(-(slope * scores + offset)))
+    return scores, rng.random(count) < curve(scores, slope, offset, knee, bend)
 
 
 def joined(*parts):
@@ -26,43 +32,49 @@ def joined(*parts):
 
 
 def test_a_curve_by_hand():
-    found = Calibration((2.0, 1.0), (1.0, -1.0), 0.8)
-    assert found(np.array([-0.5, 0.0]), 0).tolist() == pytest.approx([0.4, 0.8 / (1 + math.exp(-1))])
-    assert found(np.array([1.0], np.float32), 1).tolist() == [0.4]
-    assert found(np.array([-1e4, 1e4]), 0).tolist() == [0, 0.8]
+    found = Calibration((2.0, 1.0), (1.0, -1.0), 0.0, 1.0)  # no bend: Platt's
+    assert found(np.array([-0.5, 0.0]), 0).tolist() == pytest.approx([0.5, 1 / (1 + math.exp(-1))])
+    assert found(np.array([1.0], np.float32), 1).tolist() == [0.5]
+    bent = Calibration((2.0, 1.0), (1.0, -1.0), 0.5, 0.25)
+    # A margin of .5 is at the knee: logit .5 - .75 log 2.
+    assert bent(np.array([-0.25]), 0)[0] == pytest.approx(1 / (1 + math.exp(-0.5 + 0.75 * math.log(2))))
+    assert bent(np.array([-1e4, 1e4]), 0).tolist() == [0, 1]
+    logits = [math.log(c / (1 - c)) for c in bent(np.array([-10.0, -9.0, 9.0, 10.0]), 0)]
+    assert logits[1] - logits[0] == pytest.approx(2, abs=1e-6)
+    assert logits[3] - logits[2] == pytest.approx(0.5, abs=1e-6)
 
 
-@pytest.mark.parametrize("ceiling", [0.6, 0.9])
-def test_the_curve_that_drew_the_detections_is_found(ceiling):
-    scores, right = drawn(8, 6, 40_000, ceiling)
-    found = fit_calibration(scores, np.zeros(40_000, int), right, 1, FREE)
-    assert found.slope[0] == pytest.approx(8, rel=0.06)
-    assert found.offset[0] == pytest.approx(6, rel=0.06)
-    assert found.ceiling == pytest.approx(ceiling, abs=0.02)
+@pytest.mark.parametrize("bend", [0.1, 0.5, 1.0])
+def test_the_curve_that_drew_the_detections_is_found(bend):
+    scores, right = drawn(8, 7, 60_000, 0.5, bend)
+    found = fit_calibration(scores, np.zeros(60_000, int), right, 1, FREE)
+    at = np.linspace(-1.6, -0.3, 9)
+    assert found(at, 0) == pytest.approx(curve(at, 8, 7, 0.5, bend), abs=0.02)
 
 
 def test_a_second_solver_agrees():
     """A search without gradients, of the same probability written down anew."""
-    scores, labels, right = joined(drawn(6, 5, 300, 0.8), drawn(4, 2, 120, 0.8, seed=1))
+    scores, labels, right = joined(drawn(6, 5, 300, 0.5, 0.4), drawn(4, 2, 120, 0.5, 0.4, seed=1))
     found = fit_calibration(scores, labels, right, 2, TIED)
     n, m, centre = right.sum(), (~right).sum(), scores[right].mean()
+    targets = np.where(right, (n + 1) / (n + 2), 1 / (m + 2))
 
     def loss(at):
-        c = 1 / (1 + math.exp(-at[0]))
-        total = -10 * math.log(c) - math.log(1 - c)
+        bend = 1 / (1 + math.exp(-at[0]))
+        total = (at[0] + 1) ** 2 / (2 * 1.5**2) + (at[1] - 0.5) ** 2 / (2 * 0.7**2)
         for k in (0, 1):
-            total += at[3 + k] ** 2 / (2 * 0.3**2) + at[5 + k] ** 2 / (2 * 2.0**2)
-            for score, hit in zip(scores[labels == k], right[labels == k], strict=True):
-                q = c / (1 + math.exp(-(math.exp(at[1] + at[3 + k]) * (score - centre) + at[2] + at[5 + k])))
-                t = (n + 1) / (n + 2) if hit else 1 / (m + 2)
-                total -= t * math.log(q) + (1 - t) * math.log(1 - q)
+            total += at[4 + k] ** 2 / (2 * 0.3**2) + at[6 + k] ** 2 / (2 * 2.0**2)
+            own = labels == k
+            chance = curve(scores[own] - centre, math.exp(at[2] + at[4 + k]), at[3] + at[6 + k], at[1], bend)
+            total -= (targets[own] * np.log(chance) + (1 - targets[own]) * np.log(1 - chance)).sum()
         return total
 
-    best = minimize(loss, [2, 1, 0, 0, 0, 0, 0], method="Powell", options={"xtol": 1e-7, "ftol": 1e-11}).x
-    slope = np.exp(best[1] + best[3:5])
-    assert found.slope == pytest.approx(slope, rel=2e-3)
-    assert found.offset == pytest.approx(best[2] + best[5:] - slope * centre, rel=5e-3)
-    assert found.ceiling == pytest.approx(1 / (1 + math.exp(-best[0])), abs=1e-3)
+    best = minimize(loss, [-1, 0.5, 1.5, *[0] * 5], method="Powell", options={"xtol": 1e-8, "ftol": 1e-13}).x
+    slope, offset = np.exp(best[2] + best[4:6]), best[3] + best[6:]
+    at = np.linspace(-1.8, -0.2, 9)
+    for k in (0, 1):
+        theirs = curve(at - centre, slope[k], offset[k], best[1], 1 / (1 + math.exp(-best[0])))
+        assert found(at, k) == pytest.approx(theirs, abs=2e-3)
 
 
 def test_a_class_of_few_detections_stays_near_the_common_curve():
@@ -96,7 +108,7 @@ def test_a_higher_score_is_never_less_sure():
 def test_scores_that_part_right_from_wrong_make_no_step():
     scores = np.array([-1.2, -1.1, -0.9, -0.8])
     found = fit_calibration(scores, np.zeros(4, int), scores > -1, 1, TIED)
-    assert 0.6 < found(np.array([-0.8]), 0)[0] < 0.95
+    assert 0.55 < found(np.array([-0.8]), 0)[0] < 0.95
 
 
 def test_the_order_of_the_detections_does_not_matter():
