@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sppnet_cli import runs
+from sppnet_cli.digests import files_digest
 from sppnet_cli.provenance import code_digest
 from sppnet_cli.runs import Identity, identity
 
@@ -92,7 +93,7 @@ class Stage:
         """What decides the result."""
         digests = {name: digest(each) for name, each in self.inputs.items()}
         if self.images:
-            digests["images"] = runs.files_digest(self.images)
+            digests["images"] = files_digest(self.images)
         return identity(self.name, self.config, digests)
 
     @property

@@ -1,17 +1,12 @@
 """Run directories: what a stage made is complete or absent, and says what it was made from, by what, on what."""
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
-import hashlib
 import json
-import os
-import resource
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +15,13 @@ from typing import Any
 import filelock
 
 from sppnet_cli.atomic import write_json
+from sppnet_cli.console import warn
+from sppnet_cli.digests import digest_of, file_digest, folder_digest
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.files import is_hidden, visible
+from sppnet_cli.files import visible
 from sppnet_cli.libraries import linear_library, linear_library_of
+from sppnet_cli.memory import peak_memory, return_memory
 from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
 from sppnet_cli.records import read_json_as
 
@@ -33,6 +31,7 @@ _STARTED = "started.json"
 _LOCK = ".lock"
 _PARTIAL = ".partial"
 _START, _DONE = "start", "done"
+_UNKNOWN = "an unknown version"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class _Manifest:
     inputs: dict[str, str]
     fingerprint: str
     content: dict[str, str] = field(default_factory=dict)
-    code: str = "an unknown version"
+    code: str = _UNKNOWN  # with which it was begun
     commit: str | None = None
     command: str = ""
     date: str = ""
@@ -74,15 +73,19 @@ def identity(stage: str, config: Any, inputs: Mapping[str, str]) -> Identity:
     return Identity(stage, _plain(config), dict(inputs))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Started(Identity):
-    """What a run that is being made says: also the library that it computes fully connected layers by."""
+    """What `started.json` says of a run that is being made; when it is resumed it keeps the code and the library."""
 
-    library: str | None = None
+    code: str = _UNKNOWN
+    commit: str | None = None
+    library: str | None = None  # that computes fully connected layers
 
 
-def _started(wanted: Identity, library: str | None) -> dict[str, Any]:
-    return dataclasses.asdict(wanted) | {"library": library}
+def _begin(wanted: Identity) -> _Started:
+    return _Started(
+        **dataclasses.asdict(wanted), code=code_digest(), commit=commit(), library=linear_library()
+    )
 
 
 def make_run(
@@ -178,17 +181,15 @@ def _make(
         started = partial / _STARTED
         for left in partial.glob(".*.tmp"):  # by a writer that was killed
             left.unlink()
-        library = None
-        if started.is_file() and _holds_work(partial):
-            found = read_json_as(_Started, started, remedy="start over with --no-resume")
-            library = found.library  # what is resumed keeps the one that it was begun with
-            _require_equal(partial, found, wanted)
-        else:
+        begun = _begin(wanted)
+        resumed = _resumed(partial, begun, remake)
+        if resumed is None:
             _empty(partial)
-            write_json(started, _started(wanted, linear_library()))
+            write_json(started, dataclasses.asdict(begun))
+        begun = resumed or begun
         begin = time.perf_counter()
         try:
-            with linear_library_of(library):
+            with linear_library_of(begun.library):
                 build(partial)
         except BaseException:
             if world().size == 1 and not _holds_work(partial):  # several may still write there
@@ -203,14 +204,14 @@ def _make(
             **dataclasses.asdict(wanted),
             fingerprint=wanted.digest,
             content=content(partial),
-            code=code_digest(),
-            commit=commit(),
+            code=begun.code,
+            commit=begun.commit,
             command=command_line(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             sources={name: str(path.absolute()) for name, path in sources.items()},
             seconds=round(time.perf_counter() - begin, 3),
-            peak_memory_gib=round(_peak_memory(), 2),
-            machine=machine() | ({"library": library} if library else {}),
+            peak_memory_gib=round(peak_memory(), 2),
+            machine=machine() | ({"library": begun.library} if begun.library else {}),
             environment=environment(),
         )
         write_json(partial / MANIFEST, dataclasses.asdict(manifest))
@@ -220,10 +221,28 @@ def _make(
     _tidy(out)
 
 
+def _resumed(partial: Path, now: _Started, remake: bool) -> _Started | None:
+    """How the run was begun that a call left here; None where there is nothing to resume.
+
+    What other code began is resumed with a warning, and started over for `remake`.
+    """
+    started = partial / _STARTED
+    if not (started.is_file() and _holds_work(partial)):
+        return None
+    found = read_json_as(_Started, started, remedy="start over with --no-resume")
+    _require_equal(partial, found, now)
+    if found.code == now.code:
+        return found
+    if remake:
+        return None
+    warn(f"{partial}: resumed, though begun by other code; --no-resume starts over")
+    return found
+
+
 def content(folder: Path) -> dict[str, str]:
     """The hash of each file right in a run directory; of a folder in it, of the names and sizes below."""
     entries = [path for path in visible(folder) if path.name not in (MANIFEST, CHECKPOINT)]
-    return {path.name: _listing(path) if path.is_dir() else file_digest(path) for path in entries}
+    return {path.name: folder_digest(path) if path.is_dir() else file_digest(path) for path in entries}
 
 
 def require_intact(run: Path) -> None:
@@ -253,8 +272,14 @@ def _tidy(out: Path) -> None:
 
 def _reopen(out: Path, wanted: Identity) -> None:
     """Turn a complete run into one that was cut off."""
-    library = read_manifest(out).get("machine", {}).get("library")
-    write_json(out / _STARTED, _started(wanted, library))
+    made = read_manifest(out)
+    begun = _Started(
+        **dataclasses.asdict(wanted),
+        code=made["code"],
+        commit=made["commit"],
+        library=made["machine"].get("library"),
+    )
+    write_json(out / _STARTED, dataclasses.asdict(begun))
     try:
         out.rename(_partial(out))
     except OSError as error:
@@ -304,76 +329,17 @@ def fingerprint(path: Path) -> str:
         return file_digest(path)
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    return _cached_listing(path.resolve())
-
-
-def file_digest(path: Path) -> str:
-    """Hash of a file's bytes, 16 hexadecimal digits."""
-    status = path.stat()
-    return _file_digest(path.resolve(), status.st_mtime_ns, status.st_size)
+    return _folder_digest(path.resolve())
 
 
 @functools.cache
-def _file_digest(path: Path, _modified: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def files_digest(paths: Sequence[Path]) -> str:
-    """What stands for files, in their order: a hash of their folders' names, their own and their sizes.
-
-    Raises `DataError` naming the first that is not there.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            digest.update(f"{path.absolute().parent.name}/{path.name} {path.stat().st_size}\n".encode())
-        except OSError:
-            raise DataError(f"{path}: no such file; restore it or take it off the list") from None
-    return digest.hexdigest()[:16]
-
-
-@functools.cache
-def _cached_listing(folder: Path) -> str:
-    return _listing(folder)  # ImageNet's is worth taking once a process
-
-
-def _listing(folder: Path) -> str:
-    """Of what is visible: what a system hides in a folder changes nothing."""
-    found = []
-    for base, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        paths = [Path(base) / name for name in files if not is_hidden(name)]
-        found += [(str(path.relative_to(folder)), _size(path)) for path in paths]
-    return digest_of(sorted(found))
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file; -1 for a link to nothing."""
-    return path.stat().st_size if os.path.exists(path) else -1  # noqa: PTH110 - `Path.exists` may raise
-
-
-def return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps gigabytes of it where arrays had many sizes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _peak_memory() -> float:
-    """GiB that this process had at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def _folder_digest(folder: Path) -> str:
+    return folder_digest(folder)  # ImageNet's is worth taking once a process
 
 
 def _plain(config: Any) -> Any:
     # Through JSON, so that what was read back compares equal (tuples become lists).
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
-def digest_of(value: Any) -> str:
-    """Hash of a value of JSON's types, 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def require_same(out: Path, wanted: Identity) -> None:

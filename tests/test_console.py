@@ -1,12 +1,12 @@
-import os
 import subprocess
 import sys
 
 import pytest
+from terminal import on_terminal
 
 from sppnet_cli import console
 
-pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+pytest.importorskip("pty", reason="needs a POSIX terminal")
 
 
 class Clock:
@@ -159,27 +159,8 @@ def test_under_json_tables_go_to_standard_error(capsys):
     assert err.startswith("T\n")
 
 
-def on_terminal(code, **environment):
-    """What `code` writes when its output is a terminal of 80 columns."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", "from sppnet_cli import console\n" + code],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=os.environ
-        | {"TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
-        | environment,
-    ):
-        os.close(slave)
-        written = b""
-        try:
-            while chunk := os.read(master, 4096):
-                written += chunk
-        except OSError:  # Linux's end of file on a terminal
-            pass
-    os.close(master)
-    return written.decode()
+def console_on_terminal(code, **environment):
+    return on_terminal("-c", "from sppnet_cli import console\n" + code, **environment)
 
 
 SLOW_LOOP = """
@@ -195,7 +176,7 @@ for item in console.track(range(8), "detect [x]"):
 
 
 def test_on_a_terminal_a_bar_with_rate_and_time_left():
-    written = on_terminal(SLOW_LOOP)
+    written = console_on_terminal(SLOW_LOOP)
     assert "detect [x] " in written
     assert "/s, 0:00:0" in written
     assert "warning: skipped [a.jpg]" in written
@@ -205,7 +186,7 @@ def test_on_a_terminal_a_bar_with_rate_and_time_left():
 
 
 def test_the_cursor_comes_back_after_an_error():
-    written = on_terminal(
+    written = console_on_terminal(
         "try:\n    for _ in console.track(range(3), 'detect'):\n        raise ValueError\n"
         "except ValueError as error:\n    kept = error\n    console.error('no')\n"
     )
@@ -214,20 +195,22 @@ def test_the_cursor_comes_back_after_an_error():
 
 
 def test_table_on_a_terminal_has_rules():
-    written = on_terminal("console.table('T [x]', ('row', 'mAP'), [('pool5', '41.2')])")
+    written = console_on_terminal("console.table('T [x]', ('row', 'mAP'), [('pool5', '41.2')])")
     assert "T [x]" in written
     assert "─" in written
 
 
 def test_a_style_colours_the_cells_of_its_text():
     rows = "[('holds', 'a'), ('fails', 'holds not')]"
-    written = on_terminal(f"console.table('T', ('verdict', 'b'), {rows}, styles={{'holds': 'green'}})")
+    written = console_on_terminal(
+        f"console.table('T', ('verdict', 'b'), {rows}, styles={{'holds': 'green'}})"
+    )
     assert written.count("\x1b[32m") == 1
     assert "\x1b[32mholds" in written
 
 
 def test_a_dumb_terminal_has_plain_lines():
-    assert on_terminal("console.warn('w')", TERM="dumb").splitlines() == ["warning: w"]
+    assert console_on_terminal("console.warn('w')", TERM="dumb").splitlines() == ["warning: w"]
 
 
 def test_importing_the_console_loads_neither_rich_nor_torch():

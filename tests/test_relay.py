@@ -2,12 +2,10 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from terminal import on_terminal
 
 from sppnet_cli import console
 from sppnet_cli.relay import Relay, labelled, relay_to
@@ -128,24 +126,10 @@ if __name__ == "__main__":
 
 
 def test_on_a_terminal_a_bar_for_each(tmp_path):
-    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    pytest.importorskip("pty", reason="needs a POSIX terminal")
     script = tmp_path / "script.py"
     script.write_text(ON_TERMINAL)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    master, slave = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "PYTHONPATH": path}
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=slave, stdout=slave, stderr=slave, env=environment
-    ):
-        os.close(slave)
-        written = b""
-        try:
-            while chunk := os.read(master, 4096):
-                written += chunk
-        except OSError:  # Linux's end of file on a terminal
-            pass
-    os.close(master)
-    text = written.decode()
+    text = on_terminal(str(script))
     for label in "ab":
         assert f"{label}: pooling [x] " in text
         assert f"{label}: warning: careful" in text

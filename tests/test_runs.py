@@ -10,15 +10,14 @@ from pathlib import Path
 import filelock
 import pytest
 
-from sppnet_cli import distributed, provenance
+from sppnet_cli import distributed, provenance, runs
+from sppnet_cli.digests import file_digest
 from sppnet_cli.errors import DataError, SppnetError, UsageError
 from sppnet_cli.libraries import linear_library, use_linear_library
 from sppnet_cli.runs import (
     CHECKPOINT,
     content,
     discard_partial,
-    file_digest,
-    files_digest,
     fingerprint,
     identity,
     is_run,
@@ -376,24 +375,6 @@ def test_the_fingerprint_of_a_data_folder_is_its_names_and_sizes(tmp_path):
     assert first not in found
 
 
-def test_a_list_of_files_is_their_names_and_sizes_in_their_order(tmp_path):
-    names = ("a/one.jpg", "a/two.jpg", "b/one.jpg")
-    for copy in ("here", "there"):
-        for size, name in enumerate(names):
-            path = tmp_path / copy / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x" * size)
-    here, there = ([tmp_path / copy / name for name in names] for copy in ("here", "there"))
-    assert files_digest(here) == files_digest(there)
-    assert files_digest(here) != files_digest(here[::-1])
-    assert files_digest(here) != files_digest(here[:2])
-    here[1].write_bytes(b"other")
-    assert files_digest(here) != files_digest(there)
-    here[2].unlink()
-    with pytest.raises(DataError, match=r"b/one\.jpg: no such file"):
-        files_digest(here)
-
-
 def test_the_fingerprint_of_a_run_is_what_it_was_made_from(tmp_path):
     first = fingerprint(make(tmp_path / "a"))
     assert first == read_manifest(tmp_path / "a")["fingerprint"]
@@ -629,3 +610,39 @@ def test_weights_exchanged_under_a_manifest_are_noticed(out):
     (out / "weights.safetensors").write_text("weights.safetensorz")  # as long as before
     with pytest.raises(DataError, match=r"weights\.safetensors: was changed after sppnet wrote it"):
         fingerprint(out)
+
+
+def test_what_other_code_began_is_resumed_with_a_warning_and_says_so(out, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "code_digest", lambda: "older")
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    monkeypatch.setattr(runs, "code_digest", lambda: "newer")
+
+    def resume(folder):
+        assert (folder / "half.txt").read_text() == "half"
+        write(folder)
+
+    make(out, resume)
+    assert (
+        "a.partial: resumed, though begun by other code; --no-resume starts over" in capsys.readouterr().err
+    )
+    assert read_manifest(out)["code"] == "older"
+
+
+def test_remake_starts_over_what_other_code_began(out, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "code_digest", lambda: "older")
+    with pytest.raises(KeyboardInterrupt):
+        make(out, cut_off)
+    monkeypatch.setattr(runs, "code_digest", lambda: "newer")
+    make(out, remake=True)
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
+    assert read_manifest(out)["code"] == "newer"
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_finished_later_keeps_the_code_it_was_made_by(out, monkeypatch):
+    monkeypatch.setattr(runs, "code_digest", lambda: "older")
+    make(out)
+    monkeypatch.setattr(runs, "code_digest", lambda: "newer")
+    make(out, unfinished=lambda folder: True)
+    assert read_manifest(out)["code"] == "older"

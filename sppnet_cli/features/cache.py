@@ -16,8 +16,8 @@ from sppnet_cli.atomic import atomic_path
 from sppnet_cli.clock import Clock
 from sppnet_cli.console import status, warn
 from sppnet_cli.errors import DataError, SppnetError
+from sppnet_cli.memory import return_memory
 from sppnet_cli.records import read_array
-from sppnet_cli.runs import return_memory
 
 _TRIM = 50  # arrays computed until freed memory is given back, which takes a fifth of computing one
 _RESERVE = 2e9  # bytes of the disk that are left for checkpoints and results

@@ -43,7 +43,7 @@ class Extractor(ABC):
     Args:
         network: in `bf16` its trunk is copied and converted; the network itself keeps its float32.
         mapping: from windows to cells, for a method that pools them from a map.
-        scales: short sides in pixels, for a method that resizes the image.
+        scales: short sides in pixels; a method that is `per_window` has none and ignores them.
         device: where all of it runs.
         precision: of the trunk, the maps and the vectors.
 
@@ -56,7 +56,6 @@ class Extractor(ABC):
     # on the image alone, reading it is always quicker than computing it, and the time of conv and pool grows with
     # the number of windows, so that it may be measured on some of them.
     per_window: ClassVar[bool] = True
-
     # Whether the detector may skip the fc layers of windows that a linear guess rules out.
     cascade: ClassVar[bool] = False
 
@@ -72,7 +71,7 @@ class Extractor(ABC):
         self.network = network.to(device).eval()
         self.trunk = fused(converted(self.network.trunk, self.dtype))
         self.mapping = mapping
-        self.scales = tuple(scales)
+        self.scales = () if self.per_window else tuple(scales)
         self.device = device
 
     @staticmethod

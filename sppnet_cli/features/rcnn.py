@@ -1,6 +1,6 @@
 """R-CNN's window features on SPP-net's weights: every window warped to the crop and sent through the network."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,7 @@ from torch import Tensor
 from sppnet_cli.features.method import Extractor, Image, Step
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import CROP, Boxes
-from sppnet_cli.network.precision import Precision
-from sppnet_cli.network.sppnet import SPPNet
-from sppnet_cli.protocols import PAPER, MappingRules, Protocol
+from sppnet_cli.protocols import PAPER, Protocol
 
 CONTEXT = 16  # pixels of context around the window, in the crop
 BATCH = 64  # windows per pass
@@ -30,22 +28,9 @@ class PreprocessedImage:
 
 
 class RcnnWindows(Extractor):
-    """Warps every window and pools it from its own conv5 map (R-CNN's `rcnn_im_crop`).
-
-    There are no scales: those given are ignored.
-    """
+    """Warps every window and pools it from its own conv5 map (R-CNN's `rcnn_im_crop`)."""
 
     method = "rcnn"
-
-    def __init__(
-        self,
-        network: SPPNet,
-        mapping: MappingRules,
-        scales: Sequence[int] = (),
-        device: str = "cpu",
-        precision: Precision = "fp32",
-    ) -> None:
-        super().__init__(network, mapping, (), device, precision)
 
     @staticmethod
     def protocol_of(protocol: Protocol) -> Protocol:

@@ -17,6 +17,7 @@ from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
 from sppnet_cli.detection.detector import Detection, Detector, detect_together
 from sppnet_cli.detection.fast import FastOptions
+from sppnet_cli.digests import file_digest
 from sppnet_cli.distributed import gather, world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
@@ -26,7 +27,6 @@ from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.records import read_csv
-from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, window_source
 

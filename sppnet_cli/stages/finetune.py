@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from sppnet_cli.chain import Cost, Inputs, Resources
+from sppnet_cli.digests import file_digest
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.windows import WindowSource
@@ -23,7 +24,6 @@ from sppnet_cli.network.weights import (
     save_network,
 )
 from sppnet_cli.protocols import FinetuneRules
-from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, window_source
 

@@ -13,6 +13,7 @@ from sppnet_cli.data.caltech101 import load_caltech101
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.splits import Split, caltech_splits
 from sppnet_cli.data.voc import image_labels, load_voc
+from sppnet_cli.digests import files_digest
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.outcomes import AccuracyOutcome, MapOutcome
 from sppnet_cli.evaluation.voc_ap import image_average_precision
@@ -28,7 +29,7 @@ from sppnet_cli.learning.image_svm import (
     train_image_svms,
 )
 from sppnet_cli.protocols import ImageSvmRules
-from sppnet_cli.runs import MANIFEST, files_digest, read_manifest
+from sppnet_cli.runs import MANIFEST, read_manifest
 from sppnet_cli.stages.cost import memory
 from sppnet_cli.stages.extract_features import ImageSet
 

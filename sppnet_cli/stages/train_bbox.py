@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.detection.detector import Detector
+from sppnet_cli.digests import file_digest
 from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.learning.bbox import train_bbox
@@ -13,7 +14,6 @@ from sppnet_cli.learning.svm import feature_scale
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.protocols import BboxRules
-from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, fill_cache, window_source
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from sppnet_cli.chain import Cost, Inputs, Resources
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.detector_files import DETECTOR_FILE, SHORTCUTS_FILE, SVM_FILE
+from sppnet_cli.digests import file_digest
 from sppnet_cli.distributed import world
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.methods import METHODS
@@ -16,7 +17,6 @@ from sppnet_cli.network.low_rank import axes_kept
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import HEAD_FILE, SPEC_FILE, WEIGHTS_FILE, load_head, load_network
 from sppnet_cli.protocols import DetectRules, SvmRules
-from sppnet_cli.runs import file_digest
 from sppnet_cli.stages import cost
 from sppnet_cli.stages.windows import WindowConfig, fill_cache, window_source
 

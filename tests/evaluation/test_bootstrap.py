@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from random_outcomes import random_detections
 from scipy.stats import binom
 
 from sppnet_cli.evaluation.bootstrap import Best, Times, Wins, interval, paired_interval
@@ -12,16 +13,6 @@ def errors(*wrong):
 
 def splits(right, labels):
     return AccuracyOutcome(np.array(right, dtype=np.int8), np.array(labels))
-
-
-def random_detections(rng, images=12, classes=3, count=150):
-    order = np.sort(rng.integers(classes, size=count))
-    return DetectionOutcome(
-        rng.integers(images, size=count).astype(np.int32),
-        order.astype(np.int16),
-        rng.choice([-1, 0, 1], p=[0.1, 0.6, 0.3], size=count).astype(np.int8),
-        rng.integers(4, size=(images, classes)).astype(np.int32) + 3,
-    )
 
 
 def test_interval_of_a_constant_difference_is_a_point():

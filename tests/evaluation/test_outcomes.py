@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from random_outcomes import random_detections
 
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.evaluation.outcomes import (
@@ -210,16 +211,6 @@ def test_malformed_outcomes_are_refused():
         splits([[1, 0]], [0])
     with pytest.raises(ValueError, match="whole numbers"):
         splits([[1, 0]], [0.0, 1.0])
-
-
-def random_detections(rng, images=12, classes=3, count=150):
-    order = np.sort(rng.integers(classes, size=count))
-    return DetectionOutcome(
-        rng.integers(images, size=count).astype(np.int32),
-        order.astype(np.int16),
-        rng.choice([-1, 0, 1], p=[0.1, 0.6, 0.3], size=count).astype(np.int8),
-        rng.integers(4, size=(images, classes)).astype(np.int32) + 3,
-    )
 
 
 def test_detections_give_the_average_precision_of_their_curve():
