@@ -46,7 +46,7 @@ def make(name, build, config, images=(), **inputs):
     build_stage(stage, Resources())
 
 
-recipe = Recipe((224, 180), 2, 8, 0.0005, "one-cycle", "he", 5.0)
+recipe = Recipe((224, 180), 2, 8, 0.00001, "one-cycle", "he", 5.0)
 config = PretrainConfig("zf5", 0.0625, (1, 2, 3, 6), 32, recipe, seed=0)
 make("net", make_network, config, data=data / "imagenet")
 make("errors", evaluate, EvaluateConfig("8+2full"), network=network, data=data / "imagenet")
@@ -134,10 +134,16 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         done = start(script, tiny_data, tmp_path / name, network, processes=processes)
         assert done.returncode == 0, done.stderr
-    # Training: the same samples and steps, but for the rounding of sums.
+    # Training: the same samples and steps, but for the rounding of sums.  The rate is low: at a higher one a rounding
+    # soon moves a maximum to another cell, and the two networks part.
     one, two = (load_file(tmp_path / name / "net" / "network.safetensors") for name in ("one", "two"))
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-3, atol=3e-4, err_msg=name)
+    begun = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), 32, 20))
+    torch.manual_seed(0)
+    begun.initialise("he")
+    for name, value in begun.named_parameters():
+        learnt, gap = one[name] - value, two[name] - one[name]
+        assert 0 < learnt.norm(), name
+        assert gap.norm() < 1e-3 * learnt.norm(), name
     means = [(tmp_path / name / "net" / "mean.safetensors").read_bytes() for name in ("one", "two")]
     assert means[0] == means[1]
     lines = [

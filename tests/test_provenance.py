@@ -87,7 +87,7 @@ def test_how_code_is_called():
 def test_the_machine(torch_threads):
     torch_threads(2)
     found = machine()
-    assert list(found) == ["processor", "system", "threads", "gpu"]
+    assert list(found) == ["processor", "system", "threads", "gpu", "library"]
     assert found["threads"] == 2
     assert (found["gpu"] is None) == (not torch.cuda.is_available())
     assert found["processor"] == provenance.processor()

@@ -73,13 +73,19 @@ def test_a_mean_image_comes_back(tmp_path):
         {"other": torch.zeros(3, 224, 224)},
         {"mean": torch.zeros(3, 227, 227)},
         {"mean": torch.zeros(3, 224, 224, dtype=torch.float64)},
-        {"mean": torch.full((3, 224, 224), torch.nan)},
     ],
 )
 def test_a_broken_mean_image(tmp_path, state):
     save_network(narrow(), tmp_path)
     save_file(state, tmp_path / "mean.safetensors")
     with pytest.raises(DataError, match=r"mean.safetensors: holds no mean image"):
+        load_network(tmp_path)
+
+
+def test_a_mean_image_of_nan(tmp_path):
+    save_network(narrow(), tmp_path)
+    save_file({"mean": torch.full((3, 224, 224), torch.nan)}, tmp_path / "mean.safetensors")
+    with pytest.raises(DataError, match=r"mean.safetensors: mean holds NaN"):
         load_network(tmp_path)
 
 
