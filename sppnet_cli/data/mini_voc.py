@@ -21,6 +21,11 @@ from sppnet_cli.data.mini_drawing import (
 )
 from sppnet_cli.data.mini_shapes import CLASSES, ObjectClass
 
+# VOC 2007: objects' sides over the image's short side have a median of .37, 5% to 95% lie in .09 to .97.
+_SIDE, _SPREAD = 0.68, (1.0, 0.55)  # median, and deviations of the logarithm below and above it
+_OTHERS = (0.25, 0.24, 0.15, 0.12, 0.1, 0.08, 0.06)  # how often an image has so many objects beside the first
+_HARD = 0.2  # of these others
+
 
 @dataclass(frozen=True)
 class VocObject:
@@ -63,42 +68,52 @@ def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
 
 
 def _voc_image(rng: np.random.Generator, main: ObjectClass, held_out: bool) -> tuple[Image, list[VocObject]]:
-    """One to four objects; the first is of class `main`, in front and never difficult."""
-    height, width = image_size(rng, (240, 300), (0.6, 1.7))
+    """One to seven objects, the larger behind the smaller; the first is of class `main` and never difficult."""
+    height, width = shape = image_size(rng, (240, 300), (0.6, 1.7))
     image = draw_background(rng, height, width)
-    others = rng.integers(len(CLASSES), size=rng.choice(4, p=(0.25, 0.35, 0.25, 0.15)))
-    kinds = [main, *(CLASSES[k] for k in others)]
-    poses: list[Pose] = []
-    for number in range(len(kinds)):
-        poses.append(_place(rng, (height, width), poses, hard=number > 0 and rng.random() < 0.15))
-    owner = np.full((height, width), -1)
+    kinds, poses, hard = [main], [_pose(rng, shape)], [False]
+    for k in rng.integers(len(CLASSES), size=rng.choice(len(_OTHERS), p=_OTHERS)):
+        is_hard = rng.random() < _HARD
+        tries = (_pose(rng, shape, is_hard) for _ in range(8))
+        pose = next((pose for pose in tries if _is_free(rng, pose, poses)), None)
+        if pose is not None:
+            kinds.append(CLASSES[k])
+            poses.append(pose)
+            hard.append(is_hard)
+    owner = np.full(shape, -1)
     areas: dict[int, int] = {}
-    for number in reversed(range(len(kinds))):
+    for number in sorted(range(len(kinds)), key=lambda k: -poses[k].side):
         covered, areas[number] = draw_object(rng, image, kinds[number], poses[number], held_out)
         owner[covered] = number
     for _ in range(rng.integers(4)):
         draw_line(rng, image)
-    found = [_annotate(kinds[k].name, owner == k, areas[k], poses[k]) for k in range(len(kinds))]
+    found = [_annotate(kinds[k].name, owner == k, areas[k], hard[k]) for k in range(len(kinds))]
     return add_noise(rng, image), [annotation for annotation in found if annotation is not None]
 
 
-def _place(rng: np.random.Generator, shape: tuple[int, int], others: Sequence[Pose], hard: bool) -> Pose:
-    """A pose that mostly keeps clear of `others`; a `hard` one is tiny or faint."""
+def _pose(rng: np.random.Generator, shape: tuple[int, int], hard: bool = False) -> Pose:
+    """A pose anywhere in an image of `shape`, partly outside at times; a `hard` one is tiny or faint."""
     faint = hard and rng.random() < 0.5
-    low, high = (14, 30) if hard and not faint else (45, 170)
-    side = min(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 0.75 * min(shape))
-    margin = (0.3 if rng.random() < 0.15 else 0.55) * side  # some reach beyond the border
-    reach = rng.uniform(0.25, 0.6) if rng.random() < 0.15 else 1.0  # some stand behind others
-    centre = (0.0, 0.0)
-    for _ in range(30):
-        centre = (rng.uniform(margin, shape[1] - margin), rng.uniform(margin, shape[0] - margin))
-        gaps = [max(abs(np.subtract(centre, o.centre))) - reach * (side + o.side) / 2 for o in others]
-        if min(gaps, default=0.0) >= 0:
-            break
-    return Pose(centre, side, opacity=0.35 if faint else rng.uniform(0.65, 1.0))
+    deviate = float(rng.normal())
+    side = _SIDE * float(np.exp(deviate * _SPREAD[deviate > 0]))
+    side = rng.uniform(0.04, 0.09) if hard and not faint else min(max(side, 0.09), 1.5)
+    pixels = side * min(shape)
+    margin = (rng.uniform(0.0, 0.4) if rng.random() < 0.6 else 0.5) * pixels  # some reach beyond the border
+    x, y = (0.5 * extent + rng.uniform(-1, 1) * abs(0.5 * extent - margin) for extent in (shape[1], shape[0]))
+    aspect = float(np.exp(rng.normal(0, 0.35)))
+    return Pose((x, y), pixels, opacity=0.35 if faint else rng.uniform(0.55, 1.0), aspect=aspect)
 
 
-def _annotate(name: str, visible: Mask, area: int, pose: Pose) -> VocObject | None:
+def _is_free(rng: np.random.Generator, pose: Pose, others: Sequence[Pose]) -> bool:
+    """Whether an object keeps clear of all others; now and then half of it may hide another."""
+    reach = rng.uniform(0.4, 0.8) if rng.random() < 0.7 else 1.0
+    return all(
+        max(abs(np.subtract(pose.centre, other.centre))) >= reach * (pose.side + other.side) / 2
+        for other in others
+    )
+
+
+def _annotate(name: str, visible: Mask, area: int, hard: bool) -> VocObject | None:
     """The annotation of an object with `visible` pixels of `area`; None if next to nothing of it shows."""
     if visible.sum() < max(16, 0.05 * area):
         return None
@@ -107,8 +122,8 @@ def _annotate(name: str, visible: Mask, area: int, pose: Pose) -> VocObject | No
     return VocObject(
         name,
         box=(int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])),
-        truncated=bool(shown < 0.85),
-        difficult=bool(pose.opacity < 0.5 or pose.side < 40 or shown < 0.45),
+        truncated=bool(shown < 0.93),
+        difficult=bool(hard or shown < 0.45),
     )
 
 
