@@ -44,9 +44,15 @@ def mini(out: Path | None, seed: int, as_json: bool) -> None:
 
 @command.command("statistics", short_help="Measure the objects and the windows of VOC sets.")
 @click.argument("folders", metavar="[DIR]...", nargs=-1, type=PATH)
-@click.option("--mini", "with_mini", is_flag=True, help="Show the embedded set beside them; it is made when needed.")
-@count_option("--images", default=60, help="Images of each set that are searched for windows; 0: none.", least=0)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the choice of these images.")
+@click.option(
+    "--mini", "with_mini", is_flag=True, help="Show the embedded set beside them; it is made when needed."
+)
+@count_option(
+    "--images", default=60, help="Images of each set that are searched for windows; 0: none.", least=0
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the choice of these images."
+)
 @workers_option
 @json_option
 @quiet_option

@@ -1,6 +1,5 @@
 """How large, how many and how marked the objects of a VOC set are, and how well selective search finds them."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,9 @@ class VocStatistics:
     images: int
     objects: int
     classes: int
-    side: tuple[float, ...]  # root of an object's area / short side of its image: 5%, median, 95%; not of difficult ones
+    side: tuple[
+        float, ...
+    ]  # root of an object's area / short side of its image: 5%, median, 95%; not of difficult ones
     difficult_side: tuple[float, ...]  # the same of difficult ones
     objects_an_image: tuple[float, ...]  # mean, median, 95%; difficult ones count here and in the next five
     classes_an_image: float  # mean
