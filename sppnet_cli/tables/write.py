@@ -69,8 +69,8 @@ def write_table(
         results_dir: made if it does not exist.
         number: 1 to 9.
         measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent) except for
-            the cells of other groups; means if there are several seeds.  Table 6 may have the row `CONV_SPEEDUP`, too.  The columns of Tables 7 to 9 name the
-            classes; if they are not VOC's, other groups have only their mAP.
+            the cells of other groups; means if there are several seeds.  The columns of Tables 7 to 9 name the
+            classes; if they are not VOC's, other groups have only their mAP.  Table 6 may have the row `CONV_SPEEDUP`.
         record: settings and origin of the numbers, in JSON types: images, windows, seed, device, versions, seconds.
             "notes", a list of sentences, is optional.  So is "arithmetic", of Table 6: R-CNN's floating-point
             operations over SPP-net's, `{row: {column: ratio}}` for the rows "speedup vs R-CNN" and "conv speedup
@@ -87,11 +87,9 @@ def write_table(
     theirs = published(number, classes)
     if deviation is None:
         deviation = measured * math.nan
-    conv = _conv_speedup(measured, deviation) if number == 6 else None
-    if conv is not None:
-        measured, deviation = (
-            each.drop(index=CONV_SPEEDUP, errors="ignore") for each in (measured, deviation)
-        )
+    with_conv = measured, deviation
+    if number == 6:
+        measured, deviation = (table.drop(index=CONV_SPEEDUP, errors="ignore") for table in with_conv)
     others = literature(number, classes)
     if not (measured.index.equals(theirs.index) and measured.columns.equals(theirs.columns)):
         raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
@@ -115,7 +113,8 @@ def write_table(
     )
     ours = _dashed(_as_text(measured, deviation, decimals), of_numbers.mask(others.to_numpy(), ""))
     sources = {"ours": ours, "paper": of_numbers}
-    if conv is not None:
+    if number == 6:
+        conv = _conv_speedup(*with_conv)
         labels, sources = _with_speed(labels, sources, conv, measured, record.get("arithmetic", {}))
         last = [float(text or "nan") for text in PRINTED_CONV_SPEEDUP]
         of_conv = (*conv, pd.DataFrame([last], [CONV_SPEEDUP], theirs.columns))
