@@ -20,7 +20,8 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 .PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
 	ablation-views ablation-warp complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
-	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all
+	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
+	mini-statistics
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -112,7 +113,14 @@ reproduce-detection: $(STAMP)  ## Tables 6 to 9 and their claims
 	$(REPRODUCE) table6 table7 table8 table9 claims
 
 reproduce-all: $(STAMP)  ## the nine tables and all claims
-	$(REPRODUCE) table1 table2 table3 table4 table5 table6 table7 table8 table9 claims
+	$(REPRODUCE) all
+
+quick-look: PROFILE := tiny
+quick-look: $(STAMP)  ## all of reproduce-all on data so small that the numbers mean nothing
+	$(REPRODUCE) all
+
+mini-statistics: $(STAMP)  ## the objects and windows of the embedded VOC set, beside those of VOC=DIR
+	$(BIN)/sppnet data statistics --mini $(if $(VOC),"$(VOC)")
 
 BENCHMARKS := pooling detect pretrain extract svm scaling
 

@@ -18,14 +18,15 @@ from sppnet_cli import console
 from sppnet_cli.stages.profiles import find_profile
 from sppnet_cli.tables.claims import (
     both_sides,
-    certainty,
     count_verdicts,
     difference,
     speed_table,
     summary,
+    verdict,
     write_claims,
 )
 
+FILES = ("claims.csv", "claims.md")
 COLOURS = {"holds": "green", "fails": "red"}
 
 
@@ -47,12 +48,12 @@ def show(claims: pd.DataFrame, profile: str) -> None:
     measured = claims[claims["verdict"] != "not measured"]
     rows, styles = [], {}
     for row in measured.to_dict("records"):
-        sure = certainty(row["low"], row["high"], row["images"])
-        verdict = ", ".join(filter(None, (row["verdict"], sure)))
-        styles[verdict] = COLOURS[row["verdict"]] if sure != "clear" else f"bold {COLOURS[row['verdict']]}"
+        text = verdict(row)
+        bold = "bold " if ", clear" in text else ""
+        styles[text] = bold + COLOURS[row["verdict"]]
         ours = both_sides(row["ours_better"], row["ours_worse"])
         interval = difference(row["id"], row["low"], row["high"]).removesuffix(" points")
-        rows.append((row["id"], row["claim"], ours, interval, verdict))
+        rows.append((row["id"], row["claim"], ours, interval, text))
     if rows:
         header = ["id", "claim", "ours", "better by (95%)", "verdict"]
         name = find_profile(profile).caveat or f" ({profile})"

@@ -18,6 +18,7 @@ from sppnet_cli.network.geometry import CROP, resized_size
 from sppnet_cli.stages.cost import conv_flops, sizes_of
 from sppnet_cli.stages.time_features import read_times
 from sppnet_cli.stages.workspace import Workspace
+from sppnet_cli.tables.paper import CONV_SPEEDUP, PRINTED_CONV_SPEEDUP, journal, printed
 
 from .detection import about_detection, columns, detections, note_rcnn, score
 from .runner import Measured, Steps, numbered
@@ -39,7 +40,8 @@ def table6(ws: Workspace) -> Steps:
         aps.setdefault(column, {})[row] = result.as_dict()["AP"]
     measured.more["AP"] = aps
     fill_times(ws, measured, timed)
-    measured.more["arithmetic"] = arithmetic(ws)
+    measured.more["arithmetic"] = ratios = arithmetic(ws)
+    measured.notes.append(note_arithmetic(ratios))
     note_rcnn(measured, ws)
     return measured
 
@@ -64,9 +66,13 @@ def fill_times(ws: Workspace, measured: Measured, timed: Stage) -> None:
         for part in PARTS:
             seconds = np.array([getattr(time, part) for time in of_images])
             measured.outcomes[f"{part} time (s)", column] = SecondsOutcome(seconds)
-    total = {column: measured.outcomes["total time (s)", column].value() for column in times}
+    conv, total = (
+        {column: measured.outcomes[f"{part} time (s)", column].value() for column in times}
+        for part in ("conv", "total")
+    )
     for column in ("spp_1scale", "spp_5scale"):
         measured.values["speedup vs R-CNN", column] = total["rcnn"] / total[column]
+        measured.values[CONV_SPEEDUP, column] = conv["rcnn"] / conv[column]
     preparation = {column: float(np.mean([time.preparation for time in of])) for column, of in times.items()}
     images, windows = len(times["rcnn"]), ws.profile.timing_windows
     measured.more["timing"] = {"images": images, "windows": windows, "preparation_seconds": preparation}
@@ -86,13 +92,31 @@ def arithmetic(ws: Workspace) -> dict[str, dict[str, float]]:
     pooled, _ = sizes_of(spec)
     fc = 2 * windows * (pooled + ws.profile.fc) * ws.profile.fc
     rcnn = windows * conv_flops(spec, CROP, CROP)
-    ratios: dict[str, dict[str, float]] = {"speedup vs R-CNN": {}, "conv speedup vs R-CNN": {}}
+    ratios: dict[str, dict[str, float]] = {"speedup vs R-CNN": {}, CONV_SPEEDUP: {}}
     for column, (_, scales) in columns(ws).items():
         if column != "rcnn":
             conv = sum(conv_flops(spec, *resized_size(ws.image_size(), scale)) for scale in scales)
             ratios["speedup vs R-CNN"][column] = (rcnn + fc) / (conv + fc)
-            ratios["conv speedup vs R-CNN"][column] = rcnn / conv
+            ratios[CONV_SPEEDUP][column] = rcnn / conv
     return ratios
+
+
+def note_arithmetic(ratios: dict[str, dict[str, float]]) -> str:
+    """The ratios of `arithmetic` beside the speed-ups that the paper and the journal edition print."""
+    of_paper, of_journal = printed(6).set_index("row"), journal()
+    of_paper.loc[CONV_SPEEDUP] = PRINTED_CONV_SPEEDUP
+    parts = [
+        f"{ratios[row][column]:.3g}x {what} (paper {of_paper[column][row]}x, journal {of_journal[column][row]}x)"
+        for column, scales in (("spp_1scale", "one scale"), ("spp_5scale", "five scales"))
+        for row, what in (
+            (CONV_SPEEDUP, f"in the convolutions at {scales}"),
+            ("speedup vs R-CNN", f"in all at {scales}"),
+        )
+    ]
+    return (
+        f"R-CNN's floating-point operations over SPP-net's: {', '.join(parts)}. Where both run equally efficient code, no "
+        "speed-up exceeds this. The paper's R-CNN is AlexNet; the journal's has SPP-net's weights, as here."
+    )
 
 
 EXPERIMENT = numbered(6, __doc__, table6)

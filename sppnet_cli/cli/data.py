@@ -6,8 +6,16 @@ from pathlib import Path
 import click
 
 from sppnet_cli import console
-from sppnet_cli.cli.options import PATH, FiniteRange, json_option, quiet_option, say
-from sppnet_cli.errors import DataError
+from sppnet_cli.cli.options import (
+    PATH,
+    FiniteRange,
+    count_option,
+    json_option,
+    quiet_option,
+    say,
+    workers_option,
+)
+from sppnet_cli.errors import DataError, UsageError
 
 _SHOWN = 20  # problems that are printed
 
@@ -32,6 +40,55 @@ def mini(out: Path | None, seed: int, as_json: bool) -> None:
     ws.make(stage)
     names = {name: stage.folder / name for name in ("imagenet", "VOCdevkit", "caltech101")}
     say(as_json, {"data": stage.folder} | names, *(f"{name}: {folder}" for name, folder in names.items()))
+
+
+@command.command("statistics", short_help="Measure the objects and the windows of VOC sets.")
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=PATH)
+@click.option(
+    "--mini", "with_mini", is_flag=True, help="Show the embedded set beside them; it is made when needed."
+)
+@count_option(
+    "--images", default=60, help="Images of each set that are searched for windows; 0: none.", least=0
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the choice of these images."
+)
+@workers_option
+@json_option
+@quiet_option
+def statistics(
+    folders: tuple[Path, ...],
+    with_mini: bool,
+    images: int,
+    seed: int,
+    workers: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print the sizes, numbers and marks of the objects in VOC sets beside each other.
+
+    Each DIR is a set in the layout of VOC 2007; its trainval and test images are measured together.  In some images
+    selective search proposes windows, and the part of the objects that they fit is printed, too.
+    """
+    from sppnet_cli.evaluation.voc_statistics import voc_statistics
+    from sppnet_cli.stages.profiles import find_profile
+    from sppnet_cli.stages.workspace import Workspace
+
+    console.configure(json=as_json, quiet=quiet)
+    if not folders and not with_mini:
+        raise UsageError("name a VOC folder, or give --mini")
+    sets = {str(folder): folder for folder in folders}
+    if with_mini:
+        ws = Workspace(find_profile("mini"))
+        data = ws.embedded()
+        ws.make(data)
+        sets = {"mini": data.folder / "VOCdevkit"} | sets
+    measured = {name: voc_statistics(folder, images, seed, workers) for name, folder in sets.items()}
+    columns = zip(*(found.rows() for found in measured.values()), strict=True)
+    rows = [(row[0][0], *(value for _, value in row)) for row in columns]
+    console.table("VOC sets, trainval and test together", ["", *measured], rows)
+    if as_json:
+        say(as_json, {name: dataclasses.asdict(found) for name, found in measured.items()})
 
 
 @command.command("fetch", short_help="Download a published data set.")

@@ -59,6 +59,12 @@ json_option = click.option(
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
+workers_option = count_option(
+    "--workers",
+    least=0,
+    default=os.cpu_count() or 1,
+    help="Processes or threads that read images and propose windows, shared by the stages that run at once.",
+)
 
 _data_option = option(
     "--data", type=PATH, help="Your data.  [default: the embedded mini data, made when needed]"
@@ -120,12 +126,7 @@ def _shared(command: Command, profile: str, weights: str | None, has_data: bool 
             help="Stages that run at once, each on as many threads as the profile says.  [default: as many as the "
             "cores and --max-memory allow]",
         ),
-        count_option(
-            "--workers",
-            least=0,
-            default=os.cpu_count() or 1,
-            help="Processes or threads that read images and propose windows, shared by the stages that run at once.",
-        ),
+        workers_option,
         option(
             "--proposals",
             metavar="ss-fast|ss-paper|edgeboxes|A+B|DIR|FILE.mat",

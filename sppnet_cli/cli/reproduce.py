@@ -19,9 +19,9 @@ from sppnet_cli.errors import DataError, UsageError
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
 
+ALL = (*(f"table{number}" for number in range(1, 10)), "claims")
 NAMES = (
-    *(f"table{number}" for number in range(1, 10)),
-    "claims",
+    *ALL,
     "architectures",
     "complexity",
     "convergence",
@@ -40,7 +40,7 @@ DATA_OPTIONS = {
 
 
 @click.command("reproduce", short_help="Reproduce tables, ablations and claims of the paper.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=click.Choice(NAMES))
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=click.Choice([*NAMES, "all"]))
 @option("--results", type=PATH, default=Path("results"), help="Folder for the tables.")
 @option("--imagenet", type=PATH, help="ImageNet folder, for a profile that trains on it.")
 @option("--caltech", type=PATH, help="Caltech101 folder, for a profile that uses real images.")
@@ -68,7 +68,7 @@ def command(
 ) -> None:
     """Reproduce the paper's tables (table1 to table9), its claims, ablations and the journal edition's comparison.
 
-    Stages that several of them need are made once.  Tables are written to RESULTS/PROFILE.
+    `all` is the nine tables and the claims.  Stages that several of them need are made once.  Tables are written to RESULTS/PROFILE.
 
     \b
       sppnet reproduce table6
@@ -77,6 +77,7 @@ def command(
     """
     from sppnet_cli.stages.workspace import NeedsData
 
+    names = tuple(dict.fromkeys(each for name in names for each in (ALL if name == "all" else (name,))))
     runner = experiment_module("runner")
     ws = replace(ws, imagenet=imagenet, caltech=caltech, rcnn_map=None if rcnn is None else rcnn == "full")
     folder = tables_folder(ws, results, out)
@@ -85,7 +86,9 @@ def command(
     try:
         stages = [stage for each in experiments for stage in each.stages(workspaces)]
         if dry_run:
-            show(ws, stages, as_json, writes=[folder / file for each in experiments for file in each.files])
+            files = [file for each in experiments for file in each.files]
+            files += experiment_module("claims").FILES if "claims" in names else ()
+            show(ws, stages, as_json, writes=[folder / file for file in files])
             return
         if stages:
             make(ws, *stages)

@@ -97,6 +97,12 @@ class VocDetection:
             self._mend(CLIPPED, image_id, path)
         return annotation
 
+    def marks(self, image_id: str, mark: str) -> list[bool]:
+        """Whether objects of the image bear a mark, such as `truncated`; of those whose annotation tells."""
+        path = self.root / "Annotations" / f"{image_id}.xml"
+        told = [_mark(item, mark) for item in _parse(path).iterfind("object")]
+        return [marked for marked in told if marked is not None]
+
     def image(self, image_id: str) -> np.ndarray:
         """The image as uint8 RGB (H, W, 3), of the size in its annotation where it has one; else `DataError`.
 
@@ -290,7 +296,7 @@ def _objects(
             raise DataError(f"{path}: box of a {name} reaches outside the {width}x{height} image; correct it")
         boxes.append((x1, y1, x2, y2))
         labels.append(class_names.index(name))
-        difficult.append(_is_difficult(item))
+        difficult.append(bool(_mark(item, "difficult")))
     given = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     annotation = Annotation(
         boxes=clip_boxes(given, size),
@@ -301,10 +307,13 @@ def _objects(
     return annotation, not np.array_equal(given, annotation.boxes)
 
 
-def _is_difficult(item: Element) -> bool:
-    """Whether <difficult> is 1; absent, empty or another word is 0, as in the devkit's `VOCreadrecxml`."""
+def _mark(item: Element, mark: str) -> bool | None:
+    """Whether a mark is 1; None where it is absent or empty.  Another word is 0, as in the devkit's `VOCreadrecxml`."""
+    text = item.findtext(mark)
+    if not text:
+        return None
     try:
-        return float(item.findtext("difficult") or 0) == 1
+        return float(text) == 1
     except ValueError:
         return False
 

@@ -70,7 +70,7 @@ def write_table(
         number: 1 to 9.
         measured: as `paper.empty_like_published(number, classes)`, filled in the published units (percent) except for
             the cells of other groups; means if there are several seeds.  The columns of Tables 7 to 9 name the
-            classes; if they are not VOC's, other groups have only their mAP.
+            classes; if they are not VOC's, other groups have only their mAP.  Table 6 may have the row `CONV_SPEEDUP`.
         record: settings and origin of the numbers, in JSON types: images, windows, seed, device, versions, seconds.
             "notes", a list of sentences, is optional.  So is "arithmetic", of Table 6: R-CNN's floating-point
             operations over SPP-net's, `{row: {column: ratio}}` for the rows "speedup vs R-CNN" and "conv speedup
@@ -85,6 +85,11 @@ def write_table(
     """
     classes = tuple(map(str, measured.columns[1:])) if number in PER_CLASS else VOC_CLASSES
     theirs = published(number, classes)
+    if deviation is None:
+        deviation = measured * math.nan
+    with_conv = measured, deviation
+    if number == 6:
+        measured, deviation = (table.drop(index=CONV_SPEEDUP, errors="ignore") for table in with_conv)
     others = literature(number, classes)
     if not (measured.index.equals(theirs.index) and measured.columns.equals(theirs.columns)):
         raise ValueError(f"table {number} wants the rows and columns of empty_like_published({number})")
@@ -92,8 +97,6 @@ def write_table(
         raise ValueError(f"table {number} holds an infinite value")
     if (measured.notna() & others).to_numpy().any():
         raise ValueError(f"table {number}: a number of another group's was measured here")
-    if deviation is None:
-        deviation = measured * math.nan
 
     of_paper = printed(number, classes)
     of_numbers = of_paper[[*measured.columns]]
@@ -111,7 +114,11 @@ def write_table(
     ours = _dashed(_as_text(measured, deviation, decimals), of_numbers.mask(others.to_numpy(), ""))
     sources = {"ours": ours, "paper": of_numbers}
     if number == 6:
-        labels, sources = _with_speed(labels, sources, measured, record.get("arithmetic", {}))
+        conv = _conv_speedup(*with_conv)
+        labels, sources = _with_speed(labels, sources, conv, measured, record.get("arithmetic", {}))
+        last = [float(text or "nan") for text in PRINTED_CONV_SPEEDUP]
+        of_conv = (*conv, pd.DataFrame([last], [CONV_SPEEDUP], theirs.columns))
+        measured, deviation, theirs = map(pd.concat, zip((measured, deviation, theirs), of_conv, strict=True))
 
     starred = [", ".join(parts(key)) for key, row in others.iterrows() if row.all()]
     values = {
@@ -236,9 +243,20 @@ def _dashed(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     return ours.mask((ours.to_numpy() == "") & (theirs.to_numpy() != ""), "-")
 
 
+def _conv_speedup(measured: pd.DataFrame, deviation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean and deviation of Table 6's row `CONV_SPEEDUP`: as measured, or without it from the mean times."""
+    if CONV_SPEEDUP in measured.index:
+        return measured.loc[[CONV_SPEEDUP]], deviation.loc[[CONV_SPEEDUP]]
+    times = measured.loc["conv time (s)"]
+    ratios = times["rcnn"] / times.drop("rcnn").reindex(times.index)
+    row = pd.DataFrame([ratios.to_numpy()], [CONV_SPEEDUP], measured.columns)
+    return row, row * math.nan
+
+
 def _with_speed(
     labels: pd.DataFrame,
     sources: Mapping[str, pd.DataFrame],
+    conv: tuple[pd.DataFrame, pd.DataFrame],
     measured: pd.DataFrame,
     arithmetic: Mapping[str, Mapping[str, float]],
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -247,12 +265,7 @@ def _with_speed(
     known = pd.DataFrame(arithmetic).T
     if not (set(known.index) <= set(SPEEDUPS.values()) and set(known.columns) <= set(measured.columns)):
         raise ValueError('table 6: "arithmetic" has rows or columns that are no speed-ups of table 6')
-    times = measured.loc["conv time (s)"]
-    ratios = times["rcnn"] / times.drop("rcnn").reindex(times.index)
-    last = {
-        "ours": [format_number(float(ratio), CONV_SPEEDUP) for ratio in ratios.to_numpy()],
-        "paper": PRINTED_CONV_SPEEDUP,
-    }
+    last = {"ours": _as_text(*conv).iloc[0], "paper": PRINTED_CONV_SPEEDUP}
     limits = known.reindex(index=rows, columns=measured.columns).astype(float)
     more = {
         "journal": journal().reindex(index=rows, fill_value="").reset_index(drop=True),
@@ -267,7 +280,7 @@ def _with_speed(
 
 
 def _legend(sources: Mapping[str, pd.DataFrame], seeds: int, about: Mapping[str, str]) -> str:
-    mean = f"mean ± standard deviation over {seeds} seeds, " if seeds > 1 else ""
+    mean = f"mean ± sample standard deviation over {seeds} seeds, " if seeds > 1 else ""
     about = {"ours": f"measured here, {mean}a dash where it was not"} | dict(about)
     filled = [name for name, numbers in sources.items() if (numbers.to_numpy() != "").any()]
     return f"Sources: {', '.join(f'{name} ({about[name]})' for name in filled)}."

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from sppnet_cli.data.fetch import SOURCES, Archive, Source
+from sppnet_cli.data.voc import load_voc
 
 
 @pytest.fixture
@@ -120,3 +121,35 @@ def test_fetch_of_another_name_is_a_usage_error(sppnet):
     code, _, err = sppnet("data", "fetch", "coco")
     assert code == 2
     assert "'voc2007', 'caltech101', 'imagenet'" in err
+
+
+def test_statistics_have_a_column_a_set(sppnet, tiny_data):
+    data = tiny_data / "VOCdevkit"
+    code, out, _ = sppnet("data", "statistics", data, data / "VOC2007", "--images", "0")
+    assert code == 0
+    assert out.splitlines()[1].split() == [str(data), str(data / "VOC2007")]
+    of_all = [line.split() for line in out.splitlines() if line.startswith("objects  ")]
+    objects = sum(
+        len(load_voc(data, split).annotation(i).labels)
+        for split in ("trainval", "test")
+        for i in load_voc(data, split).ids
+    )
+    assert of_all == [["objects", str(objects), str(objects)]]
+
+
+def test_statistics_as_json(sppnet, tiny_data):
+    data = tiny_data / "VOCdevkit"
+    code, out, _ = sppnet("data", "statistics", data, "--images", "0", "--json")
+    assert code == 0
+    found = json.loads(out)[str(data)]
+    assert found["classes"] == 20
+    assert found["recall_05"] is None
+    assert len(found["side"]) == 3
+
+
+def test_statistics_of_nothing(sppnet, tmp_path):
+    code, _, err = sppnet("data", "statistics")
+    assert (code, err) == (2, "error: name a VOC folder, or give --mini\n")
+    code, _, err = sppnet("data", "statistics", "there")
+    assert code == 3
+    assert "there: no such folder" in err

@@ -13,6 +13,7 @@ from torchvision import models
 from experiments.detection import note_on_proposals, note_rcnn
 from experiments.runner import Measured
 from experiments.table6 import EXPERIMENT as TABLE6
+from experiments.table6 import note_arithmetic
 from sppnet_cli.data.mini_shapes import CLASSES
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import Workspace
@@ -42,8 +43,27 @@ def test_every_cell_of_table_6_is_measured_under_the_papers_labels(results, read
     assert record["timing"]["windows"] == 100
     assert set(record["AP"]) == {"spp_1scale", "spp_5scale", "rcnn"}
     assert {"seeds", "device", "threads", "environment", "seconds"} <= set(record)
-    assert (results / "table6.md").is_file()
     assert (results / "table6.tex").is_file()
+    speedup = record["values"]["conv speedup vs R-CNN"]
+    seconds = record["values"]["conv time (s)"]
+    assert speedup["spp_5scale"] == pytest.approx(seconds["rcnn"] / seconds["spp_5scale"])
+    assert "control" not in record
+    note = note_arithmetic(record["arithmetic"])
+    assert f"- {note}" in (results / "table6.md").read_text()
+
+
+def test_the_arithmetic_stands_beside_what_paper_and_journal_print():
+    ratios = {
+        "conv speedup vs R-CNN": {"spp_1scale": 145.04, "spp_5scale": 21.14},
+        "speedup vs R-CNN": {"spp_1scale": 24.06, "spp_5scale": 14.0},
+    }
+    assert note_arithmetic(ratios).startswith(
+        "R-CNN's floating-point operations over SPP-net's: "
+        "145x in the convolutions at one scale (paper 170x, journal 270x), "
+        "24.1x in all at one scale (paper 64x, journal 102x), "
+        "21.1x in the convolutions at five scales (paper 30x, journal 49x), "
+        "14x in all at five scales (paper 24x, journal 38x). "
+    )
 
 
 @pytest.mark.parametrize("number", [7, 8, 9])

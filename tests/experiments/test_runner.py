@@ -79,7 +79,9 @@ def test_several_seeds_give_mean_and_deviation(run, capsys, inside, monkeypatch)
     assert cell["deviation"] == {"top1_error": pytest.approx(0.07**0.5 / 10)}  # of 37, 38 and 42: sqrt(7)
     text = (inside / "results/tiny/table2.md").read_text()
     assert "| ours   | 39.00 ± 2.65 |" in text
-    assert "mean ± standard deviation over 3 seeds" in text
+    assert "mean ± sample standard deviation over 3 seeds" in text
+    assert "- 3 seeds (0, 1, 5) of the networks and detectors, on the same images and windows." in text
+    assert f"- Deviations of the cells in percent: median 2.65, largest 2.65 ({label})." in text
     assert "39.00 ± 2.65" in capsys.readouterr().out
 
 
@@ -156,3 +158,14 @@ def test_the_data_behind_stages(inside, tiny_data):
     (embedded,) = runner.data_paths([Workspace(find_profile("tiny")).proposals("test")])
     assert embedded.startswith(str(inside / "runs/tiny/data-"))
     assert embedded.endswith("/VOCdevkit")
+
+
+def test_all_is_the_nine_tables_and_the_claims(run, capsys):
+    # Named twice or not, each folder is made once.
+    assert run(["all", "table6"], "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    folders = [step["out"] for step in plan["steps"]]
+    assert len(folders) == len(set(folders)) > 50
+    kinds = ("csv", "md", "tex", "json", "published.csv")
+    tables = [f"results/tiny/table{number}.{kind}" for number in range(1, 10) for kind in kinds]
+    assert plan["writes"] == [*tables, "results/tiny/claims.csv", "results/tiny/claims.md"]

@@ -278,7 +278,8 @@ def test_the_spread_is_shown_beside_the_mean_and_in_json_alone(tmp_path):
     assert cells["conv time (s)", "ours"] == ["0.01235 ± 0.00012", "12.00 ± 0.12", "1235 ± 12"]
     assert cells["pool5", "paper"] == ["43.0", "44.9", "44.2"]
     assert (
-        "ours (measured here, mean ± standard deviation over 4 seeds" in (tmp_path / "table6.md").read_text()
+        "ours (measured here, mean ± sample standard deviation over 4 seeds"
+        in (tmp_path / "table6.md").read_text()
     )
     assert r"pool5 & ours & 41.2 $\pm$ 0.4 & - & - \\" in (tmp_path / "table6.tex").read_text()
     assert "±" not in (tmp_path / "table6.tex").read_text()
@@ -290,6 +291,33 @@ def test_the_spread_is_shown_beside_the_mean_and_in_json_alone(tmp_path):
     assert (tmp_path / "table6.csv").read_bytes() == (alone / "table6.csv").read_bytes()
     assert "deviation" not in (alone / "table6.json").read_text()
     assert "±" not in (alone / "table6.md").read_text()
+
+
+def test_the_speed_up_of_the_convolutions_may_be_a_mean_of_its_own(tmp_path):
+    measured, deviation = table6(), table6() * math.nan
+    measured.loc["conv speedup vs R-CNN"] = [144.0, 21.0, math.nan]
+    deviation.loc["conv speedup vs R-CNN"] = [3.0, 0.25, math.nan]
+    write_table(tmp_path, 6, measured, {}, deviation=deviation, seeds=4)
+    rows = markdown_rows(tmp_path / "table6.md")
+    assert ["conv speedup vs R-CNN", "ours", "144 ± 3", "21.0 ± 0.2", ""] in rows
+    record = json.loads((tmp_path / "table6.json").read_text())
+    last = {
+        key: record[key]["conv speedup vs R-CNN"] for key in ("values", "deviation", "published", "journal")
+    }
+    assert last == {
+        "values": {"spp_1scale": 144, "spp_5scale": 21, "rcnn": None},
+        "deviation": {"spp_1scale": 3, "spp_5scale": 0.25, "rcnn": None},
+        "published": {"spp_1scale": 170, "spp_5scale": 30, "rcnn": None},
+        "journal": {"spp_1scale": 270, "spp_5scale": 49},
+    }
+    write_table(tmp_path / "alone", 6, table6(), {})
+    assert (tmp_path / "table6.csv").read_bytes() == (tmp_path / "alone" / "table6.csv").read_bytes()
+    derived = json.loads((tmp_path / "alone" / "table6.json").read_text())["values"]["conv speedup vs R-CNN"]
+    assert derived == {
+        "spp_1scale": pytest.approx(1234.56 / 0.0123456),
+        "spp_5scale": pytest.approx(1234.56 / 12),
+        "rcnn": None,
+    }
 
 
 @pytest.mark.parametrize("number", ALL)
@@ -357,7 +385,8 @@ def test_json_has_the_record_and_fractions(tmp_path):
     assert content["values"]["pool5"] == {"spp_1scale": 0.41249, "spp_5scale": None, "rcnn": None}
     assert content["values"]["conv time (s)"]["spp_1scale"] == 0.0123456
     assert content["values"]["speedup vs R-CNN"]["spp_1scale"] == 63.96
-    assert len(content["values"]) == 9
+    assert list(content["values"])[-2:] == ["speedup vs R-CNN", "conv speedup vs R-CNN"]
+    assert len(content["values"]) == 10
 
 
 def test_json_nests_rows_of_two_labels(tmp_path):

@@ -52,7 +52,7 @@ def test_the_spread_over_seeds(tmp_path):
     write_small_table(tmp_path, "nets", ours, ours * NAN, {}, deviation=ours / 100, seeds=2)
     text = (tmp_path / "nets.md").read_text()
     assert "| zf5  | no SPP   | ours   | 35.13 ± 0.35 |" in text
-    assert "mean ± standard deviation over 2 seeds" in text
+    assert "mean ± sample standard deviation over 2 seeds" in text
     record = json.loads((tmp_path / "nets.json").read_text())
     assert record["deviation"][1] == {
         "arch": "zf5",
