@@ -27,7 +27,7 @@ from sppnet_cli.data.mini_drawing import (
 from sppnet_cli.data.mini_shapes import CLASSES, EXTRA_CLASSES, ObjectClass
 from sppnet_cli.data.mini_voc import write_voc
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 BACKGROUND_CATEGORY = "BACKGROUND_Google"
 CALTECH_CLASSES = (*CLASSES[1:20:3], *EXTRA_CLASSES)  # 7 of the 20 classes and 4 of its own
 
@@ -44,7 +44,7 @@ class MiniSize:
 
 
 MINI = MiniSize(
-    imagenet_train=3000, imagenet_val=1000, voc_trainval=600, voc_test=600, caltech_per_category=80
+    imagenet_train=5000, imagenet_val=2000, voc_trainval=600, voc_test=600, caltech_per_category=80
 )
 TINY = MiniSize(imagenet_train=40, imagenet_val=20, voc_trainval=20, voc_test=20, caltech_per_category=4)
 

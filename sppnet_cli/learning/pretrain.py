@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from sppnet_cli.console import status, track, warn
 from sppnet_cli.data.imagenet import ImageFolder
 from sppnet_cli.distributed import from_first, gather, told, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.learning.average import WeightAverage
 from sppnet_cli.learning.checkpoint import (
     load_checkpoint,
     require_like,
@@ -62,9 +61,6 @@ class Recipe:
     weight_decay: float = 5e-4
     draw_size: bool = False  # draw each epoch's size from the range that `sizes` spans (journal edition)
     lighting: Lighting = PAPER.lighting  # how strongly colours are altered
-    averaging: float | None = (
-        None  # decay of the running mean of the weights that is tested and kept; None: the last
-    )
     amp: bool = False  # bfloat16 where torch's autocast has it
 
 
@@ -142,7 +138,6 @@ class Trainer:
             self.plateau = ReduceLROnPlateau(
                 self.optimizer, patience=_PATIENCE, threshold=_THRESHOLD, min_lr=lowest
             )
-        self.average = WeightAverage(network, recipe.averaging) if recipe.averaging is not None else None
         self.model: nn.Module = network
         if world().size > 1:
             with told():
@@ -155,7 +150,6 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "plateau": plateau,
-            "average": self.average.state() if self.average else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -165,17 +159,6 @@ class Trainer:
         if self.plateau is not None:
             require_like(state["plateau"], self.plateau.state_dict())
             self.plateau.load_state_dict(state["plateau"])
-        if self.average is not None:
-            self.average.restore(state["average"])
-
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The network has the running mean of its weights, if the recipe asks for it, as long as the block lasts."""
-        if self.average is not None:
-            self.average.swap()
-        yield
-        if self.average is not None:
-            self.average.swap()
 
     @property
     def rate(self) -> float:
@@ -215,8 +198,6 @@ class Trainer:
                 amp=self.recipe.amp,
                 tally=tally,
             )
-            if self.average is not None:
-                self.average.update()
             if number % _CHECKED_EVERY == 0:
                 _require_finite(tally)
         _require_finite(tally)
@@ -282,17 +263,13 @@ def pretrain(
         loss, error = trainer.epoch(crops, epoch, workers)
         seconds = time.perf_counter() - start
         errors.append(error)
-        val_error = None
-        if validation is not None:
-            with trainer.averaged():
-                val_error = centre_error(network, validation, recipe.batch, device, workers)
         record = EpochMetrics(
             epoch + 1,
             epoch_size(recipe, seed, epoch),
             loss,
             error,
             trainer.rate,
-            val_error,
+            None if validation is None else centre_error(network, validation, recipe.batch, device, workers),
             round(seconds, 3),
             round(len(folder) // recipe.batch * recipe.batch / seconds, 1),
         ).as_dict()
@@ -306,8 +283,6 @@ def pretrain(
             if log is not None:
                 log(record)
         status(_summary(record, recipe.epochs))
-    if trainer.average is not None:
-        trainer.average.swap()
     network.eval()
     _warn_of_unreadable(folder, set().union(*gather(trainer.unreadable)))
 

@@ -40,8 +40,8 @@ class MinusMeanImage:
     def __call__(self, images: Tensor) -> Tensor:
         """From RGB images `(B, 3, H, W)` in 0..255, any dtype, to the network's float32 input, channels-last."""
         warped = F.interpolate(self.mean[None], images.shape[2:], mode="bilinear", align_corners=False)
-        x = images.to(torch.float32).flip(1) - warped
-        return x.contiguous(memory_format=torch.channels_last)
+        x = images.contiguous(memory_format=torch.channels_last).to(torch.float32)
+        return x.flip(1) - warped.contiguous(memory_format=torch.channels_last)
 
 
 CAFFE = Preprocessing("BGR", 1.0, (128.0, 128.0, 128.0), (1.0, 1.0, 1.0))

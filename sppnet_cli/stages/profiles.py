@@ -48,9 +48,9 @@ class Profile:
 
 _MINI_RECIPE = Recipe(
     sizes=(224,),
-    epochs=16,
-    batch=32,
-    rate=1e-3,
+    epochs=12,
+    batch=16,
+    rate=4e-4,
     schedule="one-cycle",
     init="he",
     clip=5.0,
@@ -95,8 +95,8 @@ PROFILES = {
             flip=True,
             proposals="ss-fast",
             train_windows=200,
-            test_windows=600,
-            detection_images=(280, 120),
+            test_windows=400,
+            detection_images=(300, 360),
             splits=RandomSplits(),
             timing_images=10,
             timing_windows=2000,

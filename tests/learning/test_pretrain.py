@@ -196,8 +196,7 @@ class Cut(BaseException):
 
 @pytest.mark.parametrize("schedule", ["plateau", "steps", "one-cycle"])
 def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(toy, tmp_path, monkeypatch, schedule):
-    averaging = 0.9 if schedule == "one-cycle" else None
-    recipe = replace(RECIPE, sizes=(224, 180), epochs=4, batch=8, schedule=schedule, averaging=averaging)
+    recipe = replace(RECIPE, sizes=(224, 180), epochs=4, batch=8, schedule=schedule)
     whole = train(toy, tmp_path / "whole", recipe)
     step = module.training_step
     for allowed in (3, 4, 100):  # cut off in the second and in the fourth epoch
@@ -284,29 +283,6 @@ def test_validation_is_noted_and_decides_nothing(toy, tmp_path):
         wrong = (noted(pixels).argmax(1).numpy() != toy.labels).mean()
     assert last["val_top1_error"] == pytest.approx(wrong)
     assert "val_top1_error" not in metrics(tmp_path / "b")[-1]
-
-
-def test_the_mean_of_the_weights_is_tested_and_kept(toy, tmp_path, monkeypatch):
-    recipe = replace(RECIPE, epochs=2, batch=8, rate=0.01, averaging=0.5)
-    weights, step = [], module.training_step
-
-    def noted(model, *args, **settings):
-        if not weights:
-            weights.append(model.head.fc8.bias.detach().clone())
-        step(model, *args, **settings)
-        weights.append(model.head.fc8.bias.detach().clone())
-
-    monkeypatch.setattr(module, "training_step", noted)
-    net = train(toy, tmp_path, recipe, validation=toy)
-    mean = weights[0]
-    for number, after in enumerate(weights[1:], 1):
-        decay = min(0.5, number / (number + 10))
-        mean = decay * mean + (1 - decay) * after
-    torch.testing.assert_close(net.head.fc8.bias, mean)
-    pixels = torch.stack([crop for crop, _ in module.Centres(toy)])
-    with torch.inference_mode():
-        wrong = (net(pixels).argmax(1).numpy() != toy.labels).mean()
-    assert metrics(tmp_path)[-1]["val_top1_error"] == pytest.approx(wrong)
 
 
 def test_mixed_precision_learns_too(toy, tmp_path):
