@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
@@ -72,6 +73,17 @@ def decode(content: bytes, encoding: str = "utf-8") -> str:
         if content.startswith(mark):
             return content.decode(marked)
     return content.decode(encoding)
+
+
+def as_text(name: str) -> str:
+    """The name of a file, or a path, as text that can be written: its bytes that are none as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def stem_for(path: Path) -> str:
+    """A stem for a file that is made of another: its stem, bytes that are no text as `_`, cut to leave room for a suffix."""
+    text = re.sub("[\ud800-\udfff]", "_", path.stem)
+    return text.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def read_text(path: Path, what: str) -> str:
