@@ -40,6 +40,11 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(entry for entry in folder.glob(pattern) if not is_hidden(entry.name))
 
 
+def links_to_nothing(folder: Path) -> list[Path]:
+    """The visible entries of a folder that link to what is not there, sorted."""
+    return [entry for entry in visible(folder) if entry.is_symlink() and not entry.exists()]
+
+
 def read_bytes(path: Path, what: str, remedy: str = "check the path") -> bytes:
     """All bytes of a regular file, or of one that `path` links to: a named pipe would wait for ever.
 
@@ -75,7 +80,7 @@ def decode(content: bytes, encoding: str = "utf-8") -> str:
     return content.decode(encoding)
 
 
-def as_text(name: str) -> str:
+def path_text(name: str) -> str:
     """The name of a file, or a path, as text that can be written: its bytes that are none as `\\udce9`."""
     return name.encode("utf-8", "backslashreplace").decode()
 

@@ -19,7 +19,7 @@ from sppnet_cli.console import warn
 from sppnet_cli.digests import digest_of, file_digest, folder_digest
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.files import as_text, visible
+from sppnet_cli.files import path_text, visible
 from sppnet_cli.libraries import linear_library, linear_library_of
 from sppnet_cli.memory import peak_memory, return_memory
 from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
@@ -210,7 +210,7 @@ def _make(
             commit=begun.commit,
             command=command_line(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            sources={name: as_text(str(path.absolute())) for name, path in sources.items()},
+            sources={name: path_text(str(path.absolute())) for name, path in sources.items()},
             seconds=round(time.perf_counter() - begin, 3),
             peak_memory_gib=round(peak_memory(), 2),
             machine=machine() | ({"library": begun.library} if begun.library else {}),

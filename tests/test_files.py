@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sppnet_cli.errors import DataError
-from sppnet_cli.files import as_text, is_hidden, read_bytes, read_text, safe_id, stem_for, visible
+from sppnet_cli.files import is_hidden, path_text, read_bytes, read_text, safe_id, stem_for, visible
 
 SOURCE = Path("test.txt")
 
@@ -76,7 +76,7 @@ def test_a_file_named_for_another_has_a_name_that_is_text_and_fits(tmp_path, nam
     path = tmp_path / os.fsdecode(name)
     assert stem_for(path) == stem
     (tmp_path / f"10-{stem_for(path)}.safetensors").touch()
-    assert as_text(str(path)).encode().decode("ascii" if b"\xff" in name else "utf-8")
+    assert path_text(str(path)).encode().decode("ascii" if b"\xff" in name else "utf-8")
 
 
 @pytest.mark.parametrize(

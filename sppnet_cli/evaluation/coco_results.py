@@ -110,11 +110,11 @@ def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
             x = y = width = height = 0.0
         if not known:
             raise DataError(
-                f"{path}: entry {number} is of image_id {image_id!r}, which is not in the list of images; name the "
+                f"{path}: entry {number} is of image_id {image_id!r:.60}, which is not in the list of images; name the "
                 "--data and --split that these results are of"
             )
         if name is None:
-            strangers.add(str(category_id))
+            strangers.add(f"{category_id!r:.60}")
             continue
         x2, y2 = x + max(width, 0) - 1, y + max(height, 0) - 1
         rows.append((images[image_id], name, score, x, y, x2, y2))

@@ -13,7 +13,7 @@ from sppnet_cli.data.voc import VocDetection
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.evaluation.coco_results import CocoIds, coco_ids, write_coco_results
 from sppnet_cli.evaluation.label_files import write_voc_annotations, write_yolo_labels
-from sppnet_cli.files import as_text
+from sppnet_cli.files import path_text
 from sppnet_cli.stages.detect import COCO_FILE
 
 Format = Literal["csv", "coco", "yolo", "voc"]
@@ -47,14 +47,14 @@ def images_of_files(
     `pictures` names the annotated picture of each file that could be read, by its name in `detections.csv`: label
     files are called as these are.
     """
-    named = {as_text(str(path)): path for path in paths}
+    named = {path_text(str(path)): path for path in paths}
     return Images(
         CocoIds(
             {name: k for k, name in enumerate(named, 1)},
             {name: k for k, name in enumerate(class_names, 1)},
         ),
         {name: picture.stem for name, picture in pictures.items()},
-        {name: as_text(named[name].name) for name in pictures},
+        {name: path_text(named[name].name) for name in pictures},
         {name: image_size(named[name]) for name in pictures},
     )
 

@@ -19,7 +19,7 @@ from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError
-from sppnet_cli.files import as_text, stem_for
+from sppnet_cli.files import path_text, stem_for
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.processes import worker_pool
@@ -62,7 +62,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     rows, frames = [], []
     names = _picture_names(paths)
     read = track(_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
-    for path, picture, reading in zip(map(as_text, map(str, paths)), names, read, strict=True):
+    for path, picture, reading in zip(map(path_text, map(str, paths)), names, read, strict=True):
         try:
             image, boxes = reading.result()
         except DataError as error:
@@ -103,7 +103,7 @@ def photos_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device:
 
 @dataclass(frozen=True)
 class Photo:
-    """What was found in one file: rows of `detections.csv`; the path as it stands there (`as_text`)."""
+    """What was found in one file: rows of `detections.csv`; the path as it stands there (`path_text`)."""
 
     path: Path
     picture: Path

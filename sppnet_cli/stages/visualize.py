@@ -18,7 +18,7 @@ from sppnet_cli.detection.draw_responses import Excited, draw_responses
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
-from sppnet_cli.files import as_text, stem_for
+from sppnet_cli.files import path_text, stem_for
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.extract_features import ImageSet, image_paths
 from sppnet_cli.stages.score_detections import read_detections
@@ -163,7 +163,7 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
             for f, row in zip(filters, others, strict=True)
         ]
         image = read_image(readable[k])
-        title = f"{as_text(readable[k].name)}: strongest responses of conv5, and in other images"
+        title = f"{path_text(readable[k].name)}: strongest responses of conv5, and in other images"
         picture = draw_responses(title, image, respond(image), filters, excited)
         write_image(folder / f"{number}-{stem_for(readable[k])}.png", picture)
 

@@ -49,6 +49,12 @@ def test_numbers_of_a_category_and_of_an_image_that_are_not_there(tmp_path, caps
     path.write_text(json.dumps([entry, entry | {"category_id": 55}]))
     assert len(read_coco_results(path, IDS)) == 1
     assert "left out category_id 55" in capsys.readouterr().err
+    path.write_text(json.dumps([entry | {"category_id": "x" * 9000}]))
+    read_coco_results(path, IDS)
+    path.write_text(json.dumps([entry | {"image_id": "x" * 9000}]))
+    with pytest.raises(DataError, match=r"is of image_id 'x+") as caught:
+        read_coco_results(path, IDS)
+    assert max(len(capsys.readouterr().err), len(str(caught.value))) < 300 + len(str(path))
     path.write_text(json.dumps([entry, entry | {"image_id": 8}]))
     with pytest.raises(DataError, match=r"entry 2 is of image_id 8, which is not in the list"):
         read_coco_results(path, IDS)

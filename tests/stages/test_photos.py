@@ -13,7 +13,7 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.files import as_text
+from sppnet_cli.files import path_text
 from sppnet_cli.runs import read_manifest
 from sppnet_cli.stages.formats import images_of_files
 from sppnet_cli.stages.photos import PhotoConfig, detect_photos, lacks_photos, read_photos
@@ -144,7 +144,7 @@ def test_names_that_are_no_text_and_links_to_nothing_cost_no_other(detect, tmp_p
     every = [*paths, folder / "link.jpg", folder / "pipe.jpg"]
     out = detect(every)
     photos, skipped = read_photos(out)
-    assert [str(found.path) for found in photos] == [as_text(str(path)) for path in paths]
+    assert [str(found.path) for found in photos] == [path_text(str(path)) for path in paths]
     assert all(len(found.detections) and found.picture.is_file() for found in photos)
     assert list(skipped) == list(map(str, every[-2:]))
     assert "2 of 6 images were skipped" in capsys.readouterr().err
