@@ -330,7 +330,8 @@ def fingerprint(path: Path) -> str:
     if path.is_file():
         return file_digest(path)
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder, or neither a regular file nor a folder")
+        what = "is neither a regular file nor a folder" if path.exists() else "no such file or folder"
+        raise DataError(f"{path}: {what}")
     return _folder_digest(path.resolve())
 
 
