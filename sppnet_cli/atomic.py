@@ -11,6 +11,24 @@ from typing import Any
 from sppnet_cli.errors import SppnetError
 
 
+def require_place(path: Path) -> None:
+    """Raise `SppnetError` where a file `path` cannot be written, as far as that can be told before."""
+    problem = None
+    try:
+        if path.exists() and not path.is_file():
+            problem = "it is no regular file"
+        elif not path.parent.is_dir():
+            problem = "there is no such folder"
+        elif not os.access(path.parent, os.W_OK):
+            problem = "Permission denied"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if not path.name:
+        raise SppnetError(f"{path}: is no name for a file; choose another place")
+    if problem:
+        raise SppnetError(f"{path}: cannot be written ({problem}); choose another place")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; on leaving without an exception it becomes `path`, else it goes.
@@ -18,10 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises `SppnetError` naming `path` when it cannot be written (no permission, no such folder, disk full) or
     is a folder or device, which must not be replaced.
     """
-    if not path.name:
-        raise SppnetError(f"{path}: is no name for a file; choose another place")
-    if path.exists() and not path.is_file():
-        raise SppnetError(f"{path}: cannot be written (it is no regular file); choose another place")
+    require_place(path)
     # Of a name that fills all 255 bytes, no longer one can be made.
     name = path.name if len(os.fsencode(path.name)) < 200 else f"{zlib.crc32(os.fsencode(path.name)):08x}"
     temporary = path.with_name(f".{name}.{os.getpid()}.tmp")

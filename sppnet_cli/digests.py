@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sppnet_cli.errors import DataError
 from sppnet_cli.files import is_hidden
 
 
@@ -30,16 +29,11 @@ def _file_digest(path: Path, _modified: int, _size: int) -> str:
 
 
 def files_digest(paths: Sequence[Path]) -> str:
-    """What stands for files, in their order: a hash of their folders' names, their own and their sizes.
-
-    Raises `DataError` naming the first that is not there.
-    """
+    """What stands for files, in their order: a hash of their folders' names, their own and their sizes."""
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            digest.update(f"{path.absolute().parent.name}/{path.name} {path.stat().st_size}\n".encode())
-        except OSError:
-            raise DataError(f"{path}: no such file; restore it or take it off the list") from None
+        # Names are bytes, which need not be text.
+        digest.update(os.fsencode(f"{path.absolute().parent.name}/{path.name} {_size(path)}\n"))
     return digest.hexdigest()[:16]
 
 

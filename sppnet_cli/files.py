@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
@@ -39,6 +40,11 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(entry for entry in folder.glob(pattern) if not is_hidden(entry.name))
 
 
+def links_to_nothing(folder: Path) -> list[Path]:
+    """The visible entries of a folder that link to what is not there, sorted."""
+    return [entry for entry in visible(folder) if entry.is_symlink() and not entry.exists()]
+
+
 def read_bytes(path: Path, what: str, remedy: str = "check the path") -> bytes:
     """All bytes of a regular file, or of one that `path` links to: a named pipe would wait for ever.
 
@@ -72,6 +78,17 @@ def decode(content: bytes, encoding: str = "utf-8") -> str:
         if content.startswith(mark):
             return content.decode(marked)
     return content.decode(encoding)
+
+
+def path_text(name: str) -> str:
+    """The name of a file, or a path, as text that can be written: its bytes that are none as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def stem_for(path: Path) -> str:
+    """A stem for a file that is made of another: its stem, bytes that are no text as `_`, cut to leave room for a suffix."""
+    text = re.sub("[\ud800-\udfff]", "_", path.stem)
+    return text.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def read_text(path: Path, what: str) -> str:

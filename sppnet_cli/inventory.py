@@ -4,11 +4,12 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sppnet_cli import runs
+from sppnet_cli.console import warn
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.provenance import code_digest
 
@@ -31,9 +32,10 @@ class Run:
     def date(self) -> datetime | None:
         """When it was complete; None: the manifest does not say."""
         try:
-            return datetime.fromisoformat(self.manifest["date"])
+            found = datetime.fromisoformat(self.manifest["date"])
         except (KeyError, TypeError, ValueError):
             return None
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     @property
     def other_code(self) -> bool:
@@ -53,8 +55,17 @@ class Removable(NamedTuple):
 
 
 def find_runs(root: Path) -> list[Run]:
-    """The complete runs below `root`, by their paths; the runs inside of others are theirs."""
-    return [Run(folder, runs.read_manifest(folder)) for folder in _folders(root) if runs.is_run(folder)]
+    """The complete runs below `root`, by their paths; the runs inside of others are theirs.
+
+    One whose manifest cannot be read is warned of and left out.
+    """
+    found = []
+    for folder in filter(runs.is_run, _folders(root)):
+        try:
+            found.append(read_run(folder))
+        except DataError as error:
+            warn(f"left out: {error}")
+    return found
 
 
 def read_run(folder: Path) -> Run:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sppnet_cli import __version__
+from sppnet_cli.files import path_text
 from sppnet_cli.libraries import linear_library
 
 PACKAGE = Path(__file__).parent
@@ -123,4 +124,4 @@ def command_line() -> str:
     """The command that runs, fit for a shell, its program without folders, after the `SPPNET_*` variables that it had."""
     variables = [f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith("SPPNET_")]
     program = "sppnet" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name
-    return shlex.join([*variables, program, *sys.argv[1:]])
+    return path_text(shlex.join([*variables, program, *sys.argv[1:]]))

@@ -19,7 +19,7 @@ from sppnet_cli.console import warn
 from sppnet_cli.digests import digest_of, file_digest, folder_digest
 from sppnet_cli.distributed import barrier, from_first, world
 from sppnet_cli.errors import DataError, SppnetError, UsageError
-from sppnet_cli.files import visible
+from sppnet_cli.files import path_text, visible
 from sppnet_cli.libraries import linear_library, linear_library_of
 from sppnet_cli.memory import peak_memory, return_memory
 from sppnet_cli.provenance import code_digest, command_line, commit, environment, machine
@@ -165,6 +165,8 @@ def _make(
                 _tidy(out)
                 return
             _reopen(out, wanted)
+    elif out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is no folder; give another --out")
     elif out.exists() and any(out.iterdir()):
         raise UsageError(
             f"{out}: is there already and was not made by sppnet {wanted.stage}; give another --out"
@@ -208,7 +210,7 @@ def _make(
             commit=begun.commit,
             command=command_line(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            sources={name: str(path.absolute()) for name, path in sources.items()},
+            sources={name: path_text(str(path.absolute())) for name, path in sources.items()},
             seconds=round(time.perf_counter() - begin, 3),
             peak_memory_gib=round(peak_memory(), 2),
             machine=machine() | ({"library": begun.library} if begun.library else {}),
@@ -328,7 +330,8 @@ def fingerprint(path: Path) -> str:
     if path.is_file():
         return file_digest(path)
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
+        what = "is neither a regular file nor a folder" if path.exists() else "no such file or folder"
+        raise DataError(f"{path}: {what}")
     return _folder_digest(path.resolve())
 
 

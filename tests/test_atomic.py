@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sppnet_cli.atomic import atomic_path, write_text
+from sppnet_cli.atomic import atomic_path, require_place, write_text
 from sppnet_cli.errors import SppnetError
 
 
@@ -37,6 +37,24 @@ def test_where_nothing_can_be_written_the_error_names_the_file(tmp_path):
     target = tmp_path / "no such folder" / "out.txt"
     with pytest.raises(SppnetError, match=r"out\.txt: cannot be written"), atomic_path(target) as temporary:
         temporary.write_text("x")
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, problem in {
+        "no/x": "there is no such folder", "file/x": "there is no such folder|Not a directory", "pipe": "it is no regular file",
+        ".": "it is no regular file|no name", "x" * 300: "File name too long",
+    }.items():  # fmt: skip
+        with pytest.raises(SppnetError, match=problem):
+            require_place(tmp_path / name)
+        worked = []
+        with pytest.raises(SppnetError, match=problem), atomic_path(tmp_path / name):
+            worked.append(1)
+        assert not worked
+    for name in ("file", "new", "~"):
+        require_place(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
 
 
 def test_a_name_of_254_bytes(tmp_path):

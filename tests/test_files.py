@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sppnet_cli.errors import DataError
-from sppnet_cli.files import is_hidden, read_bytes, read_text, safe_id, visible
+from sppnet_cli.files import is_hidden, path_text, read_bytes, read_text, safe_id, stem_for, visible
 
 SOURCE = Path("test.txt")
 
@@ -59,6 +59,24 @@ def test_only_regular_files_and_links_to_them_are_read(tmp_path):
             read_bytes(tmp_path / name, "list")
     with pytest.raises(DataError, match="is a device, not a regular list file"):
         read_bytes(Path("/dev/zero"), "list")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        (b"caf\xe9.png", "caf_"),
+        (b"\xff\xfe.jpg", "__"),
+        (b"y" * 251 + b".jpg", "y" * 240),
+        ("é".encode() * 125 + b".jpg", "é" * 120),
+        (b"a b.c.jpg", "a b.c"),
+        (b".jpg", ".jpg"),
+    ],
+)
+def test_a_file_named_for_another_has_a_name_that_is_text_and_fits(tmp_path, name, stem):
+    path = tmp_path / os.fsdecode(name)
+    assert stem_for(path) == stem
+    (tmp_path / f"10-{stem_for(path)}.safetensors").touch()
+    assert path_text(str(path)).encode().decode("ascii" if b"\xff" in name else "utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from pathlib import Path
 
 import filelock
@@ -36,6 +37,28 @@ def test_what_lies_in_a_folder_of_runs(root):
     assert inventory.folder_size(root / "mini/cache") == 1000
     with pytest.raises(DataError, match="no such folder"):
         find_runs(root / "gone")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"stage": 3}', ""])
+def test_a_manifest_that_cannot_be_read_costs_no_other_run(root, capsys, text):
+    (root / "named" / "manifest.json").write_text(text)
+    assert [run.folder for run in find_runs(root)] == [root / "mini/network-1a"]
+    assert f"warning: left out: {root}/named/manifest.json: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("date", "hour"),
+    [
+        ("2026-01-02T03:04:05+00:00", 3),
+        ("2026-01-02T03:04:05", 3),
+        ("2026-01-02", 0),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_a_date_without_a_zone_is_of_utc(date, hour):
+    found = run_of("network-a-11", date=date).date
+    assert found is None if hour is None else (found.hour, found.utcoffset()) == (hour, timedelta())
 
 
 def test_what_is_being_made_stays(root):

@@ -253,6 +253,28 @@ def test_empty_folders_of_a_killed_start_stand_in_nobodys_way(out):
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "result.txt"]
 
 
+def test_paths_that_are_no_text_do_not_spoil_the_record(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sppnet", "caf\udce9.jpg"])
+    make(out, sources={"data": tmp_path / "\udcff"})
+    manifest = read_manifest(out)
+    assert manifest["command"] == "sppnet 'caf\\udce9.jpg'"
+    assert manifest["sources"] == {"data": f"{tmp_path}/\\udcff"}
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "link", "device"])
+def test_what_is_no_folder_is_left_alone(out, kind):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "file":
+        out.write_text("years")
+    elif kind == "pipe":
+        os.mkfifo(out)
+    else:
+        out.symlink_to("/dev/null" if kind == "device" else __file__)
+    with pytest.raises(UsageError, match="is no folder; give another --out"):
+        make(out)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
 def test_a_folder_of_others_is_left_alone(out):
     out.mkdir(parents=True)
     (out / "thesis.tex").write_text("years")

@@ -237,7 +237,7 @@ def _photos(
     folder = make(ws, stage)
     photos, skipped = read_photos(folder)
     class_names = read_description(detector).class_names
-    pictures = {photo.path: photo.picture for photo in photos}
+    pictures = {str(photo.path): photo.picture for photo in photos}
     frame = pd.concat([photo.detections for photo in photos])
     written = []
     if set(formats) - {"csv"}:

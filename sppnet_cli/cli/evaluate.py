@@ -81,6 +81,10 @@ def command(
         raise UsageError("give --detections, --classifier or --network, one of them, or --arch and --weights")
     if report is not None and detections is None:
         raise UsageError("--report is about detections: give --detections with it")
+    if out is not None:
+        from sppnet_cli.atomic import require_place
+
+        require_place(out)
     if detections is not None:
         result = _of_detections(ws, detections, report, split, dry_run, as_json)
     elif classifier is not None:

@@ -42,6 +42,7 @@ def command(run: Path, out: Path, nms: bool, as_json: bool, quiet: bool) -> None
     from sppnet_cli.detection.detector import Detector
     from sppnet_cli.detection.detector_files import DETECTOR_FILE
     from sppnet_cli.export.onnx_file import export_detector, export_network
+    from sppnet_cli.files import read_text
     from sppnet_cli.network.weights import load_network
 
     console.configure(json=as_json, quiet=quiet)
@@ -52,7 +53,9 @@ def command(run: Path, out: Path, nms: bool, as_json: bool, quiet: bool) -> None
         if nms:
             raise UsageError(f"{run}: is a network; --nms goes with a detector")
         names = run / "classes.txt"
-        exported = export_network(network, out, names.read_text().splitlines() if names.is_file() else ())
+        exported = export_network(
+            network, out, read_text(names, "list").splitlines() if names.is_file() else ()
+        )
     shift = exported.largest_shift
     say(
         as_json,

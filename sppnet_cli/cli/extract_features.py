@@ -73,6 +73,7 @@ def command(
     from sppnet_cli.cli.datasets import choose_dataset
     from sppnet_cli.data.images import find_images
     from sppnet_cli.features.store import layer_file
+    from sppnet_cli.stages.extract_features import read_index
     from sppnet_cli.stages.workspace import Column
 
     if images and (ws.data is not None or dataset is not None):
@@ -82,10 +83,9 @@ def command(
     column = Column("spp6", view, size)
     if images or kind is None:
         paths = find_images(images or [ws.data or Path()])[: ws.limit]
-        stage, count = ws.features(column, layers, None, paths), len(paths)
+        stage = ws.features(column, layers, None, paths)
     else:
-        chosen = ws.image_set(kind, split)
-        stage, count = ws.features(column, layers, chosen), ws.count(chosen)
+        stage = ws.features(column, layers, ws.image_set(kind, split))
     stage = stage.at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is None:
@@ -93,6 +93,6 @@ def command(
     files = {name: folder / layer_file(name) for name in layers}
     say(
         as_json,
-        {"features": files, "index": folder / "index.csv", "n": count},
+        {"features": files, "index": folder / "index.csv", "n": len(read_index(folder))},
         *(f"features: {path}" for path in files.values()),
     )

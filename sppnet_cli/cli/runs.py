@@ -205,7 +205,7 @@ def _dry_run(text: str) -> set[Path] | None:
         words = shlex.split(text)
     except ValueError:
         return None
-    if _PROGRAM not in words:
+    if _PROGRAM not in words or "--" in words:  # behind which no option counts, --dry-run neither
         return None
     start = words.index(_PROGRAM)
     variables = dict(word.partition("=")[::2] for word in words[:start])

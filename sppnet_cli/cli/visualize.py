@@ -139,7 +139,11 @@ def conv5(
         return
     pictures = sorted(folder.glob("*.png"), key=lambda path: int(path.name.split("-")[0]))
     searched = len(paths) if chosen is None else ws.count(chosen)
-    of_all = f" of the {searched} images; --count {searched} pictures all" if searched > len(pictures) else ""
+    of_all = (
+        f" of the {searched} images; --count {searched} pictures all"
+        if searched > len(pictures) == count
+        else ""
+    )
     say(as_json, {"out": folder, "pictures": pictures}, f"{len(pictures)} pictures in {folder}{of_all}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sppnet_cli.data.images import image_files
 from sppnet_cli.errors import DataError
-from sppnet_cli.files import is_hidden
+from sppnet_cli.files import is_hidden, links_to_nothing, path_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
         key=lambda folder: folder.name,
     )
     _require_classes(root, folders)
+    for link in links_to_nothing(root):
+        raise DataError(f"{link}: links to {link.readlink()}, which is not there; restore or remove it")
     ranked = []  # (rank in its class, class, path)
     for label, folder in enumerate(folders):
         inside = image_files(folder)
@@ -63,7 +65,7 @@ def load_image_folder(root: Path, limit: int | None = None) -> ImageFolder:
     return ImageFolder(
         paths=tuple(path for _, _, path in ranked),
         labels=np.array([label for _, label, _ in ranked], dtype=np.int64),
-        class_names=tuple(folder.name for folder in folders),
+        class_names=tuple(path_text(folder.name) for folder in folders),
     )
 
 

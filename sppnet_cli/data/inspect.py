@@ -18,12 +18,12 @@ from PIL import Image
 from sppnet_cli.console import track
 from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER
 from sppnet_cli.data.fetch import SOURCES
-from sppnet_cli.data.images import image_files, orientation_of, read_image
+from sppnet_cli.data.images import IMAGE_SUFFIXES, image_files, orientation_of, read_image
 from sppnet_cli.data.imports.files import holds_one_kind
 from sppnet_cli.data.imports.importing import read_record, recognise
 from sppnet_cli.data.voc import Annotation, VocDetection, image_labels, load_voc
 from sppnet_cli.errors import DataError
-from sppnet_cli.files import is_hidden, visible
+from sppnet_cli.files import is_hidden, links_to_nothing, visible
 
 Layout = Literal["ImageNet", "VOC", "Caltech101"]
 T = TypeVar("T")
@@ -230,7 +230,7 @@ def _inspect_imagenet(root: Path, full: bool) -> DataSet:
 def _inspect_caltech101(root: Path, full: bool) -> DataSet:
     images, problems = _class_folders(root)
     problems += [
-        f"{root / name}: {len(paths)} images, but Table 4 takes 30 to train and one to test; restore or remove it"
+        f"{root / name}: {len(paths)} of the 31 images that Table 4 takes, 30 to train and one to test; restore or remove it"
         for name, paths in images.items()
         if 0 < len(paths) < CALTECH_LEAST
     ]
@@ -332,6 +332,8 @@ def _class_folders(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
             f"{root}: {loose} images outside class folders; remove them and unpack their archive as "
             "`sppnet data fetch imagenet` says"
         )
+    lost = [link for link in links_to_nothing(root) if link.suffix.lower() not in IMAGE_SUFFIXES]
+    problems += [f"{link}: links to {link.readlink()}, which is not there; restore it" for link in lost]
     if not folders and not problems:
         problems.append(f"{root}: holds no class folders; unpack or restore them")
     for folder in track(folders, f"list {root.name}"):

@@ -190,13 +190,15 @@ def require_boxes(folder: Path, ids: Iterable[str], split: str) -> None:
 
 
 def read_boxes(path: Path) -> np.ndarray:
-    """Windows (N, 4) float32 that `write_boxes` wrote.
+    """Windows (N, 4) float32 that `write_boxes`, or another program, wrote as numbers of any kind.
 
     Raises `DataError` naming the file when it is not there, or holds anything but windows: finite, x1 <= x2, y1 <= y2.
     """
     boxes = read_array(path, _AGAIN)
-    if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise DataError(f"{path}: {boxes.dtype} array of shape {boxes.shape}, not float32 (N, 4); {_AGAIN}")
+    if boxes.dtype.kind not in "fiu" or (boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4)):
+        raise DataError(f"{path}: {boxes.dtype} array of shape {boxes.shape}, not numbers (N, 4); {_AGAIN}")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        boxes = boxes.astype(np.float32, copy=False).reshape(-1, 4)
     if not np.isfinite(boxes).all() or (boxes[:, :2] > boxes[:, 2:]).any():
         raise DataError(f"{path}: holds boxes that are not x1 <= x2 and y1 <= y2; {_AGAIN}")
     return boxes

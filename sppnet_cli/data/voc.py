@@ -240,7 +240,7 @@ def _read_list(path: Path) -> list[list[str]]:
 def _parse(path: Path) -> Element:
     content = read_bytes(path, "annotation", "restore it or take its id off the list")
     try:
-        root: Element = defusedxml.ElementTree.fromstring(_xml_text(content))
+        root: Element = defusedxml.ElementTree.fromstring(_xml_text(content).strip())
     except (ParseError, ValueError, LookupError, DefusedXmlException, RecursionError) as error:
         raise DataError(f"{path}: not readable as XML ({error}); restore the annotation") from None
     if root.tag != "annotation":

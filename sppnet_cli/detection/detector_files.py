@@ -40,6 +40,18 @@ BBOX_FILE = "bbox.safetensors"
 SHORTCUTS_FILE = "shortcuts.safetensors"  # of a detector on fc6 or fc7
 
 
+_LIMITS = {
+    "scales": (1, 10_000),
+    "mapping.cell_slack": (0, 8),
+    "rules.nms_iou": (0, 1),
+    "rules.max_per_image": (1, 1_000_000),
+    "calibration.slope": (0, 1e9),
+    "calibration.offset": (-1e9, 1e9),
+    "calibration.knee": (-1e9, 1e9),
+    "calibration.bend": (0, 1),
+}
+
+
 @dataclass(frozen=True)
 class Description:
     """What `detector.json` says."""
@@ -85,9 +97,7 @@ def read_description(folder: Path) -> Description:
             f"{folder}: not a detector (it has no {DETECTOR_FILE}); make one with `sppnet train-svm`"
         )
     remedy = "this is not a detector: make one with `sppnet train-svm`"
-    about = read_json_as(
-        Description, path, remedy=remedy, limits={"scales": (1, 10_000), "calibration.bend": (0, 1)}
-    )
+    about = read_json_as(Description, path, remedy=remedy, limits=_LIMITS)
     known = {"protocol": tuple(PROTOCOLS), "method": tuple(METHODS), "layer": WINDOW_LAYERS}
     for name, values in known.items():
         if getattr(about, name) not in values:

@@ -14,6 +14,7 @@ from sppnet_cli.console import warn
 from sppnet_cli.data.imports.importing import read_record
 from sppnet_cli.data.voc import Annotation, VocDetection
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import decode, read_bytes
 
 _COLUMNS = ["image", "class", "score", "x1", "y1", "x2", "y2"]
 
@@ -74,18 +75,19 @@ def write_coco_results(path: Path, frame: pd.DataFrame, ids: CocoIds) -> None:
 def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
     """The frame that `write_coco_results` takes, of any detector's COCO results, rows as in the file.
 
-    Where every entry has a confidence, so has the frame.  Detections of categories that are not among `ids` are warned of and left out.  A box without extent stays: it
-    overlaps nothing, so that it is a false positive.
+    Where every entry has a confidence, so has the frame.  Detections of categories that are not among `ids` are
+    warned of and left out.  A box without extent stays, and one that is not finite becomes such a box: it overlaps
+    nothing, so that it is a false positive.
 
     Raises:
-        DataError: not a list of results, an entry that is malformed or has a number that is not finite, or an image
+        DataError: not a list of results, an entry that is malformed or has a score that is not finite, or an image
             that is not among `ids`.
     """
     images = {number: image for image, number in ids.images.items()}
     names = {number: name for name, number in ids.categories.items()}
     try:
-        entries = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        entries = json.loads(decode(read_bytes(path, "JSON")))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as COCO results ({error}); restore it") from None
     if not isinstance(entries, list):
         raise DataError(f"{path}: not COCO results (a list of detections); name the file that holds them")
@@ -102,15 +104,17 @@ def read_coco_results(path: Path, ids: CocoIds) -> pd.DataFrame:
             raise DataError(
                 f"{path}: entry {number} is not image_id, category_id, bbox [x, y, width, height], score; correct it"
             ) from None
-        if not all(map(math.isfinite, (x, y, width, height, score))):
-            raise DataError(f"{path}: entry {number} has a number that is not finite; correct it")
+        if not math.isfinite(score):
+            raise DataError(f"{path}: entry {number} has a score that is not finite; correct it")
+        if not all(map(math.isfinite, (x, y, width, height))):
+            x = y = width = height = 0.0
         if not known:
             raise DataError(
-                f"{path}: entry {number} is of image_id {image_id!r}, which is not in the list of images; name the "
+                f"{path}: entry {number} is of image_id {image_id!r:.60}, which is not in the list of images; name the "
                 "--data and --split that these results are of"
             )
         if name is None:
-            strangers.add(str(category_id))
+            strangers.add(f"{category_id!r:.60}")
             continue
         x2, y2 = x + max(width, 0) - 1, y + max(height, 0) - 1
         rows.append((images[image_id], name, score, x, y, x2, y2))

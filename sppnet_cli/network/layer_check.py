@@ -103,7 +103,7 @@ def load_layer(file: Path, name: str) -> Callable[[Tensor], Any]:
         raise UsageError(f"{file}: has no class {name}{f'; it has {known}' if known else ''}")
     try:
         layer = made()
-    except Exception as error:  # noqa: BLE001 - anybody's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - anybody's code
         raise UsageError(
             f"{file}: {name}() fails ({_reason(error)}); write a class that needs no arguments"
         ) from None
@@ -127,7 +127,7 @@ def check_layer(layer: Callable[[Tensor], Any], levels: tuple[int, ...]) -> Laye
         try:
             found = _called(layer, maps)
             each = torch.cat([_called(layer, one) for one in maps.split(1)])
-        except Exception as error:  # noqa: BLE001 - anybody's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - anybody's code
             findings.append(Finding(size, error=_reason(error)))
             continue
         alone[size] = each

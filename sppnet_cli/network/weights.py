@@ -8,7 +8,7 @@ import sys
 import warnings
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any
@@ -36,7 +36,10 @@ _LIMITS = {"width": (0.01, 8), "levels": (1, 64), "fc": (0, 65_536), "classes": 
 _MOST_LEVELS = 16
 # Where training code keeps a state dict among other things, the likeliest first.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "weights")
-_PREFIXES = ("module.", "model.", "network.", "net.")
+_PREFIXES = ("module.", "model.", "network.", "net.", "backbone.", "encoder.", "student.", "teacher.")
+_DEEPEST = 4  # keys around a state dict
+_START = 64  # bytes that tell the format
+_LFS = b"version https://git-lfs"
 _INSIDE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})  # anywhere in a name
 _FOREIGN_CLASS = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 _HARMFUL = frozenset(
@@ -182,13 +185,13 @@ def read_state_dict(path: Path, *, bottomless: Collection[str] = ()) -> dict[str
         raise DataError(f"{path}: no such weights file")
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(_START)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
         ) from None
     try:
-        if path.suffix == ".safetensors":
+        if start[8:9] == b"{":  # of safetensors, after the length of its header
             loaded: Any = load_file(path)
         elif start.startswith(b"PK") and _is_script(path):
             raise DataError(_unwrap(path, "is TorchScript, a program", _FROM_SCRIPT))
@@ -203,12 +206,12 @@ def read_state_dict(path: Path, *, bottomless: Collection[str] = ()) -> dict[str
                     f"{path}: not a weights file: it would call {found[1]}; get the weights elsewhere"
                 ) from None
             raise DataError(_unwrap(path, f"holds a {found[1]}, code that would run", _FROM_PICKLE)) from None
+        if start.startswith(_LFS):
+            raise DataError(f"{path}: is a pointer of Git LFS; `git lfs pull` gets the weights") from None
         raise DataError(
             f"{path}: not a weights file; give a .safetensors or a torch.save'd state dict"
         ) from None
-    state = _unwrapped(loaded)
-    if state is None:
-        raise DataError(f"{path}: holds no state dict (a mapping of names to tensors)")
+    state = _unwrapped(loaded, path)
     for name, value in state.items():
         if problem := _unusable(value, name in bottomless):
             raise DataError(
@@ -218,8 +221,12 @@ def read_state_dict(path: Path, *, bottomless: Collection[str] = ()) -> dict[str
 
 
 def _torch_load(path: Path) -> Any:
-    with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_PLAIN_CLASSES):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        torch.serialization.safe_globals(_PLAIN_CLASSES),
+        path.open("rb") as file,  # of a path torch believes the suffix
+    ):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _is_script(path: Path) -> bool:
@@ -238,21 +245,43 @@ def _unwrap(path: Path, what: str, code: str) -> str:
     )
 
 
-def _unwrapped(loaded: Any) -> dict[str, Tensor] | None:
-    """The state dict in what a file holds, its names without those of wrappers; None where there is none."""
-    for _ in range(4):
-        if not isinstance(loaded, Mapping) or all(isinstance(value, Tensor) for value in loaded.values()):
-            break
-        loaded = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-    if not isinstance(loaded, Mapping) or not loaded:
-        return None
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()):
-        return None
-    state = {name: value for name, value in loaded.items() if name != "n_averaged"}  # of an averaged model
+def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what a file holds, its names without those of wrappers.  Raises `DataError` for none or several."""
+    found = dict(_state_dicts(loaded, ()))
+    # The likeliest of several: a training checkpoint also keeps the moments of its optimiser.
+    best = min((_rank(place) for place in found), default=0)
+    likely = [place for place in found if _rank(place) == best]
+    if len(likely) != 1:
+        several = ", ".join(".".join(place) for place in likely[:5])
+        raise DataError(
+            f"{path}: holds {f'the state dicts {several}' if several else 'no state dict (a mapping of names to tensors)'}; "
+            "give a file that holds one"
+        )
+    state = {
+        name: value for name, value in found[likely[0]].items() if name != "n_averaged"
+    }  # of an averaged model
     state = {".".join(part for part in k.split(".") if part not in _INSIDE): v for k, v in state.items()}
     while prefix := next((p for p in _PREFIXES if state and all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _state_dicts(
+    value: Any, place: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Tensor]]]:
+    """The mappings of names to tensors in a value and the keys that lead there."""
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        return
+    if all(isinstance(each, Tensor) for each in value.values()):
+        yield place, value
+    elif len(place) < _DEEPEST:
+        for name, each in value.items():
+            yield from _state_dicts(each, (*place, name))
+
+
+def _rank(place: tuple[str, ...]) -> int:
+    """Of where a state dict lies: the lower, the likelier it holds the weights."""
+    return next((k for k, name in enumerate(_WRAPPERS) if name in place), len(_WRAPPERS))
 
 
 def _unusable(value: Tensor, bottomless: bool) -> str | None:

@@ -13,6 +13,7 @@ from sppnet_cli.distributed import world
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.evaluation.top_k import TopKErrors, top_k_errors
 from sppnet_cli.evaluation.views import map_scales, views_of
+from sppnet_cli.files import read_text
 from sppnet_cli.names import MAP_VIEWS
 from sppnet_cli.network.classifiers import load_classifier
 from sppnet_cli.network.geometry import resized_size
@@ -75,7 +76,7 @@ def network_error(network: Path, data: Path, views: str, limit: int | None, how:
     images = _validation(data, limit)
     model = load_network(network)
     if (network / CLASSES_FILE).is_file():
-        known = (network / CLASSES_FILE).read_text().splitlines()
+        known = read_text(network / CLASSES_FILE, "list").splitlines()
         for k, (trained, given) in enumerate(zip_longest(known, images.class_names), 1):
             if trained != given:
                 raise DataError(

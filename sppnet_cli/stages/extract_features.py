@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,18 @@ import numpy as np
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.chain import Cost, Inputs, Resources
+from sppnet_cli.console import track, warn
 from sppnet_cli.data.caltech101 import load_caltech101
+from sppnet_cli.data.images import read_image
 from sppnet_cli.data.layouts import Dataset
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.distributed import world
+from sppnet_cli.errors import DataError
 from sppnet_cli.features.extract import ImageFeatures, extract_features, require_possible, whole_image
 from sppnet_cli.features.store import layer_file
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
+from sppnet_cli.records import read_csv
 from sppnet_cli.stages.cost import forward_seconds, memory
 
 INDEX_FILE = "index.csv"
@@ -47,9 +52,13 @@ class ExtractConfig:
 def extract(config: ExtractConfig, inputs: Inputs, folder: Path, how: Resources) -> None:
     """Write `<layer>.npy` (N, D) float32 for each layer, not normalised, and `index.csv` (row, image).
 
-    Resumes where an earlier call was cut off.  The processes share the images.
+    Of the user's image files those that cannot be read are warned of and left out; raises `DataError` when that is
+    all of them, and for one of a set.  Resumes where an earlier call was cut off.  The processes share the images.
     """
-    paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
+    if config.images:
+        paths = image_paths(config.images, inputs["data"])
+    else:
+        paths = _readable(inputs.images, how.workers)
     extract_features(
         load_network(inputs["network"]),
         paths,
@@ -63,11 +72,40 @@ def extract(config: ExtractConfig, inputs: Inputs, folder: Path, how: Resources)
     if world().first:
         with (
             atomic_path(folder / INDEX_FILE) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("row", "image"))
             writer.writerows(enumerate(map(str, paths)))
+
+
+def read_index(run: Path) -> Sequence[str]:
+    """The images of a run's rows, as `index.csv` names them.  Raises `DataError`."""
+    return read_csv(run / INDEX_FILE, {"row": int, "image": str}, remedy=f"remove {run} and extract again")[
+        "image"
+    ].tolist()
+
+
+def _readable(paths: Sequence[Path], workers: int) -> Sequence[Path]:
+    """The files that hold an image; each is decoded, since rows can only be left out before they are counted."""
+
+    def problem(path: Path) -> str | None:
+        try:
+            read_image(path)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        problems = list(track(pool.map(problem, paths), "reading images", len(paths)))
+    for found in filter(None, problems):
+        warn(f"skipped: {found}")
+    readable = [path for path, found in zip(paths, problems, strict=True) if found is None]
+    if not readable:
+        raise DataError(f"none of the {len(paths)} images could be read; see above")
+    if len(readable) < len(paths):
+        warn(f"{len(paths) - len(readable)} of {len(paths)} images were skipped")
+    return readable
 
 
 def image_paths(images: ImageSet, data: Path) -> Sequence[Path]:

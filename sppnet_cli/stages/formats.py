@@ -13,6 +13,7 @@ from sppnet_cli.data.voc import VocDetection
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.evaluation.coco_results import CocoIds, coco_ids, write_coco_results
 from sppnet_cli.evaluation.label_files import write_voc_annotations, write_yolo_labels
+from sppnet_cli.files import path_text
 from sppnet_cli.stages.detect import COCO_FILE
 
 Format = Literal["csv", "coco", "yolo", "voc"]
@@ -39,20 +40,22 @@ def images_of_set(dataset: VocDetection) -> Images:
 
 
 def images_of_files(
-    paths: Sequence[Path], pictures: Mapping[Path, Path], class_names: Sequence[str]
+    paths: Sequence[Path], pictures: Mapping[str, Path], class_names: Sequence[str]
 ) -> Images:
     """Image files by their paths; COCO's numbers are their places in `paths`, and the classes' places, from 1.
 
-    `pictures` names the annotated picture of each file that could be read: label files are called as these are.
+    `pictures` names the annotated picture of each file that could be read, by its name in `detections.csv`: label
+    files are called as these are.
     """
+    named = {path_text(str(path)): path for path in paths}
     return Images(
         CocoIds(
-            {str(path): k for k, path in enumerate(paths, 1)},
+            {name: k for k, name in enumerate(named, 1)},
             {name: k for k, name in enumerate(class_names, 1)},
         ),
-        {str(path): picture.stem for path, picture in pictures.items()},
-        {str(path): path.name for path in pictures},
-        {str(path): image_size(path) for path in pictures},
+        {name: picture.stem for name, picture in pictures.items()},
+        {name: path_text(named[name].name) for name in pictures},
+        {name: image_size(named[name]) for name in pictures},
     )
 
 

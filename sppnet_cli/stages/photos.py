@@ -19,6 +19,7 @@ from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import path_text, stem_for
 from sppnet_cli.network.precision import Precision
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.processes import worker_pool
@@ -61,12 +62,12 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     rows, frames = [], []
     names = _picture_names(paths)
     read = track(_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
-    for path, picture, reading in zip(paths, names, read, strict=True):
+    for path, picture, reading in zip(map(path_text, map(str, paths)), names, read, strict=True):
         try:
             image, boxes = reading.result()
         except DataError as error:
             warn(f"skipped: {error}")
-            rows.append((str(path), "", str(error)))
+            rows.append((path, "", str(error)))
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
         drawn = [d for d in found if config.shown(d)]
@@ -75,8 +76,8 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
             drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
         drawing = draw_detections(image, drawn, detector.class_names, weak=weak)
         write_image(folder / picture, drawing)
-        rows.append((str(path), picture, ""))
-        frames.append(as_frame(str(path), found, detector.class_names, columns_of(detector)))
+        rows.append((path, picture, ""))
+        frames.append(as_frame(path, found, detector.class_names, columns_of(detector)))
     skipped = len(paths) - len(frames)
     if not frames:
         raise DataError(f"none of the {len(paths)} images could be read; see above")
@@ -102,7 +103,7 @@ def photos_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device:
 
 @dataclass(frozen=True)
 class Photo:
-    """What was found in one file: rows of `detections.csv`."""
+    """What was found in one file: rows of `detections.csv`; the path as it stands there (`path_text`)."""
 
     path: Path
     picture: Path
@@ -144,8 +145,9 @@ def _picture_names(paths: Sequence[Path]) -> list[str]:
     """What the picture of each image is called."""
     names: dict[str, None] = {}
     for path in paths:
-        name, number = f"{path.stem}.jpg", 2
+        stem = stem_for(path)
+        name, number = f"{stem}.jpg", 2
         while name in names:
-            name, number = f"{path.stem}-{number}.jpg", number + 1
+            name, number = f"{stem}-{number}.jpg", number + 1
         names[name] = None
     return list(names)

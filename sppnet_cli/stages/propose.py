@@ -177,7 +177,10 @@ def join_windows(config: JoinConfig, inputs: Inputs, folder: Path, _how: Resourc
 
 
 def _write_index(folder: Path, ids: Iterable[str]) -> None:
-    with atomic_path(folder / INDEX_FILE) as temporary, temporary.open("w", newline="") as file:
+    with (
+        atomic_path(folder / INDEX_FILE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "windows"))
         writer.writerows((i, len(read_boxes(folder / BOXES / f"{i}.npy"))) for i in ids)

@@ -105,6 +105,8 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
         )
         if (frame["x1"].gt(frame["x2"]) | frame["y1"].gt(frame["y2"])).any():
             raise DataError(f"{path}: holds an inverted box, x1 > x2 or y1 > y2; correct it")
+        if "confidence" in frame and not frame["confidence"].between(0, 1).all():
+            raise DataError(f"{path}: holds a confidence that is not between 0 and 1; correct it")
     strangers = frame[~frame["image"].isin(dataset.ids)]
     if len(strangers):
         first = strangers.iloc[0]

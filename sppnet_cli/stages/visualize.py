@@ -18,6 +18,7 @@ from sppnet_cli.detection.draw_responses import Excited, draw_responses
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
+from sppnet_cli.files import path_text, stem_for
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.stages.extract_features import ImageSet, image_paths
 from sppnet_cli.stages.score_detections import read_detections
@@ -129,8 +130,7 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
 
     Each picture has a row per filter: its strongest response in the image, with the receptive field, and the other
     images with the strongest ones, as far as they respond at all.  An image that cannot be read gives a warning and
-    is left out.  Raises `UsageError` for a
-    filter that the network does not have, `DataError` where no image can be read.
+    is left out.  Raises `UsageError` for a filter that the network does not have, `DataError` where no image can be read.
     """
     network = inputs["network"]
     paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
@@ -163,9 +163,9 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
             for f, row in zip(filters, others, strict=True)
         ]
         image = read_image(readable[k])
-        title = f"{readable[k].name}: strongest responses of conv5, and in other images"
+        title = f"{path_text(readable[k].name)}: strongest responses of conv5, and in other images"
         picture = draw_responses(title, image, respond(image), filters, excited)
-        write_image(folder / f"{number}-{readable[k].stem}.png", picture)
+        write_image(folder / f"{number}-{stem_for(readable[k])}.png", picture)
 
 
 def pictures_cost(count: int, seconds: float) -> Cost:

@@ -37,6 +37,19 @@ def test_a_wrong_layer(sppnet, name, words):
     assert words in err
 
 
+@pytest.mark.parametrize(
+    ("method", "code", "words"),
+    [("__call__", 1, "SystemExit: 3"), ("__init__", 2, "Layer() fails (SystemExit: 3)")],
+)
+def test_a_layer_that_ends_the_program_does_not_end_ours(sppnet, tmp_path, method, code, words):
+    (tmp_path / "layer.py").write_text(
+        f"class Layer:\n    def {method}(self, *maps):\n        raise SystemExit(3)\n"
+    )
+    found, out, err = sppnet("check-layer", "layer.py:Layer")
+    assert (found, out) == (code, "")
+    assert words in err
+
+
 def test_the_bins_that_differ_are_shown(sppnet):
     code, out, err = sppnet("check-layer", f"{LAYERS}:CeilPadding")
     assert code == 1

@@ -21,6 +21,21 @@ from sppnet_cli.network.weights import save_network
         (["--network", "nowhere", "--views", "12"], 2, "'12' is not one of '10', '10central'"),
         (["--network", "nowhere"], 3, "nowhere: not a network folder"),
         (
+            ["--network", "nowhere", "--out", "no/x.json"],
+            1,
+            "no/x.json: cannot be written (there is no such folder)",
+        ),
+        (
+            ["--detections", "nowhere", "--out", "", "--dry-run"],
+            1,
+            "is no name for a file; choose another place",
+        ),
+        (
+            ["--detections", "nowhere", "--out", "/dev/null"],
+            1,
+            "/dev/null: cannot be written (it is no regular file)",
+        ),
+        (
             ["--detections", "nowhere"],
             3,
             "nowhere: no such file or folder; make detections with `sppnet detect`",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sppnet_cli.cli.runs import _dry_run
 from sppnet_cli.data.mini import TINY
 from sppnet_cli.stages import defaults, profiles
 
@@ -124,3 +125,10 @@ def test_variables_of_the_environment_belong_to_the_command(sppnet, monkeypatch)
     monkeypatch.setenv("SPPNET_SEED", "4")
     assert stale() == []
     assert os.environ["SPPNET_SEED"] == "4"
+
+
+@pytest.mark.parametrize(
+    "text", ["sppnet detect photos --", "sppnet visualize detections -- 000001", "rm -rf .", "sppnet '"]
+)
+def test_a_command_in_a_manifest_that_would_not_stay_a_dry_run_is_not_run(text):
+    assert _dry_run(text) is None

@@ -132,3 +132,14 @@ def test_images_that_get_no_picture_are_counted(sppnet, tiny_network, voc):
     assert code == 0, err
     assert "2 pictures in" in err
     assert "of the 3 images; --count 3 pictures all" in err
+
+
+def test_a_remedy_is_named_only_where_it_works(sppnet, tiny_network, voc, tmp_path):
+    file = load_voc(voc, "test").image_path(load_voc(voc, "test").ids[0])
+    (tmp_path / "broken.jpg").touch()
+    given = ("--profile", "tiny", "--network", tiny_network, "--size", "128", file, "broken.jpg")
+    code, _, err = sppnet("visualize", "conv5", *given)
+    assert code == 0, err
+    assert "skipped: broken.jpg: is empty" in err
+    assert "1 pictures in" in err
+    assert "--count" not in err

@@ -21,6 +21,17 @@ def names(dataset):
     return [path.name for path in dataset.paths]
 
 
+def test_a_class_that_links_to_nothing_is_not_left_out(train):
+    (train / "n03").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"n03: links to nowhere, which is not there; restore or remove it"):
+        load_image_folder(train)
+
+
+def test_class_names_are_text(train):
+    (train / "n01").rename(train / "caf\udce9")
+    assert load_image_folder(train).class_names == ("caf\\udce9", "n02", "n10")
+
+
 def test_classes_and_images_are_sorted(train):
     dataset = load_image_folder(train)
     assert dataset.class_names == ("n01", "n02", "n10")

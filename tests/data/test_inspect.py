@@ -79,7 +79,8 @@ def test_the_embedded_data_are_three_sets(tiny_data):
     # 4 images a category are too few for Table 4; nothing else is wrong.
     assert len(report.all_problems) == 12
     assert all(
-        "4 images, but Table 4 takes 30 to train and one to test" in line for line in report.all_problems
+        "4 of the 31 images that Table 4 takes, 30 to train and one to test" in line
+        for line in report.all_problems
     )
 
 
@@ -240,7 +241,7 @@ def test_31_images_a_category_are_enough(tmp_path):
             draw(tmp_path / "101_ObjectCategories" / name / f"image_{number:04d}.jpg", (5, 5))
     (problem,) = only(inspect_data(tmp_path)).problems
     assert problem.startswith(
-        f"{tmp_path}/101_ObjectCategories/beaver: 30 images, but Table 4 takes 30 to train"
+        f"{tmp_path}/101_ObjectCategories/beaver: 30 of the 31 images that Table 4 takes, 30 to train"
     )
 
 
@@ -391,6 +392,15 @@ def test_links_to_nothing_are_named_and_counted(tmp_path):
     assert found.splits[0].images == 4
     assert [line.partition(" ")[0] for line in found.problems] == [f"{folder}/a_{k}.JPEG:" for k in (1, 3)]
     assert all("links to" in line for line in found.problems)
+
+
+def test_class_folders_that_link_to_nothing_are_named(tmp_path):
+    folder = imagenet(tmp_path, train={"a": 2}) / "train"
+    (folder / "b").symlink_to(tmp_path / "gone")
+    (folder / ".c").symlink_to(tmp_path / "gone")
+    assert only(inspect_data(tmp_path)).problems == (
+        f"{folder}/b: links to {tmp_path}/gone, which is not there; restore it",
+    )
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -229,6 +229,31 @@ def test_boxes_are_kept_as_they_are(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        np.array([[0, 1.5, 2, 3]]), np.array([[0, 1, 2, 3]], np.int32), np.array([[0, 1, 2, 3]], np.uint8),
+        np.array([[0, 1, 2, 3]], ">f4"), np.array([[0, 1, 2, 3]], np.float16), np.array([]),
+    ],
+)  # fmt: skip
+def test_windows_that_other_programs_write(tmp_path, boxes):
+    np.save(tmp_path / "x.npy", boxes)
+    found = read_boxes(tmp_path / "x.npy")
+    assert (found.dtype, found.shape[1]) == (np.float32, 4)
+    np.testing.assert_array_equal(found, boxes.reshape(-1, 4))
+
+
+@pytest.mark.parametrize(
+    "boxes", [np.ones((1, 4), bool), np.ones((1, 4), "S1"), np.full((1, 4), 1j), np.full((1, 4), 1e300)]
+)
+def test_windows_of_other_kinds(tmp_path, boxes):
+    np.save(tmp_path / "x.npy", boxes)
+    with pytest.raises(
+        DataError, match=r"x\.npy: (.* array of shape \(1, 4\), not numbers|holds boxes that are not)"
+    ):
+        read_boxes(tmp_path / "x.npy")
+
+
 def test_files_that_are_no_boxes(tmp_path):
     path = tmp_path / "x.npy"
     with pytest.raises(DataError, match=r"x\.npy: no such \.npy file; .*sppnet propose"):

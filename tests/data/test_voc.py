@@ -315,6 +315,13 @@ def test_xml_in_other_encodings(devkit, encoding, declared):
     assert dataset.annotation("000002").labels.tolist() == [0]
 
 
+@pytest.mark.parametrize("around", ["\n", "  \r\n\t", "\ufeff\n"])
+def test_blank_lines_before_the_declaration(devkit, around):
+    path = devkit / "VOC2007" / "Annotations" / "000002.xml"
+    path.write_text(f'{around}<?xml version="1.0"?>{path.read_text()}\n\n', "utf-8")
+    assert load_voc(devkit, "trainval").annotation("000002").labels.tolist() == [1, 0]
+
+
 def test_a_path_of_the_annotators_machine_in_its_own_encoding(devkit):
     path = devkit / "VOC2007" / "Annotations" / "000002.xml"
     path.write_bytes(path.read_bytes().replace(b"<size>", b"<path>C:\\\xd5\xd5\xc6\xac</path><size>"))

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -186,6 +187,25 @@ def test_a_description_that_does_not_fit(folder, field, value, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(DataError, match=message):
         Detector.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "limits"),
+    [
+        ("mapping", "cell_slack", 2**60, "0 and 8"),
+        ("mapping", "cell_slack", -0.1, "0 and 8"),
+        ("rules", "nms_iou", 1.5, "0 and 1"),
+        ("rules", "max_per_image", -1, "1 and 1e+06"),
+        ("rules", "max_per_image", 0, "1 and 1e+06"),
+    ],
+)
+def test_numbers_that_no_rule_has(folder, part, field, value, limits):
+    path = folder / "detector.json"
+    about = json.loads(path.read_text())
+    about[part][field] = value
+    path.write_text(json.dumps(about))
+    with pytest.raises(DataError, match=re.escape(f"{part}.{field} is {value:g}, not between {limits}")):
+        read_description(folder)
 
 
 def test_a_detector_on_fc_layers_is_not_saved_without_shortcuts(whole, tmp_path):

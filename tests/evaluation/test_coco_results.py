@@ -1,6 +1,7 @@
 """COCO results: by hand, back again, and scored by an independent COCO tool."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,12 @@ def test_numbers_of_a_category_and_of_an_image_that_are_not_there(tmp_path, caps
     path.write_text(json.dumps([entry, entry | {"category_id": 55}]))
     assert len(read_coco_results(path, IDS)) == 1
     assert "left out category_id 55" in capsys.readouterr().err
+    path.write_text(json.dumps([entry | {"category_id": "x" * 9000}]))
+    read_coco_results(path, IDS)
+    path.write_text(json.dumps([entry | {"image_id": "x" * 9000}]))
+    with pytest.raises(DataError, match=r"is of image_id 'x+") as caught:
+        read_coco_results(path, IDS)
+    assert max(len(capsys.readouterr().err), len(str(caught.value))) < 300 + len(str(path))
     path.write_text(json.dumps([entry, entry | {"image_id": 8}]))
     with pytest.raises(DataError, match=r"entry 2 is of image_id 8, which is not in the list"):
         read_coco_results(path, IDS)
@@ -58,6 +65,33 @@ def test_a_box_without_extent_overlaps_nothing(tmp_path):
     entry = {"image_id": 7, "category_id": 3, "bbox": [1, 2, -3, 4], "score": 1}
     path.write_text(json.dumps([entry]))
     assert read_coco_results(path, IDS)[["x1", "x2"]].to_numpy().tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("bad", ["NaN", "-Infinity", "1e999"])
+def test_a_box_that_is_not_finite_overlaps_nothing(tmp_path, bad):
+    path = tmp_path / "detections.json"
+    path.write_text(f'[{{"image_id": 7, "category_id": 3, "bbox": [1, 2, {bad}, 4], "score": 0.25}}]')
+    assert read_coco_results(path, IDS).iloc[0, 2:].tolist() == [0.25, 0, 0, -1, -1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_results_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "detections.json"
+    path.write_text(
+        json.dumps([{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]), encoding
+    )
+    assert len(read_coco_results(path, IDS)) == 1
+
+
+def test_results_are_read_from_regular_files_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path, problem in (
+        (tmp_path / "pipe.json", "is a named pipe"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "x", "no such"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            read_coco_results(path, IDS)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +105,7 @@ def test_a_box_without_extent_overlaps_nothing(tmp_path):
         '[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3], "score": 1}]',
         '[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4, 5], "score": 1}]',
         '[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": NaN}]',
-        '[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 1e999, 4], "score": 1}]',
+        '[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": -Infinity}]',
         '[{"image_id": [7], "category_id": 3, "bbox": [1, 2, 3, 4], "score": 1}]',
         '[{"image_id": 7, "category_id": {}, "bbox": [1, 2, 3, 4], "score": 1}]',
         '[{"image_id": 7, "category_id": 3, "bbox": 4, "score": 1}]',

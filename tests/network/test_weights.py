@@ -348,6 +348,14 @@ WRAPPED = {
         "model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "lr_scheduler": {"T": 1}, "epoch": 9,
         "args": argparse.Namespace(lr=0.1, data_path="/data", output_dir=Path("out")), "scaler": None,
     },
+    "ema": lambda state: {"ema": {"module": state, "decay": 0.999}, "updates": 7},
+    "model_ema": lambda state: {"model_ema": {f"module.{k}": v for k, v in state.items()}, "iteration": 3},
+    "params": lambda state: {"params": state},
+    "student": lambda state: {"student": {f"module.backbone.{k}": v for k, v in state.items()}, "epoch": 1},
+    "encoder": lambda state: {f"encoder.{k}": v for k, v in state.items()},
+    "moments": lambda state: {
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}}, "loss": {"weight": torch.ones(5)}, "model": state,
+    },
     "best": lambda state: {"state_dict": state, "best_acc1": np.float64(61.5), "seen": defaultdict(list)},
 }  # fmt: skip
 
@@ -359,6 +367,27 @@ def test_weights_in_the_wrappers_of_training_code(tmp_path, classifier, wrapper)
     network = squeezenet()
     load_trunk_weights(network, str(tmp_path / "net.pth"))
     assert_same(network.trunk.state_dict(), classifier.features.state_dict())
+
+
+def test_several_state_dicts_are_named(tmp_path, classifier):
+    state = classifier.state_dict()
+    torch.save({"generator": state, "critics": {"a": state}, "epoch": 1}, tmp_path / "net.pth")
+    with pytest.raises(
+        DataError, match=r"holds the state dicts generator, critics\.a; give a file that holds one"
+    ):
+        read_state_dict(tmp_path / "net.pth")
+
+
+def test_the_content_tells_the_format(tmp_path, classifier):
+    save_file(classifier.state_dict(), tmp_path / "net.pth")
+    torch.save(classifier.state_dict(), tmp_path / "net.safetensors")
+    for name in ("net.pth", "net.safetensors"):
+        assert_same(read_state_dict(tmp_path / name), classifier.state_dict())
+    (tmp_path / "lfs.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n")
+    with pytest.raises(
+        DataError, match=r"lfs\.pth: is a pointer of Git LFS; `git lfs pull` gets the weights"
+    ):
+        read_state_dict(tmp_path / "lfs.pth")
 
 
 def test_a_wrapper_in_safetensors(tmp_path, classifier):

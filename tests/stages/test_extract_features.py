@@ -20,7 +20,7 @@ from sppnet_cli.features.extract import ImageFeatures, whole_image
 from sppnet_cli.features.store import read_features
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.runs import read_manifest
-from sppnet_cli.stages.extract_features import ExtractConfig, ImageSet, extract
+from sppnet_cli.stages.extract_features import ExtractConfig, ImageSet, extract, read_index
 
 CONFIG = ExtractConfig(("conv5", "SPP pool5"), "crop", 224, None)
 
@@ -109,10 +109,34 @@ def test_the_images_of_a_set_in_its_order(make, tiny_network, tiny_data, images,
     np.testing.assert_array_equal(read_features(run, "SPP pool5")[-1], expected["SPP pool5"])
 
 
-def test_an_image_that_is_missing_is_named(run_of, paths, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jpg: no such file"):
-        run_of([*paths[:2], tmp_path / "nowhere.jpg"])
+def test_files_that_hold_no_image_cost_no_other(run_of, paths, tmp_path, capsys):
+    link, cut, latin = (tmp_path / name for name in ("link.jpg", "cut.jpg", "caf\udce9.jpg"))
+    link.symlink_to("nowhere")
+    cut.write_bytes(paths[0].read_bytes()[:500])
+    latin.write_bytes(paths[2].read_bytes())
+    run = run_of([paths[0], link, paths[1], cut, latin])
+    assert read_index(run) == [str(paths[0]), str(paths[1]), f"{tmp_path}/caf\\udce9.jpg"]
+    err = capsys.readouterr().err
+    assert f"skipped: {link}: links to nowhere" in err
+    assert f"skipped: {cut}: cannot be decoded" in err
+    assert "2 of 5 images were skipped" in err
+    without = run_of(paths[:3], "without")
+    for layer in CONFIG.layers:
+        np.testing.assert_array_equal(read_features(run, layer), read_features(without, layer))
+
+
+def test_none_that_can_be_read(run_of, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 2 images could be read"):
+        run_of([tmp_path / "a.jpg", tmp_path / "nowhere.jpg"])
     assert not list(tmp_path.glob("run*"))
+
+
+def test_an_image_of_a_set_that_cannot_be_read_is_named(make, tiny_network, data):
+    load_voc(data, "test").image_path(load_voc(data, "test").ids[1]).write_bytes(b"")
+    config = ExtractConfig(("SPP pool5",), "warp", 64, ImageSet("VOC", "test", 3))
+    with pytest.raises(DataError, match=r"\.jpg: is empty"):
+        make(extract, config, {"network": tiny_network, "data": data})
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ def files(tmp_path):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 20)).save(path)
-    pictures = {paths[0]: tmp_path / "out" / "street.jpg", paths[2]: tmp_path / "out" / "street-2.jpg"}
+    pictures = {
+        str(paths[0]): tmp_path / "out" / "street.jpg",
+        str(paths[2]): tmp_path / "out" / "street-2.jpg",
+    }
     rows = [
         (str(paths[0]), "dog", -0.8, 0.75, 0.0, 0.0, 19.0, 9.0),
         (str(paths[2]), "cat", -0.9, 0.5, 10.0, 5.0, 29.0, 14.0),

@@ -1,5 +1,7 @@
 """Detections in image files, with pictures."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.files import path_text
+from sppnet_cli.runs import read_manifest
+from sppnet_cli.stages.formats import images_of_files
 from sppnet_cli.stages.photos import PhotoConfig, detect_photos, lacks_photos, read_photos
 
 CONFIG = PhotoConfig(
@@ -129,6 +134,25 @@ def test_a_photograph_of_the_same_name_is_not_replaced_either(detect, tmp_path):
     with pytest.raises(UsageError, match=r"b: is there already .* give another --out"):
         detect([path], "b")
     assert other.read_bytes() == before
+
+
+def test_names_that_are_no_text_and_links_to_nothing_cost_no_other(detect, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    paths = [photo(folder / name) for name in ("good.png", "caf\udce9.png", "a\nb.png", "y" * 251 + ".png")]
+    (folder / "link.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.jpg")
+    every = [*paths, folder / "link.jpg", folder / "pipe.jpg"]
+    out = detect(every)
+    photos, skipped = read_photos(out)
+    assert [str(found.path) for found in photos] == [path_text(str(path)) for path in paths]
+    assert all(len(found.detections) and found.picture.is_file() for found in photos)
+    assert list(skipped) == list(map(str, every[-2:]))
+    assert "2 of 6 images were skipped" in capsys.readouterr().err
+    assert read_manifest(detect(every))["stage"] == "stage"  # written and read back
+    found = images_of_files(every, {str(each.path): each.picture for each in photos}, ("cat",))
+    assert list(found.sizes.values()) == [(60, 80)] * 4
+    names = ("good", "caf_", "a\nb", "y" * 240)
+    assert tuple(found.names.values()) == names
 
 
 def test_none_that_can_be_read(detect, tmp_path):

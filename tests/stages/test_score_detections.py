@@ -60,6 +60,11 @@ def test_numeric_image_names_keep_their_zeros(tiny_data, tmp_path):
     assert evaluate_detections(tmp_path, data, "test").mean_ap > 0.99
 
 
+def _sure(frame, confidence):
+    frame.insert(3, "confidence", confidence)
+    return frame
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -71,6 +76,9 @@ def test_numeric_image_names_keep_their_zeros(tiny_data, tmp_path):
         (lambda f: f.assign(**{"class": "unicorn"}), "class 'unicorn'"),
         (lambda f: f.assign(score=float("nan")), r"detections\.csv, line 2: score is '', not a number"),
         (lambda f: f.assign(x1=f["x2"] + 1), "holds an inverted box"),
+        (lambda f: _sure(f, 1.5), "holds a confidence that is not between 0 and 1"),
+        (lambda f: _sure(f, -0.1), "holds a confidence that is not between 0 and 1"),
+        (lambda f: _sure(f, float("nan")), r"line 2: confidence is '', not a number"),
         (lambda f: f.assign(image="../000001"), r"'\.\./000001' is no id of an image"),
         (lambda f: f.assign(x1="left"), r"detections\.csv, line 2: x1 is 'left', not a number"),
     ],

@@ -17,6 +17,7 @@ from sppnet_cli.data.images import IMAGE_SUFFIXES, image_files
 from sppnet_cli.data.imports.labelled import Role
 from sppnet_cli.data.imports.tally import Tally
 from sppnet_cli.errors import DataError
+from sppnet_cli.files import is_hidden
 
 _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".7z", ".rar"})
 _DEPTH = 50  # folders in folders
@@ -100,7 +101,7 @@ def _walk(root: Path, inside: str, tally: Tally) -> Iterator[str]:
         tally.leave_out("folders_unreadable", inside)
         return
     for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+        if is_hidden(entry.name):
             continue
         place = f"{inside}/{entry.name}" if inside else entry.name
         if entry.is_dir(follow_symlinks=False):

@@ -242,7 +242,15 @@ def test_strict_takes_what_is_right(photos, tmp_path):
 def test_hidden_files_of_systems_are_ignored(cat, tmp_path):
     root = tmp_path / "export"
     loose(root, ("cat.jpg", cat))
-    for name in ("._cat.xml", "._cat.jpg", ".DS_Store", "__MACOSX/cat.xml", ".git/cat.jpg", "Thumbs.db"):
+    for name in (
+        "._cat.xml",
+        "._cat.jpg",
+        ".DS_Store",
+        "__MACOSX/cat.xml",
+        ".git/cat.jpg",
+        "Thumbs.db",
+        "@eaDir/cat.jpg",
+    ):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"\0\5\26\7")
     report = import_export(root, tmp_path / "mine")
