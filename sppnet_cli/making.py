@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sppnet_cli import console
@@ -117,10 +118,11 @@ def _warn_of_other_code(found: Plan) -> None:
 
 
 def _make_side_by_side(stages: list[Stage], how: Resources, jobs: int, remake: bool) -> None:
-    """Make stages in processes of their own, those with the longest chain behind them first."""
+    """Make stages in processes of their own, those on which the most work waits first."""
     share = replace(how, workers=max(1, how.workers // jobs) if how.workers else 0)
     names = _labels(stages)
-    waiting = sorted(stages, key=functools.partial(_chain_length, stages), reverse=True)
+    remaining = _remaining_seconds(stages)
+    waiting = sorted(stages, key=lambda stage: remaining[stage.folder], reverse=True)
     running: dict[Future[None], Stage] = {}
     context = multiprocessing.get_context("spawn")
     with Relay(context) as relay:
@@ -179,10 +181,13 @@ def _memory(stage: Stage) -> float:
     return stage.cost().memory
 
 
-def _chain_length(stages: list[Stage], stage: Stage) -> int:
-    """How many stages follow one another from this one on."""
-    after = [s for s in stages if any(need.folder == stage.folder for need in s.needs)]
-    return 1 + max((_chain_length(stages, s) for s in after), default=0)
+def _remaining_seconds(stages: list[Stage]) -> dict[Path, float]:
+    """How long each stage and the longest chain of those that follow it take, by its folder; inputs come first."""
+    remaining: dict[Path, float] = {}
+    for stage in reversed(stages):
+        after = (remaining[s.folder] for s in stages if any(need.folder == stage.folder for need in s.needs))
+        remaining[stage.folder] = stage.cost().seconds + max(after, default=0.0)
+    return remaining
 
 
 def _labels(stages: list[Stage]) -> dict[Any, str]:

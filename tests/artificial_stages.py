@@ -32,9 +32,10 @@ class Gibs:
     """A cost function that another process can be given."""
 
     memory: float
+    seconds: float = 1.0
 
     def __call__(self):
-        return Cost(1.0, {}, self.memory)
+        return Cost(self.seconds, {}, self.memory)
 
 
 def work(config, inputs, folder, how):
@@ -61,11 +62,11 @@ def work(config, inputs, folder, how):
     (how.cache / f"{config.text}.json").write_text(json.dumps(note))
 
 
-def stage(root, name, needs=(), *, beside=(), seconds=0.0, then="write", said="", gib=1.0, **more):
+def stage(root, name, needs=(), *, beside=(), seconds=0.0, then="write", said="", gib=1.0, cost=1.0, **more):
     """A stage in a folder below `root / "runs"`."""
     inputs = {each.name: each for each in needs}
     config = Work(name, tuple(beside), seconds, then, said)
-    made = Stage(name, config, inputs, Path(), work, Gibs(gib), **more)
+    made = Stage(name, config, inputs, Path(), work, Gibs(gib, cost), **more)
     return named(made, root / "runs", name)
 
 

@@ -309,6 +309,20 @@ def test_side_by_side(tmp_path, how):
     assert results(one / "runs") == results(root / "runs")
 
 
+def test_what_the_most_work_waits_for_begins_first(tmp_path):
+    """Two short stages in a row take less than a long one, wherever the long one stands."""
+    short = stage(tmp_path, "short", cost=1.0)
+    after = stage(tmp_path, "after", [short], cost=1.0)
+    long = stage(tmp_path, "long", [stage(tmp_path, "before long", cost=0.5)], cost=5.0)
+    remaining = making._remaining_seconds([short, after, *long.needs, long])
+    assert {folder.name.rsplit("-", 1)[0]: seconds for folder, seconds in remaining.items()} == {
+        "short": 2.0,
+        "after": 1.0,
+        "before long": 5.5,
+        "long": 5.0,
+    }
+
+
 def test_those_that_fill_the_same_cache_begin_apart(tmp_path, how):
     """The second that would fill it takes its turn after one that fills another."""
     beside = {"a0": ["b0"], "a1": ["b0"], "b0": ["a0"], "b1": ["a0"]}
