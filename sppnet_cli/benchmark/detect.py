@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
+from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows, window_source
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import status, track
-from sppnet_cli.data.proposals import METHODS, propose
+from sppnet_cli.data.proposals import METHODS, can_propose, propose
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.detection.nms import nms, select_per_class
@@ -171,6 +171,7 @@ def benchmark_detect(
     record = columns | {
         "heads_seconds": heads,
         "proposals": proposals,
+        "windows_from": window_source(),
         "gemm_gflops": limits.gemm,
         "write_gigabytes_per_second": limits.bandwidth / 1e9,
         "precision": str(dtype).removeprefix("torch."),
@@ -333,8 +334,9 @@ def _head_seconds(work: Workload) -> float:
 
 
 def _proposals(image: Image, config: DetectSpeed) -> dict[str, dict[str, float]]:
-    """Seconds and windows of every method on one image."""
-    calls = {method: partial(propose, image, method, config.seed) for method in METHODS}
+    """Seconds and windows of every method on one image; nothing where OpenCV has none of them."""
+    methods = METHODS if can_propose() else ()
+    calls = {method: partial(propose, image, method, config.seed) for method in methods}
     seconds = take_turns(calls, config.repeats)
     return {method: {"seconds": seconds[method], "windows": len(call())} for method, call in calls.items()}
 
