@@ -75,7 +75,11 @@ class RcnnWindows(Extractor):
     ) -> Tensor:
         """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image; there are no `scales`."""
         batches = [self.network.pool(self.conv5(crops)) for crops in self.warp(prepared, boxes)]
-        return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size, dtype=self.dtype, device=self.device)
+        return (
+            torch.cat(batches)
+            if batches
+            else torch.empty(0, self.network.pooled_size, dtype=self.dtype, device=self.device)
+        )
 
     def pool_in_steps(self, image: Image, boxes: Boxes, lap: Callable[[Step], None]) -> Tensor:
         """Vectors `(N, D)` of windows `(N, 4)`, with a `lap` after each step (see `Extractor`)."""
