@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sppnet_cli.benchmark.bare import bare_seconds
 from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows, window_source
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import status, track
@@ -159,6 +160,7 @@ def benchmark_detect(
         limits = Limits(gemm, write_bandwidth(_vector_bytes(work), device))
         times = _time(sides, work)
         heads = _head_seconds(work)
+        bare = {name: _bare_seconds(sides[name], work) for name in ("spp_1scale", "spp_5scale")}
     proposals = _proposals(images[0], config)
     about = machine(device)
     processor = about.get("gpu", about["cpu"])
@@ -168,6 +170,8 @@ def benchmark_detect(
         for name, side in sides.items()
     }
     _compare(columns, work, limits)
+    for name, seconds in bare.items():
+        columns[name] |= {"bare_seconds": seconds, "times_bare": columns[name]["total_seconds"] / seconds}
     record = columns | {
         "heads_seconds": heads,
         "proposals": proposals,
@@ -235,6 +239,8 @@ def _compare(columns: dict[str, dict[str, Any]], work: Workload, limits: Limits)
                 "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
                 "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
                 "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
+                "flops_ratio": (theirs["conv_flops"] + theirs["fc_flops"])
+                / (ours["conv_flops"] + ours["fc_flops"]),
                 "times_gemm_floor": ours["total_seconds"] / floor,
             }
 
@@ -245,9 +251,14 @@ def _note(record: dict[str, Any], work: Workload) -> str:
     note = (
         f"Seconds per image of {windows} windows on {record[RCNN]['processor']}; total = conv + pool + fc.  The floor is "
         "the arithmetic of the convolutions and of the whole fc layers for all windows, at the speed of a matrix product "
-        f"({record['gemm_gflops']:.0f} GFLOP/s, by the quicker library).  Fast sides are compared with R-CNN with the same "
+        f"({record['gemm_gflops']:.0f} GFLOP/s, by the quicker library); `times_bare` compares with the same convolutions and products alone.  Fast sides are compared with R-CNN with the same "
         f"low-rank fc layers.  Every side takes another {record['heads_seconds']:.3g} s for the heads (SVM scores of "
-        f"{_CLASSES} classes, NMS, box regression), and the proposals ({proposals})."
+        f"{_CLASSES} classes, NMS, box regression)"
+        + (
+            f", and the proposals ({proposals})."
+            if proposals
+            else "; windows are random, since OpenCV has no ximgproc."
+        )
     )
     if measured < windows:
         note += (
@@ -297,6 +308,15 @@ def _time(sides: dict[str, Side], work: Workload) -> dict[str, list[float]]:
         ).tolist()
         for name, of_side in laps.items()
     }
+
+
+def _bare_seconds(side: Side, work: Workload) -> float:
+    """Seconds an image of the same convolutions and products of matrices alone."""
+    seconds = []
+    for image, boxes in zip(work.images, work.boxes, strict=True):
+        vectors = _fc_work(side, image, boxes)[0]
+        seconds.append(bare_seconds(side.extractor, work.head, image, vectors, work.config.repeats))
+    return float(np.mean(seconds))
 
 
 @torch.inference_mode()
