@@ -48,9 +48,7 @@ def test_all_tests_of_a_gpu_on_the_stand_in():
 
 def test_tests_of_a_gpu_are_where_it_looks_for_them():
     elsewhere = [
-        path
-        for path in TESTS.rglob("test_*.py")
-        if path.parent.name != "gpu" and MARK in path.read_text()
+        path for path in TESTS.rglob("test_*.py") if path.parent.name != "gpu" and MARK in path.read_text()
     ]
     assert elsewhere == []
     for path in (TESTS / "gpu").glob("test_*.py"):
