@@ -17,7 +17,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 	$(if $(REMAKE),--remake)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
+.PHONY: help install test test-slow check check-gpu clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
 	ablation-views ablation-warp complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
@@ -48,6 +48,9 @@ check: $(STAMP)  ## lint, check types, run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not slow"
+
+check-gpu:  ## test and time what runs on a GPU, with PYTHON as it is: nothing is installed
+	@$(PYTHON) tests/check_gpu.py --out "$(RESULTS)/check-gpu.json"
 
 reproduce-table1: $(STAMP)  ## ImageNet: the plain net and SPP-nets, single- and multi-size
 	$(REPRODUCE) table1

@@ -21,4 +21,6 @@ class Clock:
     def _now(self) -> float:
         if self._device.startswith("cuda"):
             torch.cuda.synchronize(self._device)
+        elif self._device == "mps":
+            torch.mps.synchronize()
         return time.perf_counter()

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows
+from sppnet_cli.benchmark.bare import bare_seconds
+from sppnet_cli.benchmark.images import benchmark_images, benchmark_network, benchmark_windows, window_source
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import status, track
-from sppnet_cli.data.proposals import METHODS, propose
+from sppnet_cli.data.proposals import METHODS, can_propose, propose
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.detection.nms import nms, select_per_class
@@ -159,6 +160,7 @@ def benchmark_detect(
         limits = Limits(gemm, write_bandwidth(_vector_bytes(work), device))
         times = _time(sides, work)
         heads = _head_seconds(work)
+        bare = {name: _bare_seconds(sides[name], work) for name in ("spp_1scale", "spp_5scale")}
     proposals = _proposals(images[0], config)
     about = machine(device)
     processor = about.get("gpu", about["cpu"])
@@ -168,9 +170,12 @@ def benchmark_detect(
         for name, side in sides.items()
     }
     _compare(columns, work, limits)
+    for name, seconds in bare.items():
+        columns[name] |= {"bare_seconds": seconds, "times_bare": columns[name]["total_seconds"] / seconds}
     record = columns | {
         "heads_seconds": heads,
         "proposals": proposals,
+        "windows_from": window_source(),
         "gemm_gflops": limits.gemm,
         "write_gigabytes_per_second": limits.bandwidth / 1e9,
         "precision": str(dtype).removeprefix("torch."),
@@ -234,6 +239,8 @@ def _compare(columns: dict[str, dict[str, Any]], work: Workload, limits: Limits)
                 "conv_speedup_vs_rcnn": theirs["conv_seconds"] / ours["conv_seconds"],
                 "conv_flops_ratio": theirs["conv_flops"] / ours["conv_flops"],
                 "speedup_vs_rcnn": theirs["total_seconds"] / ours["total_seconds"],
+                "flops_ratio": (theirs["conv_flops"] + theirs["fc_flops"])
+                / (ours["conv_flops"] + ours["fc_flops"]),
                 "times_gemm_floor": ours["total_seconds"] / floor,
             }
 
@@ -244,9 +251,14 @@ def _note(record: dict[str, Any], work: Workload) -> str:
     note = (
         f"Seconds per image of {windows} windows on {record[RCNN]['processor']}; total = conv + pool + fc.  The floor is "
         "the arithmetic of the convolutions and of the whole fc layers for all windows, at the speed of a matrix product "
-        f"({record['gemm_gflops']:.0f} GFLOP/s, by the quicker library).  Fast sides are compared with R-CNN with the same "
+        f"({record['gemm_gflops']:.0f} GFLOP/s, by the quicker library); `times_bare` compares with the same convolutions and products alone.  Fast sides are compared with R-CNN with the same "
         f"low-rank fc layers.  Every side takes another {record['heads_seconds']:.3g} s for the heads (SVM scores of "
-        f"{_CLASSES} classes, NMS, box regression), and the proposals ({proposals})."
+        f"{_CLASSES} classes, NMS, box regression)"
+        + (
+            f", and the proposals ({proposals})."
+            if proposals
+            else "; windows are random, since OpenCV has no ximgproc."
+        )
     )
     if measured < windows:
         note += (
@@ -298,6 +310,15 @@ def _time(sides: dict[str, Side], work: Workload) -> dict[str, list[float]]:
     }
 
 
+def _bare_seconds(side: Side, work: Workload) -> float:
+    """Seconds an image of the same convolutions and products of matrices alone."""
+    seconds = []
+    for image, boxes in zip(work.images, work.boxes, strict=True):
+        vectors = _fc_work(side, image, boxes)[0]
+        seconds.append(bare_seconds(side.extractor, work.head, image, vectors, work.config.repeats))
+    return float(np.mean(seconds))
+
+
 @torch.inference_mode()
 def _head_seconds(work: Workload) -> float:
     """Seconds from the features of an image's windows to its detections; weights and features are random."""
@@ -333,8 +354,9 @@ def _head_seconds(work: Workload) -> float:
 
 
 def _proposals(image: Image, config: DetectSpeed) -> dict[str, dict[str, float]]:
-    """Seconds and windows of every method on one image."""
-    calls = {method: partial(propose, image, method, config.seed) for method in METHODS}
+    """Seconds and windows of every method on one image; nothing where OpenCV has none of them."""
+    methods = METHODS if can_propose() else ()
+    calls = {method: partial(propose, image, method, config.seed) for method in methods}
     seconds = take_turns(calls, config.repeats)
     return {method: {"seconds": seconds[method], "windows": len(call())} for method, call in calls.items()}
 

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import load_sample_images
 
 from sppnet_cli.data.images import find_images, read_image
 from sppnet_cli.data.layouts import layout_of
-from sppnet_cli.data.mini_drawing import draw_background, stream
-from sppnet_cli.data.proposals import image_seed, propose, top_up
+from sppnet_cli.data.proposals import can_propose, image_seed, propose, top_up
 from sppnet_cli.data.voc import load_voc
+from sppnet_cli.network.preprocessing import bilinear
 from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
 
@@ -21,9 +21,25 @@ METHOD = "ss-paper"  # of proposals: about 2,000 windows
 
 
 def drawn_image(seed: int, index: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
-    """Part of a photograph with clutter in front of it, RGB `(*size, 3)`; equal arguments give equal images."""
+    """Part of a photograph with clutter in front of it, RGB `(*size, 3)`; equal arguments give equal images.
+
+    Without OpenCV there is no clutter.
+    """
+    try:
+        from sppnet_cli.data.mini_drawing import draw_background, stream
+    except ImportError:
+        rng = np.random.default_rng([seed, index])
+        photo = load_sample_images().images[rng.integers(2)]
+        top, left = rng.integers(photo.shape[0] // 2), rng.integers(photo.shape[1] // 2)
+        part = photo[top : top + photo.shape[0] // 2, left : left + photo.shape[1] // 2]
+        return bilinear(np.ascontiguousarray(part), size)
     bgr = draw_background(stream(seed, "benchmark", index), *size)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+def window_source() -> str:
+    """Where `benchmark_windows` come from, for the record."""
+    return METHOD if can_propose() else "random"
 
 
 def benchmark_images(data: Path | None, count: int, seed: int) -> list[NDArray[np.uint8]]:
@@ -40,9 +56,10 @@ def benchmark_images(data: Path | None, count: int, seed: int) -> list[NDArray[n
 
 
 def benchmark_windows(image: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.float32]:
-    """`count` windows of an image: selective search's, and random ones if it finds fewer."""
+    """`count` windows of an image: selective search's, and random ones if it finds fewer or OpenCV lacks it."""
     drawn = image_seed(seed, "benchmark")
-    return top_up(propose(image, METHOD, drawn), count, image.shape[:2], drawn)
+    found = propose(image, METHOD, drawn) if can_propose() else np.empty((0, 4), np.float32)
+    return top_up(found, count, image.shape[:2], drawn)
 
 
 def benchmark_network(run: Path | None, seed: int, device: str) -> tuple[SPPNet, Head]:

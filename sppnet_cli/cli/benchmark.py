@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +72,13 @@ def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], cl
 
 
 _device = option(
-    "--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Device that all sides run on."
+    "--device", default="auto", metavar="auto|cpu|cuda[:N]|mps", help="Device that all sides run on."
 )
 _network = option(
     "--network", type=PATH, help="Run of `sppnet pretrain`.  [default: a full-width ZF-5 with random weights]"
+)
+_precision = option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Precision on all sides."
 )
 _windows = count_option("--windows", default=2000, help="Windows on each image.")
 
@@ -92,15 +96,16 @@ _data = option(
 
 @_subject("pooling", "Window pooling against roi_pool and the write limit.")
 @_windows
+@_precision
 @_device
-def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark":
+def pooling(*, windows: int, precision: "Precision", device: str, repeats: int, seed: int) -> "Benchmark":
     """Window pooling against torchvision's roi_pool, and against just writing as many bytes.
 
     The map is that of a full-width ZF-5 for a photograph at 688 px, 43x58x256; the windows are selective search's.
     """
     from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 
-    config = PoolingConfig(windows=windows, repeats=repeats, seed=seed)
+    config = PoolingConfig(windows=windows, repeats=repeats, seed=seed, precision=precision)
     return benchmark_pooling(config, find_device(device))
 
 
@@ -115,7 +120,7 @@ def pooling(*, windows: int, device: str, repeats: int, seed: int) -> "Benchmark
     metavar="N|all",
     help="Windows that R-CNN is measured on; its time is scaled up to all windows.",
 )
-@option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Precision on all sides.")
+@_precision
 @_device
 def detect(
     *,
@@ -145,6 +150,7 @@ def detect(
 @_subject("pretrain", "Images per second of single- and multi-size training.")
 @option("--data", type=PATH, help="Folder in ImageNet's layout.  [default: drawn images of 375x500]")
 @count_option("--batch", default=32, help="Images in a training step.")
+@count_option("--batches", default=2, help="Steps of an epoch.")
 @option(
     "--width",
     type=FiniteRange(min=0, min_open=True),
@@ -152,14 +158,32 @@ def detect(
     default=1.0,
     help="Factor on the numbers of filters.",
 )
+@count_option(
+    "--workers",
+    least=0,
+    default=os.cpu_count() or 1,
+    help="Processes that decode files; 0: the training's own.",
+)
+@_precision
 @_device
 def pretrain(
-    *, data: Path | None, batch: int, width: float, device: str, repeats: int, seed: int
+    *,
+    data: Path | None,
+    batch: int,
+    batches: int,
+    width: float,
+    workers: int,
+    precision: "Precision",
+    device: str,
+    repeats: int,
+    seed: int,
 ) -> "Benchmark":
-    """Images per second of ZF-5's training: single-size, multi-size, and on tensors that are already in memory."""
+    """Images per second of ZF-5's training: single-size, multi-size, from files, and on tensors that are already in memory."""
     from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
 
-    config = PretrainSpeed(batch=batch, width=width, repeats=repeats, seed=seed)
+    config = PretrainSpeed(
+        batch, batches, width, repeats=repeats, seed=seed, precision=precision, workers=workers
+    )
     return benchmark_pretrain(config, data=data, device=find_device(device))
 
 

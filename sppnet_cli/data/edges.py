@@ -1,6 +1,5 @@
 """Edges of an image for EdgeBoxes: where colours change, how strongly and in which direction."""
 
-import cv2
 import numpy as np
 
 _SMOOTHING = 1.5  # pixels, deviation of the Gaussian before the gradient
@@ -18,6 +17,8 @@ def edge_map(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     in radians, [0, pi), from x towards y.  They stand in for the learnt edges of EdgeBoxes, whose model is no part of
     OpenCV.
     """
+    import cv2
+
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2Lab) / 100
     lab = cv2.GaussianBlur(lab, (0, 0), _SMOOTHING)
     dx, dy = (cv2.Sobel(lab, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
@@ -33,6 +34,8 @@ def edge_map(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_ridge(strength: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Whether no pixel along the normal, up to `_RADIUS` away, is stronger."""
+    import cv2
+
     y, x = np.indices(strength.shape, dtype=np.float32)
     step_x, step_y = np.cos(normal), np.sin(normal)
     ridge = np.ones(strength.shape, dtype=bool)

@@ -6,7 +6,6 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -202,6 +201,8 @@ def _decode_with_pillow(content: bytes, upright: bool, orientation: int | None) 
 
 def _decode_with_opencv(content: bytes, upright: bool) -> np.ndarray | None:
     """What OpenCV makes of a file whose header Pillow refuses; it also decodes half a picture, which is not wanted."""
+    import cv2
+
     if not content.startswith(_SIGNATURES):
         return None
     with suppress(Exception):

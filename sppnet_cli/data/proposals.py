@@ -1,6 +1,6 @@
 """Window proposals by selective search or EdgeBoxes, and the files that keep them.
 
-Nothing here imports torch, so that the worker processes start at once.  OpenCV draws from libc's one random
+Nothing here imports torch, so that the worker processes start at once, or OpenCV before it is needed.  OpenCV draws from libc's one random
 state: make proposals in processes, not in threads.
 """
 
@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sppnet_cli.atomic import atomic_path
@@ -35,6 +34,7 @@ def ss_fast(image: np.ndarray, seed: int) -> np.ndarray:
     twice, in selective search's order of priority: large regions tend to come first, drawn by `seed`, so that
     the first few hundred are a fair choice.  N may be 0.
     """
+    cv2 = _opencv()
     search = _segmentation().createSelectiveSearchSegmentation()
     search.setBaseImage(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     search.switchToSelectiveSearchFast()
@@ -48,7 +48,7 @@ def ss_paper(image: np.ndarray, seed: int) -> np.ndarray:
     similarities colour + texture + size + fill and texture + size + fill, equally weighted: `fast_mode` of
     `selective_search_boxes.m` in R-CNN's released code.  Arguments and result as of `ss_fast`.
     """
-    segmentation = _segmentation()
+    cv2, segmentation = _opencv(), _segmentation()
     search = segmentation.createSelectiveSearchSegmentation()
     for space in (cv2.COLOR_RGB2HSV_FULL, cv2.COLOR_RGB2Lab):
         search.addImage(cv2.cvtColor(image, space))
@@ -126,6 +126,7 @@ def propose(image: np.ndarray, method: str, seed: int, max_side: int | None = No
         return METHODS[method](image, seed)
     shrink = max_side / max(height, width)
     small_width, small_height = max(1, round(width * shrink)), max(1, round(height * shrink))
+    cv2 = _opencv()
     small = cv2.resize(image, (small_width, small_height), interpolation=cv2.INTER_AREA)
     boxes = METHODS[method](small, seed)
     # The edges of the pixels scale, not their centres: x2 + 1 is the right edge.
@@ -148,7 +149,7 @@ def image_seed(seed: int, image_id: str) -> int:
 
 def start_worker() -> None:
     """Initialise a worker process: one thread for OpenCV, since the processes fill the cores."""
-    cv2.setNumThreads(1)
+    _opencv().setNumThreads(1)
 
 
 def top_up(boxes: np.ndarray, count: int, size: tuple[int, int], seed: int) -> np.ndarray:
@@ -204,13 +205,32 @@ def read_boxes(path: Path) -> np.ndarray:
     return boxes
 
 
+def can_propose() -> bool:
+    """Whether there is an OpenCV with the methods of `METHODS`."""
+    try:
+        _ximgproc()
+    except DataError:
+        return False
+    return True
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError:
+        raise DataError(
+            "windows are proposed by OpenCV, which is not installed: pip install opencv-contrib-python-headless"
+        ) from None
+    return cv2
+
+
 def _segmentation() -> Any:
     return _ximgproc().segmentation
 
 
 def _ximgproc() -> Any:
     try:
-        return cv2.ximgproc
+        return _opencv().ximgproc
     except AttributeError:
         raise DataError(
             "this OpenCV has no ximgproc: pip uninstall opencv-python opencv-python-headless, "

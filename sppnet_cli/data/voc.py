@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
-import defusedxml.ElementTree
 import numpy as np
-from defusedxml import DefusedXmlException
 
 from sppnet_cli.console import tally
 from sppnet_cli.data.boxes import clip_boxes
@@ -238,10 +236,12 @@ def _read_list(path: Path) -> list[list[str]]:
 
 
 def _parse(path: Path) -> Element:
+    from defusedxml.ElementTree import fromstring  # here, so that what reads no annotation runs without it
+
     content = read_bytes(path, "annotation", "restore it or take its id off the list")
     try:
-        root: Element = defusedxml.ElementTree.fromstring(_xml_text(content).strip())
-    except (ParseError, ValueError, LookupError, DefusedXmlException, RecursionError) as error:
+        root: Element = fromstring(_xml_text(content).strip())
+    except (ParseError, ValueError, LookupError, RecursionError) as error:  # its own errors are ValueErrors
         raise DataError(f"{path}: not readable as XML ({error}); restore the annotation") from None
     if root.tag != "annotation":
         raise DataError(f"{path}: not a VOC annotation (no <annotation> at its root); restore it")

@@ -18,7 +18,7 @@ from sppnet_cli.kernels.linear import products
 from sppnet_cli.libraries import linear_library
 from sppnet_cli.provenance import environment
 
-_GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+_GEMM_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 _CPUS = Path("/proc/cpuinfo")
 
 

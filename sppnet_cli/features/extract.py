@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from sppnet_cli.features.store import FeatureStore
 from sppnet_cli.names import FC_LAYERS, IMAGE_LAYERS, IMAGE_VIEWS, MAP_LAYERS
 from sppnet_cli.network.backbones import conv4_part
 from sppnet_cli.network.geometry import CROP
-from sppnet_cli.network.preprocessing import resize_short
+from sppnet_cli.network.preprocessing import bilinear, resize_short
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 
 _AHEAD = 4  # images per thread that are read before the network is ready for them
@@ -34,7 +33,7 @@ def whole_image(image: NDArray[np.uint8], size: int, view: str) -> NDArray[np.ui
     `size` x `size`, whatever its shape was (journal edition).
     """
     if view == "warp":
-        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        return bilinear(image, (size, size))
     resized = resize_short(image, size)
     if view == "full":
         return resized

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from torch import Tensor
 from sppnet_cli.features.method import Extractor, Image, Step
 from sppnet_cli.network.flops import flops
 from sppnet_cli.network.geometry import CROP, Boxes
+from sppnet_cli.network.preprocessing import bilinear
 from sppnet_cli.protocols import PAPER, Protocol
 
 CONTEXT = 16  # pixels of context around the window, in the crop
@@ -75,7 +75,11 @@ class RcnnWindows(Extractor):
     ) -> Tensor:
         """Pyramid vectors `(N, D)` of windows `(N, 4)` in the original image; there are no `scales`."""
         batches = [self.network.pool(self.conv5(crops)) for crops in self.warp(prepared, boxes)]
-        return torch.cat(batches) if batches else torch.empty(0, self.network.pooled_size, dtype=self.dtype)
+        return (
+            torch.cat(batches)
+            if batches
+            else torch.empty(0, self.network.pooled_size, dtype=self.dtype, device=self.device)
+        )
 
     def pool_in_steps(self, image: Image, boxes: Boxes, lap: Callable[[Step], None]) -> Tensor:
         """Vectors `(N, D)` of windows `(N, 4)`, with a `lap` after each step (see `Extractor`)."""
@@ -125,7 +129,7 @@ def warp_window(
     region = pixels[y1 : y2 + 1, x1 : x2 + 1]
     if preprocess is not None:
         region = preprocess(region)
-    warped = cv2.resize(region, (inside_x, inside_y), interpolation=cv2.INTER_LINEAR)
+    warped = bilinear(region, (inside_y, inside_x))
     if (inside_x, inside_y) == (CROP, CROP):
         return warped
     crop = np.zeros((CROP, CROP, 3), dtype=np.float32)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import roi_pool
 
 from sppnet_cli.kernels.jit import kernel
+from sppnet_cli.kernels.pooling_anywhere import pool_anywhere
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count, bin_edges
 from sppnet_cli.kernels.vectors import LANES, LINE, SIDE, stream, transpose, union
 from sppnet_cli.threads import share_out
@@ -61,7 +61,7 @@ def pool_into(
 
         pool_on_gpu(vectors, rows, maps, cells, plan_of(levels))
     elif maps.device.type != "cpu":
-        vectors[torch.from_numpy(rows).to(maps.device)] = _roi_pool(maps, cells, levels)
+        vectors[torch.from_numpy(rows).to(maps.device)] = pool_anywhere(maps, cells, levels)
     elif maps.dtype == torch.bfloat16 and maps.view(torch.int16).amin() < 0:
         # The kernel compares bit patterns, whose order is another for negative numbers.
         vectors[torch.from_numpy(rows)] = pool_windows(maps.float(), cells, levels).to(maps.dtype)
@@ -205,10 +205,3 @@ def _pool(maps, cells, plan, edges, longest, channels, whole_lines, rows, vector
                 else:
                     for i in range(min(LANES, channels - first_channel) * count):
                         target[start + i] = tile[i]
-
-
-def _roi_pool(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]) -> Tensor:
-    batch = maps.float().permute(2, 0, 1)[None].contiguous()
-    boxes = torch.from_numpy(cells).to(batch)
-    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
-    return torch.cat([roi_pool(batch, rois, n).flatten(1) for n in levels], dim=1).to(maps.dtype)

@@ -66,14 +66,24 @@ class Crops(Dataset[tuple[Tensor, Tensor, int, int]]):
     N(0, .1) and its strength.  With `lighting="variance"` the strength is the component's variance, which is how the
     text of AlexNet reads (its eigenvalue); on ImageNet the shift along the first component then has a deviation of
     5.2 grey levels.  With `"deviation"` it is the root of the variance, as in cuda-convnet2: 11.5 grey levels.
+
+    With `in_memory` all images are decoded once and kept; None leaves it to the size of the set.
     """
 
-    def __init__(self, folder: ImageFolder, seed: int, lighting: Lighting = PAPER.lighting) -> None:
+    def __init__(
+        self,
+        folder: ImageFolder,
+        seed: int,
+        lighting: Lighting = PAPER.lighting,
+        in_memory: bool | None = None,
+    ) -> None:
         self.folder = folder
         self.seed = seed
         self.lighting = lighting
         self._decoded: list[NDArray[np.uint8] | None] | None = None
-        if len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS:
+        if in_memory is None:
+            in_memory = len(folder.paths) * SHORT_SIDE * SHORT_SIDE * 4 // 3 <= _IN_MEMORY_PIXELS
+        if in_memory:
             self._decoded = list(track(_decode(folder.paths), "decoding training images", len(folder)))
         self.colours = Colours(*from_first(tuple(self._colours()) if world().first else None))
 

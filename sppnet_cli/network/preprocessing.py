@@ -1,8 +1,8 @@
 """What a network expects of its input; the network carries it, so that no stage has to know."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,5 +56,19 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def resize_short(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     """RGB image `(H, W, 3)` with its short side resized to `short_side`, bilinear, no antialias."""
-    height, width = resized_size(image.shape[:2], short_side)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return bilinear(image, resized_size(image.shape[:2], short_side))
+
+
+def bilinear(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Pixels `(H, W, 3)` uint8 or float32 at `size` (h, w): bilinear, half-pixel centres, no antialias.
+
+    By OpenCV; on a machine without it by torch, which gives the same but for the rounding.
+    """
+    try:
+        import cv2
+    except ImportError:
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        resized = F.interpolate(planes, size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+        found = (resized.round() if pixels.dtype == np.uint8 else resized).numpy()
+        return np.ascontiguousarray(found, dtype=pixels.dtype)
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR))

@@ -241,6 +241,7 @@ def test_pretrain():
     sides = (
         "single_size",
         "multi_size",
+        "from_files",
         "tensors_in_memory",
         "tensors_in_memory_multi_size",
         "decoding",

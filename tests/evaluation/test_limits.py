@@ -116,10 +116,3 @@ def test_the_processor_of_linux_or_of_the_platform(tmp_path, monkeypatch):
     cores = itertools.repeat("processor\t: 0\nmodel name\t: Quick 3000\nflags\t\t: fpu\n\n", 2)
     file.write_text("".join(cores))
     assert limits.machine()["cpu"] == "Quick 3000"
-
-
-@pytest.mark.gpu
-def test_limits_of_a_gpu():
-    assert limits.gemm_gflops("cuda") > 0
-    assert limits.write_bandwidth(10**8, "cuda") > 0
-    assert limits.machine("cuda")["gpu"]

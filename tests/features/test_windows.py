@@ -297,19 +297,6 @@ def test_features_are_kept_ahead(network, source_of):
     assert counted.count == 4
 
 
-@pytest.mark.gpu
-def test_on_a_gpu_features_lie_there(source_of):
-    torch.manual_seed(0)
-    net = SPPNet(NetworkSpec("zf5", 0.0625, SPP6))
-    for number, extractor in enumerate(
-        (SppWindows(net, PAPER, SCALES, "cuda"), RcnnWindows(net, PAPER, device="cuda"))
-    ):
-        source = source_of(extractor, cache=f"cache{number}")
-        first = source.pooled(0)
-        assert first.device.type == "cuda"
-        assert torch.equal(source_of(extractor, cache=f"cache{number}").pooled(0), first)
-
-
 @pytest.mark.parametrize("method", ["spp", "rcnn"])
 @pytest.mark.parametrize("given", [False, True])
 def test_distinct_vectors_are_those_of_the_windows(network, source_of, monkeypatch, method, given):

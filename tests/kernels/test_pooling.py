@@ -1,39 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import roi_pool
+from pooled_windows import by_roi_pool, random_cells, random_maps
 
 from sppnet_cli.kernels.pooling import empty_vectors, pool_into, pool_windows, pooled_by_definition
 from sppnet_cli.kernels.pyramid import SPP4, SPP6, SpatialPyramidPooling
 
 LEVELS = [SPP6, SPP4, (1, 2, 4), (5,)]
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-def random_maps(height, width, channels, seed=0):
-    """Of both signs: a maximum that starts from zero would show."""
-    return torch.randn(height, width, channels, generator=torch.Generator().manual_seed(seed))
-
-
-def random_cells(height, width, count, seed=0):
-    """Random windows, with one-cell, one-row and border ones and the full map among them."""
-    rng = np.random.default_rng(seed)
-    x, y = np.sort(rng.integers(0, width, (count, 2))), np.sort(rng.integers(0, height, (count, 2)))
-    cells = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1).astype(np.int32)
-    cells[::10, 2:] = cells[::10, :2]  # one cell
-    cells[1::10, 3] = cells[1::10, 1]  # one row
-    cells[2::10, 0], cells[2::10, 3] = 0, height - 1
-    cells[3::10, 1], cells[3::10, 2] = 0, width - 1
-    cells[4] = 0, 0, width - 1, height - 1
-    cells[5], cells[6] = (0, 0, 0, 0), (width - 1, height - 1, width - 1, height - 1)
-    return cells
-
-
-def by_roi_pool(maps, cells, levels):
-    """torchvision's pooling, level by level; it works on (1, C, H, W)."""
-    batch = maps.permute(2, 0, 1)[None].contiguous()
-    rois = torch.cat([torch.zeros(len(cells), 1), torch.from_numpy(cells).float()], dim=1)
-    return torch.cat([roi_pool(batch, rois, n, spatial_scale=1.0).flatten(1) for n in levels], dim=1)
 
 
 @pytest.mark.parametrize("levels", LEVELS)
@@ -141,12 +115,3 @@ def test_no_windows():
     pooled = pool_windows(random_maps(5, 5, 3), np.empty((0, 4), np.int32))
     assert pooled.shape == (0, 150)
     assert pooled.dtype == torch.float32
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("levels", LEVELS)
-@pytest.mark.parametrize("channels", [5, 256])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_gpu_gives_the_same_bits(levels, channels, dtype):
-    maps, cells = random_maps(29, 44, channels).to(dtype), random_cells(29, 44, 1000)
-    assert torch.equal(pool_windows(maps.cuda(), cells, levels).cpu(), pool_windows(maps, cells, levels))

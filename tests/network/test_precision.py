@@ -52,12 +52,3 @@ def test_the_module_keeps_its_float32():
     assert torch.equal(module.weight, before)
     assert module.weight.requires_grad
     assert converted(module, torch.float32) is module
-
-
-@pytest.mark.gpu
-def test_a_gpu_is_asked_itself():
-    if torch.cuda.get_device_capability() >= (8, 0):
-        assert require("bf16", "cuda") == torch.bfloat16
-    else:
-        with pytest.raises(UsageError, match="on this cuda"):
-            require("bf16", "cuda")
