@@ -14,7 +14,8 @@ import click
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
-from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.distributed import world
+from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -68,7 +69,8 @@ def command(
 ) -> None:
     """Reproduce the paper's tables (table1 to table9), its claims, ablations and the journal edition's comparison.
 
-    `all` is the nine tables and the claims.  Stages that several of them need are made once.  Tables are written to RESULTS/PROFILE.
+    `all` is the nine tables and the claims.  Stages that several of them need are made once.  Tables are written to
+    RESULTS/PROFILE, and report.html, a page with all of them (`sppnet report`).
 
     \b
       sppnet reproduce table6
@@ -106,7 +108,23 @@ def command(
         ) from None
     if "claims" in names:
         written.append(experiment_module("claims").write(folder, ws.profile.name))
+    if world().first:
+        _write_page(folder)
     say(as_json, written[0] if len(written) == 1 else {"experiments": written})
+
+
+def _write_page(folder: Path) -> None:
+    """Write the page of all tables in a folder; what is wrong with an older one of them costs no new result."""
+    from sppnet_cli.report.page import PAGE, has_tables, write_results_page
+
+    if not has_tables(folder):
+        return
+    try:
+        write_results_page(folder)
+    except SppnetError as error:
+        console.warn(f"no page was written: {error}")
+    else:
+        console.status(f"all of it on one page, for a browser: {folder / PAGE}")
 
 
 def tables_folder(ws: "Workspace", results: Path, out: Path | None) -> Path:
