@@ -10,6 +10,7 @@ from sppnet_cli.errors import DataError
 from sppnet_cli.inventory import Run, read_run
 from sppnet_cli.records import read_json
 from sppnet_cli.runs import is_run
+from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.tables.paper import LAYOUTS
 
 SMALL = {
@@ -92,7 +93,8 @@ def read_results(folder: Path) -> Results:
                 raise DataError(f"{path}: {_REMEDY}")
             records[name] = record
     if not records:
-        raise DataError(f"{folder}: no tables there; measure one first: sppnet reproduce table6")
+        measure = "sppnet reproduce table6" + (f" --profile {folder.name}" if folder.name in PROFILES else "")
+        raise DataError(f"{folder}: no tables there; measure one first: {measure}")
     return Results(folder, records)
 
 

@@ -10,6 +10,8 @@ from sppnet_cli.learning.pretrain import EpochMetrics, read_metrics
 from sppnet_cli.report.plots import SERIES, as_svg, panel
 from sppnet_cli.report.section import Section
 
+_FEW = 4  # epochs: fewer are marked
+
 
 def training(runs: Sequence[Run], seed: int | None, command: str | None) -> Section | None:
     """A panel for each network of the seed; None where none was trained.  `command` trains the two that are compared."""
@@ -51,10 +53,10 @@ def network_name(config: Mapping[str, Any]) -> str:
 
 
 def _panel(number: int, name: str, epochs: Sequence[EpochMetrics], last: int, highest: float) -> object:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     figure, axes = panel(2.5, 1.9)
-    mark = "o" if last < 4 else ""
+    mark = "o" if last < _FEW else ""
     places = [each.epoch for each in epochs]
     axes.plot(
         places,
@@ -66,8 +68,9 @@ def _panel(number: int, name: str, epochs: Sequence[EpochMetrics], last: int, hi
     )
     held_out = [math.nan if e.val_top1_error is None else 100 * e.val_top1_error for e in epochs]
     axes.plot(places, held_out, color=SERIES[0], linewidth=1.6, marker=mark, markersize=3)
-    axes.set(xlim=(0.5 if last < 4 else 1, last + 0.5 * (last < 4)), ylim=(0, min(103, 105 * highest)))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set(ylim=(0, min(103, 105 * highest)))
+    axes.set_xlim(*((0.5, last + 0.5) if last < _FEW else (1, last)))
+    axes.xaxis.set_major_locator(FixedLocator(places) if last < _FEW else MaxNLocator(4, integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("top-1 error (%)")
     return as_svg(figure, f"training-{number}", f"Top-1 error by epoch of {name}: {_last(epochs)}")
