@@ -5,7 +5,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sppnet_cli.report.results import NUMBERED, SMALL, Results
+from sppnet_cli.errors import DataError
+from sppnet_cli.report.results import NUMBERED, REMEDY, SMALL, Results
 from sppnet_cli.report.section import Section
 from sppnet_cli.tables.paper import LAYOUTS, PER_CLASS, literature, printed, published, unit
 from sppnet_cli.tables.render import format_number, parts
@@ -49,12 +50,13 @@ class Table:
 
 
 def tables(results: Results) -> Section:
-    """All measured tables."""
-    shown = [
-        _numbered(NUMBERED[name], record) if name in NUMBERED else _small(name, record)
-        for name, record in results.records.items()
-        if name in NUMBERED or name in SMALL
-    ]
+    """All measured tables.  Raises `DataError` for a record that is no table's."""
+    shown = []
+    for name, record in results.records.items():
+        try:
+            shown.append(_numbered(NUMBERED[name], record) if name in NUMBERED else _small(name, record))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise DataError(f"{results.folder / name}.json: {REMEDY}") from None
     return Section(
         "tables",
         "Tables",

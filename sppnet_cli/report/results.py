@@ -27,7 +27,7 @@ SMALL = {
 
 NUMBERED = {f"table{number}": number for number in LAYOUTS}
 NAMES = (*NUMBERED, *SMALL, "convergence")
-_REMEDY = "not a table that sppnet wrote; measure it again"
+REMEDY = "not a table that sppnet wrote; measure it again"
 _FLAGS = ("-q", "--quiet", "-v", "--verbose", "--json", "--remake", "--dry-run")
 
 
@@ -87,10 +87,10 @@ def read_results(folder: Path) -> Results:
     for name in NAMES:
         path = folder / f"{name}.json"
         if path.is_file():
-            record = read_json(path, _REMEDY)
+            record = read_json(path, REMEDY)
             wanted = ("profile", "seeds", "command", "runs", "values", "notes")
             if not isinstance(record, dict) or not all(key in record for key in wanted):
-                raise DataError(f"{path}: {_REMEDY}")
+                raise DataError(f"{path}: {REMEDY}")
             records[name] = record
     if not records:
         measure = "sppnet reproduce table6" + (f" --profile {folder.name}" if folder.name in PROFILES else "")

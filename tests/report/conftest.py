@@ -71,9 +71,7 @@ def runs(tmp_path_factory, tiny_data, tiny_network, random_detector):
     network = make(
         root / "network-1", "pretrain", config, tiny_network, {"data": data["imagenet"]}, {METRICS: metrics}
     )
-    detector = make(
-        root / "detector-1", "train-svm", DetectorConfig(), random_detector, {"network": network}
-    )
+    detector = make(root / "detector-1", "train-svm", DetectorConfig(), random_detector, {"network": network})
     rows = found(load_voc(data["voc"], "test")).to_csv(index=False)
     detections = make(
         root / "detections-1",
@@ -88,7 +86,13 @@ def runs(tmp_path_factory, tiny_data, tiny_network, random_detector):
 def record(runs, seeds, **more):
     """What the runner writes beside the values of a table."""
     behind = {
-        f"runs/tiny/{folder.name}": {"stage": stage, "code": "abc", "commit": None, "machine": {}, "seconds": 1.5}
+        f"runs/tiny/{folder.name}": {
+            "stage": stage,
+            "code": "abc",
+            "commit": None,
+            "machine": {},
+            "seconds": 1.5,
+        }
         for stage, folder in runs.items()
     }
     return {
@@ -128,9 +132,7 @@ def results(runs):
         "arithmetic": {"speedup vs R-CNN": {"spp_1scale": 80.0, "spp_5scale": 30.0}},
         "timing": {"images": 10, "windows": 2000},
     }
-    write_table(
-        folder, 6, detection, record(runs, [0, 1], **more), deviation=detection * 0 + 0.25, seeds=2
-    )
+    write_table(folder, 6, detection, record(runs, [0, 1], **more), deviation=detection * 0 + 0.25, seeds=2)
     corners = pd.DataFrame({"entire": [12.5], "central": [14.0]}, index=pd.Index(["e1"], name="id"))
     write_small_table(folder, "corners", corners, corners * np.nan, record(runs, [0]))
     return folder

@@ -7,6 +7,7 @@ import pytest
 from sppnet_cli.report.page import write_results_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs sppnet[browser]")
+pytestmark = pytest.mark.slow
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -65,7 +66,9 @@ def test_nothing_goes_wrong_and_nothing_leaves_the_page(opened, width, scheme):
 
 def test_every_anchor_leads_to_a_place_that_can_be_seen(opened):
     page, wrong = opened()
-    links = page.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].map(each => each.getAttribute('href'))")
+    links = page.evaluate(
+        "[...document.querySelectorAll('a[href^=\"#\"]')].map(each => each.getAttribute('href'))"
+    )
     assert len(links) > 40
     for link in dict.fromkeys(links):
         page.evaluate("link => { location.hash = link }", link)
@@ -76,7 +79,9 @@ def test_every_anchor_leads_to_a_place_that_can_be_seen(opened):
 def test_tables_are_sorted_and_come_back_to_the_papers_order(opened):
     page, wrong = opened()
     heads = "#table6 ~ .scroll thead button"
-    first = "(document.querySelector('#table6 ~ .scroll tbody')).innerText.split('\\n')[0].trim().split('\\t')[0]"
+    first = (
+        "(document.querySelector('#table6 ~ .scroll tbody')).innerText.split('\\n')[0].trim().split('\\t')[0]"
+    )
     orders = []
     for _ in range(3):
         orders.append(page.evaluate(first))

@@ -7,8 +7,14 @@ import shutil
 import pytest
 from markup import Page, require_sound
 
+from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
+from sppnet_cli.evaluation.reliability import reliability_of
 from sppnet_cli.report.page import write_results_page, write_run_page
+from sppnet_cli.stages.outcomes_sheet import draw_outcomes
+from sppnet_cli.stages.report import OUTCOMES_PICTURE, write_report
+from sppnet_cli.stages.score_detections import read_detections
+from sppnet_cli.stages.visualize import ResponsePictures
 from sppnet_cli.tables.paper import claims, published
 
 SECTIONS = [
@@ -32,7 +38,9 @@ def test_every_part_is_there_in_order_and_named_in_the_contents(page):
 
 
 def test_every_claim_has_its_verdict_in_its_colour(page):
-    lines = {values["id"]: values["class"] for tag, values in page.elements if tag == "li" and "class" in values}
+    lines = {
+        values["id"]: values["class"] for tag, values in page.elements if tag == "li" and "class" in values
+    }
     assert list(lines) == [f"claim-{name}" for name in claims().index]
     assert lines["claim-T1.1"] == "green"  # 30 against 40
     assert lines["claim-T6.9"] == "green"  # 60.2 against 56.5
@@ -118,11 +126,29 @@ def test_a_table_without_its_cells_is_named(results, tmp_path):
         ("pretrain", ["training", "figure2", "run"]),
     ],
 )
-def test_a_run_has_a_page_of_its_own(runs, tmp_path, stage, sections):
+def test_a_run_has_a_page_of_its_own(runs, tmp_path, monkeypatch, stage, sections):
+    few = ResponsePictures(None, count=1, strongest=1, excited=1)
+    monkeypatch.setattr("sppnet_cli.report.figures._RESPONSES", few)
+    monkeypatch.setattr("sppnet_cli.report.figures._SEARCHED", 2)
     page = require_sound(write_run_page(runs[stage], tmp_path / "page.html"))
     assert [values["id"] for tag, values in page.elements if tag == "section"] == sections
     assert "epoch 3: 25.0% in training, 40.0% held out" in page.text
     assert "pre-training networks" in page.text
+
+
+def test_an_own_detector_shows_its_contact_sheet_and_calibration(runs, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("sppnet_cli.report.page.figure_2", lambda *_: None)
+    folder = shutil.copytree(runs["train-svm"], tmp_path / "mine")
+    dataset = load_voc(tiny_data / "VOCdevkit", "test")
+    frame, _ = read_detections(runs["detect"], dataset)
+    write_report(frame, dataset, folder / "report")
+    draw_outcomes(runs["detect"], dataset, folder / "report" / OUTCOMES_PICTURE)
+    page = require_sound(write_run_page(folder))
+    sections = ["sheet", "classes", "calibration", "errors", "training", "run"]
+    assert [values["id"] for tag, values in page.elements if tag == "section"] == sections
+    assert f"A detector of {len(dataset.class_names)} classes: arrow, " in page.text
+    found = reliability_of(frame, dataset)
+    assert f"Mean gap {found.error:.3f}, over 10 groups" in page.text
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -130,9 +156,16 @@ def test_what_is_no_run_is_refused(tmp_path):
         write_run_page(tmp_path)
 
 
-def test_the_reader_of_pages_finds_faults():
-    assert Page("<p><b>x</p></b>").faults == ["</p> closes ['b']", "</b> closes ['b']"][:1] + Page(
-        "<p><b>x</p></b>"
-    ).faults[1:]
-    assert Page("<p>x").faults == ["<p> is not closed"]
-    assert Page('<p id="a" id="b"></p>').faults
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("<p><b>x</b><br></p>", 0),
+        ("<p>x", 1),
+        ("<p><b>x</p></b>", 2),
+        ('<p id="a" id="b"></p>', 1),
+        ("<svg><path/></svg></p>", 1),
+    ],
+)
+def test_the_reader_of_pages_finds_faults(text, faults):
+    assert len(Page(text).faults) >= faults
+    assert bool(Page(text).faults) == bool(faults)

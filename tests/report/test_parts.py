@@ -35,7 +35,12 @@ def test_a_cell_beside_the_papers(numbers, key, decimals, expected):
 @pytest.mark.parametrize(
     ("command", "name", "options", "expected"),
     [
-        ("sppnet reproduce table6 claims --profile mini -q", "table3", (), "sppnet reproduce table3 --profile mini"),
+        (
+            "sppnet reproduce table6 claims --profile mini -q",
+            "table3",
+            (),
+            "sppnet reproduce table3 --profile mini",
+        ),
         (
             "SPPNET_JOBS=1 sppnet reproduce table6 --data 'my VOC' --seeds 0,1",
             "table6",
@@ -63,7 +68,12 @@ def test_an_interval_is_drawn_where_it_lies():
     assert _drawn(row, 4.0) == {"low": 37.5, "high": 87.5, "ours": 62.5, "paper": 75.0}
     errors = row | {"measure": "top1_error", "low": NAN, "high": NAN}
     assert _drawn(errors, 4.0) == {"low": None, "high": None, "ours": 37.5, "paper": 25.0}
-    assert _drawn(row | {"measure": "seconds"}, 4.0) == {"low": 37.5, "high": 87.5, "ours": None, "paper": None}
+    assert _drawn(row | {"measure": "seconds"}, 4.0) == {
+        "low": 37.5,
+        "high": 87.5,
+        "ours": None,
+        "paper": None,
+    }
 
 
 @pytest.mark.parametrize(
