@@ -77,6 +77,7 @@ def command(
       sppnet reproduce table1 table2 claims --seeds 0,1,2
       sppnet reproduce table6 --profile pretrained --data VOCdevkit --arch squeezenet1_1 --weights DEFAULT
     """
+    from sppnet_cli.report.page import PAGE
     from sppnet_cli.stages.workspace import NeedsData
 
     names = tuple(dict.fromkeys(each for name in names for each in (ALL if name == "all" else (name,))))
@@ -90,6 +91,7 @@ def command(
         if dry_run:
             files = [file for each in experiments for file in each.files]
             files += experiment_module("claims").FILES if "claims" in names else ()
+            files += [PAGE] if any(file.endswith(".json") for file in files) else []
             show(ws, stages, as_json, writes=[folder / file for file in files])
             return
         if stages:

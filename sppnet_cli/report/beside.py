@@ -8,7 +8,16 @@ from typing import Any
 from sppnet_cli.errors import DataError
 from sppnet_cli.report.results import NUMBERED, REMEDY, SMALL, Results
 from sppnet_cli.report.section import Section
-from sppnet_cli.tables.paper import LAYOUTS, PER_CLASS, literature, printed, published, unit
+from sppnet_cli.tables.paper import (
+    CONV_SPEEDUP,
+    LAYOUTS,
+    PER_CLASS,
+    VOC_CLASSES,
+    literature,
+    printed,
+    published,
+    unit,
+)
 from sppnet_cli.tables.render import format_number, parts
 
 
@@ -88,29 +97,33 @@ def cell(
 def _numbered(number: int, record: Mapping[str, Any]) -> Table:
     layout = LAYOUTS[number]
     first = published(number).index[0]
-    classes = tuple(_of(record["values"], first))[1:] if number in PER_CLASS else ()
-    theirs = published(number, classes) if classes else published(number)
-    foreign = literature(number, classes) if classes else literature(number)
-    texts = printed(number, classes) if classes else printed(number)
+    classes = tuple(_of(record["values"], first))[1:] if number in PER_CLASS else VOC_CLASSES
+    texts, foreign = printed(number, classes), literature(number, classes)
     remarks = [name for name in layout.remarks if name != "measured_here"]
-    decimals = _decimals(texts[list(theirs.columns)].to_numpy().ravel().tolist(), list(theirs.index))
+    decimals = _decimals(texts[list(foreign.columns)].to_numpy().ravel().tolist(), list(foreign.index))
+    more = (
+        [CONV_SPEEDUP] if CONV_SPEEDUP in record["values"] else []
+    )  # claimed, but no row of the paper's Table 6
     rows = []
-    for place, key in enumerate(theirs.index):
-        ours, spread = _of(record["values"], key), _of(record.get("deviation", {}), key)
+    for place, key in enumerate([*foreign.index, *more]):
+        ours, spread, theirs = (
+            _of(record.get(kind, {}), key) for kind in ("values", "deviation", "published")
+        )
+        others = [key in foreign.index and bool(foreign.iloc[place][column]) for column in foreign.columns]
         cells = [
             cell(
-                _printed(ours.get(column), key),
-                _printed(spread.get(column), key),
-                float(theirs.loc[key, column]),
+                _printed(ours, column, key),
+                _printed(spread, column, key),
+                _printed(theirs, column, key),
                 key,
                 decimals,
-                bool(foreign.iloc[place][column]),
+                each,
             )
-            for column in theirs.columns
+            for column, each in zip(foreign.columns, others, strict=True)
         ]
         labels = [*parts(key), *(texts[name].iloc[place] for name in remarks)]
-        rows.append(Row(labels, cells, bool(foreign.iloc[place].all())))
-    names, columns = [*layout.keys, *remarks], list(map(str, theirs.columns))
+        rows.append(Row(labels, cells, all(others)))
+    names, columns = [*layout.keys, *remarks], list(map(str, foreign.columns))
     caption = layout.caption
     if number in PER_CLASS:
         names, columns, rows = _classes_as_rows(columns, rows)
@@ -135,9 +148,9 @@ def _small(name: str, record: Mapping[str, Any]) -> Table:
         )
         cells = [
             cell(
-                _printed(ours.get(column), key),
-                _printed(spread.get(column), key),
-                _printed(theirs.get(column), key),
+                _printed(ours, column, key),
+                _printed(spread, column, key),
+                _printed(theirs, column, key),
                 key,
                 2,
             )
@@ -171,8 +184,9 @@ def _of(values: Any, key: Hashable) -> Mapping[str, float | None]:
     return found
 
 
-def _printed(value: float | None, key: Hashable) -> float:
-    """A number of a record in the unit printed."""
+def _printed(cells: Mapping[str, float | None], column: str, key: Hashable) -> float:
+    """A number of a row of a record in the unit printed, NaN where there is none."""
+    value = cells.get(column)
     if value is None:
         return math.nan
     return 100 * value if unit(key) == "percent" else value

@@ -104,7 +104,7 @@ def remeasure(command: str, profile: str, name: str, options: tuple[str, ...] = 
     if "reproduce" not in words:
         words = ["sppnet", "reproduce", "--profile", profile]
     start = words.index("reproduce") + 1
-    given = [word for word in words[start:] if word not in (*NAMES, "claims", *_FLAGS)]
+    given = [word for word in words[start:] if word not in (*NAMES, "claims", "all", *_FLAGS)]
     for option in options[:1]:
         if option in given:  # its value, too
             at = given.index(option)

@@ -10,11 +10,11 @@ from sppnet_cli.report.section import Section
 from sppnet_cli.tables.claims import (
     VERDICTS,
     both_sides,
-    certainty,
     count_verdicts,
     difference,
     evaluate_claims,
     summary,
+    verdict,
 )
 from sppnet_cli.tables.paper import claims
 
@@ -60,7 +60,6 @@ def verdicts(results: Results) -> tuple[Section, pd.DataFrame]:
 
 def _claim(row: dict[Any, Any], reach: float) -> dict[str, Any]:
     measured = row["verdict"] != "not measured"
-    sure = certainty(row["low"], row["high"], row["images"])
     return {
         "id": row["id"],
         "table": row["table"],
@@ -68,7 +67,7 @@ def _claim(row: dict[Any, Any], reach: float) -> dict[str, Any]:
         "better": row["better"],
         "worse": row["worse"],
         "verdict": row["verdict"],
-        "certainty": sure,
+        "certainty": verdict(row).removeprefix(row["verdict"]).lstrip(",: "),
         "ours": both_sides(row["ours_better"], row["ours_worse"]),
         "paper": both_sides(row["paper_better"], row["paper_worse"]),
         "interval": difference(row["id"], row["low"], row["high"]),

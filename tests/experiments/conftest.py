@@ -21,7 +21,9 @@ def run():
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(sys, "argv", line)
             # The page takes seconds; tests/report looks at it.
-            monkeypatch.setattr("sppnet_cli.cli.reproduce._write_page", lambda _folder: None)
+            monkeypatch.setattr(
+                "sppnet_cli.cli.reproduce._write_page", lambda folder: (folder / "report.html").touch()
+            )
             with pytest.raises(SystemExit) as stop:
                 cli.main()
         return stop.value.code
