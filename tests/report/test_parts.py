@@ -4,11 +4,13 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sppnet_cli.report.beside import Cell, cell
 from sppnet_cli.report.classes import _thinned, mean
 from sppnet_cli.report.made import duration
+from sppnet_cli.report.own import calibration
 from sppnet_cli.report.pictures import picture
 from sppnet_cli.report.plots import INK, SERIES, as_svg, panel
 from sppnet_cli.report.results import NAMES, remeasure
@@ -127,6 +129,13 @@ def test_a_figure_takes_the_pages_colours_and_has_ids_of_its_own():
     assert ids[0]
     assert not set(ids[0]) & set(ids[1])
     assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', first)) <= set(ids[0])
+
+
+def test_no_confidences_are_no_number():
+    none = pd.DataFrame({"confidence": [], "precision": [], "detections": []}, dtype=float)
+    assert calibration(none).data["rows"] == []
+    bins = pd.DataFrame({"confidence": [0.5, 0.75], "precision": [0.25, 0.75], "detections": [4, 4]})
+    assert calibration(bins).data["gap"] == "0.125"
 
 
 def test_a_picture_is_shrunk_to_its_place():
