@@ -18,7 +18,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow check check-gpu clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
-	ablation-views ablation-warp complexity benchmark reproduce-classification \
+	ablation-views ablation-warp complexity benchmark report reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
 	mini-statistics
@@ -124,6 +124,9 @@ quick-look: $(STAMP)  ## all of reproduce-all on data so small that the numbers 
 
 mini-statistics: $(STAMP)  ## the objects and windows of the embedded VOC set, beside those of VOC=DIR
 	$(BIN)/sppnet data statistics --mini $(if $(VOC),"$(VOC)")
+
+report: $(STAMP)  ## one page, results/PROFILE/report.html, with all that was measured
+	$(BIN)/sppnet report --profile $(PROFILE) --results "$(RESULTS)"
 
 BENCHMARKS := pooling detect pretrain extract svm scaling
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = "sppnet_cli"
 ROOT = Path(__file__).parents[1] / PACKAGE
 FOLDERS = (
-    "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "benchmark", "cli",
+    "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "report", "benchmark", "cli",
 )  # fmt: skip
 TOP = (
     "api", "atomic", "chain", "clock", "console", "digests", "distributed", "errors", "files", "inventory", "libraries", "making", "memory", "names",
@@ -85,13 +85,13 @@ def test_only_the_console_knows_rich():
     assert users == {"console.py"}
 
 
-def test_only_the_command_line_makes_tables():
+def test_only_the_command_line_and_the_page_know_tables():
     users = {
         path.relative_to(ROOT).parts[0]
         for path in SOURCES
         if any(module[:2] == (PACKAGE, "tables") for module in imports_of(path))
     }
-    assert users <= {"tables", "cli"}
+    assert users <= {"tables", "report", "cli"}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def _register() -> None:
     from sppnet_cli.cli.import_weights import command as import_weights
     from sppnet_cli.cli.pretrain import command as pretrain
     from sppnet_cli.cli.propose import command as propose
+    from sppnet_cli.cli.report import command as report
     from sppnet_cli.cli.reproduce import command as reproduce
     from sppnet_cli.cli.runs import command as runs
     from sppnet_cli.cli.train import command as train
@@ -66,6 +67,7 @@ def _register() -> None:
         benchmark,
         data,
         reproduce,
+        report,
         export,
         check_layer,
         runs,

@@ -14,7 +14,8 @@ import click
 from sppnet_cli import console
 from sppnet_cli.cli.options import PATH, option, say, shared
 from sppnet_cli.cli.plan import make, show
-from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.distributed import world
+from sppnet_cli.errors import DataError, SppnetError, UsageError
 
 if TYPE_CHECKING:
     from sppnet_cli.stages.workspace import Workspace
@@ -68,13 +69,15 @@ def command(
 ) -> None:
     """Reproduce the paper's tables (table1 to table9), its claims, ablations and the journal edition's comparison.
 
-    `all` is the nine tables and the claims.  Stages that several of them need are made once.  Tables are written to RESULTS/PROFILE.
+    `all` is the nine tables and the claims.  Stages that several of them need are made once.  Tables are written to
+    RESULTS/PROFILE, and report.html, a page with all of them (`sppnet report`).
 
     \b
       sppnet reproduce table6
       sppnet reproduce table1 table2 claims --seeds 0,1,2
       sppnet reproduce table6 --profile pretrained --data VOCdevkit --arch squeezenet1_1 --weights DEFAULT
     """
+    from sppnet_cli.report.page import PAGE
     from sppnet_cli.stages.workspace import NeedsData
 
     names = tuple(dict.fromkeys(each for name in names for each in (ALL if name == "all" else (name,))))
@@ -88,6 +91,7 @@ def command(
         if dry_run:
             files = [file for each in experiments for file in each.files]
             files += experiment_module("claims").FILES if "claims" in names else ()
+            files += [PAGE] if any(file.endswith(".json") for file in files) else []
             show(ws, stages, as_json, writes=[folder / file for file in files])
             return
         if stages:
@@ -106,7 +110,23 @@ def command(
         ) from None
     if "claims" in names:
         written.append(experiment_module("claims").write(folder, ws.profile.name))
+    if world().first:
+        _write_page(folder)
     say(as_json, written[0] if len(written) == 1 else {"experiments": written})
+
+
+def _write_page(folder: Path) -> None:
+    """Write the page of all tables in a folder; what is wrong with an older one of them costs no new result."""
+    from sppnet_cli.report.page import PAGE, has_tables, write_results_page
+
+    if not has_tables(folder):
+        return
+    try:
+        write_results_page(folder)
+    except SppnetError as error:
+        console.warn(f"no page was written: {error}")
+    else:
+        console.status(f"all of it on one page, for a browser: {folder / PAGE}")
 
 
 def tables_folder(ws: "Workspace", results: Path, out: Path | None) -> Path:

@@ -67,6 +67,20 @@ def draw_outcomes(detections: Path, dataset: VocDetection, path: Path) -> None:
         write_image(path, np.concatenate(rows))
 
 
+def draw_outcome(
+    outcome: Outcome, image: NDArray[np.uint8], class_names: Sequence[str], zoom: float
+) -> NDArray[np.uint8]:
+    """Its RGB image `(H, W, 3)`, `zoom` times as large, with the detection, or with the object that was missed."""
+    missed = outcome.detection.score == -np.inf
+    return draw_detections(
+        image,
+        [] if missed else [outcome.detection],
+        class_names,
+        truth=_annotation(outcome.detection, image) if missed else None,
+        zoom=zoom,
+    )
+
+
 def _strip(
     kind: str, found: Iterable[Outcome], dataset: VocDetection
 ) -> tuple[list[NDArray[np.uint8]], list[str]]:
@@ -84,14 +98,7 @@ def _strip(
         width += zoom * image.shape[1] + 14
         if width > _WIDTH or len(pictures) == _COUNT:
             break
-        missed = each.detection.score == -np.inf
-        pictures[each.image] = draw_detections(
-            image,
-            [] if missed else [each.detection],
-            dataset.class_names,
-            truth=_annotation(each.detection, image) if missed else None,
-            zoom=zoom,
-        )
+        pictures[each.image] = draw_outcome(each, image, dataset.class_names, zoom)
     return list(pictures.values()), [f"{kind}: {image}" for image in pictures]
 
 

@@ -15,6 +15,7 @@ from experiments.runner import Measured
 from experiments.table6 import EXPERIMENT as TABLE6
 from experiments.table6 import note_arithmetic
 from sppnet_cli.data.mini_shapes import CLASSES
+from sppnet_cli.report.page import write_results_page
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.stages.workspace import Workspace
 from sppnet_cli.tables.paper import literature, printed, published
@@ -64,6 +65,16 @@ def test_the_arithmetic_stands_beside_what_paper_and_journal_print():
         "21.1x in the convolutions at five scales (paper 30x, journal 49x), "
         "14x in all at five scales (paper 24x, journal 38x). "
     )
+
+
+def test_the_page_shows_every_detector(inside, tmp_path):
+    text = write_results_page(inside, tmp_path / "page.html").read_text(encoding="utf-8")
+    for side in ("SPP-net, 1 scale", "SPP-net, 5 scales", "R-CNN"):
+        for row in ("pool5", "fc6", "ftfc6", "ftfc7", "ftfc7 bb"):
+            assert f"<summary>{side}, {row} <small>mAP " in text
+    for number in (6, 7, 8, 9):
+        assert f'<h3 id="table{number}">' in text
+    assert 'id="figure2"' in text
 
 
 @pytest.mark.parametrize("number", [7, 8, 9])

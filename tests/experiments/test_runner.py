@@ -168,4 +168,9 @@ def test_all_is_the_nine_tables_and_the_claims(run, capsys):
     assert len(folders) == len(set(folders)) > 50
     kinds = ("csv", "md", "tex", "json", "published.csv")
     tables = [f"results/tiny/table{number}.{kind}" for number in range(1, 10) for kind in kinds]
-    assert plan["writes"] == [*tables, "results/tiny/claims.csv", "results/tiny/claims.md"]
+    assert plan["writes"] == [
+        *tables,
+        "results/tiny/claims.csv",
+        "results/tiny/claims.md",
+        "results/tiny/report.html",
+    ]

@@ -1,0 +1,1 @@
+"""One page that shows what was measured: of a folder of results, or of one run."""
