@@ -34,6 +34,7 @@ Cell = tuple[Any, str]  # row and column of a table
 AP_NOTE = (
     "AP: the mean of 11 precisions, at the devkit's recalls: MATLAB's 0:0.1:1, whose fourth is just above .3."
 )
+_MOST_COLUMNS = 10  # of a table on a terminal
 KINDS = ("csv", "md", "tex", "json", "published.csv")  # of a table's files
 
 
@@ -213,13 +214,16 @@ def over_seeds(like: pd.DataFrame, by_seed: BySeed) -> tuple[pd.DataFrame, pd.Da
 
 
 def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -> None:
-    """Print a measured table."""
+    """Print a measured table; one of many columns, the classes', on its side: it then fits a terminal."""
     rows = [
         (_label(key), *(format_mean(*cell, key) for cell in zip(means, deviations, strict=True)))
         for key, means, deviations in zip(table.index, table.to_numpy(), spread.to_numpy(), strict=True)
     ]
     name = ws.profile.caveat or f" ({ws.profile.name})"
-    console.table(f"{title}{name}", ["row", *map(str, table.columns)], rows)
+    grid = [("row", *map(str, table.columns)), *rows]
+    if len(table.columns) > _MOST_COLUMNS:
+        grid = list(zip(*grid, strict=True))
+    console.table(f"{title}{name}", grid[0], grid[1:])
 
 
 def record(

@@ -15,6 +15,7 @@ from sppnet_cli.cli.options import (
     FiniteRange,
     min_confidence_option,
     min_score_option,
+    next_command,
     option,
     say,
     scales_of,
@@ -341,4 +342,5 @@ def _data_set(
         as_json,
         {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),
         f"written to {folder}: {', '.join(['detections.csv', *written])}, comp4/, proposal_recall.csv and report/",
+        next_command(ws, "visualize detections --detections", folder),
     )

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -312,6 +313,15 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
         click.echo(json.dumps(result, default=str))
     for line in lines:
         console.status(line)
+
+
+def next_command(ws: "Workspace", command: str, folder: Path) -> str:
+    """The line that says what to type next: a command that takes `folder` last, on the same profile and data."""
+    words = ["sppnet", *command.split(), str(folder)]
+    words += ["--profile", ws.profile.name] if ws.profile.name != "mini" else []
+    data = ws.data or ws.imagenet
+    words += ["--data", str(data)] if data else []
+    return f"next: {shlex.join(words)}"
 
 
 def say_spread(ws: "Workspace") -> None:
