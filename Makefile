@@ -18,7 +18,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
-	ablation-views ablation-warp complexity benchmark reproduce-classification \
+	ablation-views ablation-warp complexity benchmark picture reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
 	mini-statistics
@@ -128,6 +128,9 @@ benchmark: $(STAMP)  ## our speed beside others' and this machine's limits: pool
 	@for subject in $(BENCHMARKS); do \
 		$(BIN)/sppnet benchmark $$subject --out "$(RESULTS)/benchmark" $(if $(SEED),--seed $(SEED)) || exit; \
 	done
+
+picture: $(STAMP)  ## draw the README's picture anew
+	$(BIN)/python docs/draw_picture.py
 
 clean:  ## remove results and cached feature maps; ALL=1: trained networks and all other runs, too
 	rm -rf "$(RESULTS)" $(if $(ALL),runs,runs/*/cache)
