@@ -46,5 +46,7 @@ def command(
     stage = ws.finetuned(method, sides).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        then = next_command(ws, "train-svm --layer ftfc7 --head", folder)
+        same: list[str | Path] = ["--scales", scales] if method == "spp" else ["--method", method]
+        same += ["--network", network] if network else []
+        then = next_command(ws, "train-svm", "--layer", "ftfc7", "--head", folder, *same)
         say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}", then)

@@ -315,13 +315,13 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
         console.status(line)
 
 
-def next_command(ws: "Workspace", command: str, folder: Path) -> str:
-    """The line that says what to type next: a command that takes `folder` last, on the same profile and data."""
-    words = ["sppnet", *command.split(), str(folder)]
-    words += ["--profile", ws.profile.name] if ws.profile.name != "mini" else []
-    data = ws.data or ws.imagenet
-    words += ["--data", str(data)] if data else []
-    return f"next: {shlex.join(words)}"
+def next_command(ws: "Workspace", *words: str | Path) -> str:
+    """The line that says what to type next: the words after `sppnet`, and the options for the same profile and data."""
+    command = ["sppnet", *map(str, words)]
+    command += ["--profile", ws.profile.name] if ws.profile.name != "mini" else []
+    data = ws.data or ws.caltech or ws.imagenet
+    command += ["--data", str(data)] if data else []
+    return f"next: {shlex.join(command)}"
 
 
 def say_spread(ws: "Workspace") -> None:

@@ -110,5 +110,5 @@ def command(
     stage = ws.trained_network(pyramid, parsed).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        then = next_command(ws, "evaluate --network", folder)
+        then = next_command(ws, "evaluate", "--network", folder)
         say(as_json, {"network": folder}, f"network: {folder}", then)

@@ -30,5 +30,5 @@ def command(
     stage = stage.at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        then = next_command(ws, "detect --detector", folder)
+        then = next_command(ws, "detect", "--detector", folder)
         say(as_json, {"detector": folder}, f"detector: {folder}", then)

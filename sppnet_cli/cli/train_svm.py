@@ -96,7 +96,7 @@ def command(
         stage = ws.detector(method, sides, layer).at(out)
         folder = make_or_show(ws, stage, dry_run, as_json)
         if folder is not None:
-            then = next_command(ws, "detect --detector", folder)
+            then = next_command(ws, "detect", "--detector", folder)
             say(as_json, {"detector": folder}, f"detector: {folder}", then)
         return
 
@@ -120,7 +120,7 @@ def command(
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is None:
         return
-    then = next_command(ws, "evaluate --classifier", folder)
+    then = next_command(ws, "evaluate", "--classifier", folder)
     say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}", then)
 
 
