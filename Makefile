@@ -17,8 +17,8 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 	$(if $(REMAKE),--remake)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
-	ablation-views ablation-warp complexity benchmark picture reproduce-classification \
+.PHONY: help install test test-slow check clean picture claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
+	ablation-views ablation-warp complexity benchmark reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
 	mini-statistics
