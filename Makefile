@@ -17,7 +17,7 @@ REPRODUCE = $(BIN)/sppnet reproduce --profile $(PROFILE) --results "$(RESULTS)" 
 	$(if $(REMAKE),--remake)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check check-gpu clean claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
+.PHONY: help install test test-slow check check-gpu clean picture claims convergence ablation-corners ablation-scale ablation-pooling ablation-fc \
 	ablation-views ablation-warp complexity benchmark report reproduce-classification \
 	reproduce-architectures reproduce-table1 reproduce-table2 reproduce-table3 reproduce-table4 reproduce-table5 \
 	reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 reproduce-detection reproduce-all quick-look \
@@ -134,6 +134,9 @@ benchmark: $(STAMP)  ## our speed beside others' and this machine's limits: pool
 	@for subject in $(BENCHMARKS); do \
 		$(BIN)/sppnet benchmark $$subject --out "$(RESULTS)/benchmark" $(if $(SEED),--seed $(SEED)) || exit; \
 	done
+
+picture: $(STAMP)  ## draw the README's picture anew
+	$(BIN)/python docs/draw_picture.py
 
 clean:  ## remove results and cached feature maps; ALL=1: trained networks and all other runs, too
 	rm -rf "$(RESULTS)" $(if $(ALL),runs,runs/*/cache)

@@ -34,6 +34,7 @@ Cell = tuple[Any, str]  # row and column of a table
 AP_NOTE = (
     "AP: the mean of 11 precisions, at the devkit's recalls: MATLAB's 0:0.1:1, whose fourth is just above .3."
 )
+_MOST_COLUMNS, _ROWS_ABREAST = 10, 5  # of a table on a terminal of 80 characters
 KINDS = ("csv", "md", "tex", "json", "published.csv")  # of a table's files
 
 
@@ -213,13 +214,28 @@ def over_seeds(like: pd.DataFrame, by_seed: BySeed) -> tuple[pd.DataFrame, pd.Da
 
 
 def show(title: str, ws: Workspace, table: pd.DataFrame, spread: pd.DataFrame) -> None:
-    """Print a measured table."""
-    rows = [
-        (_label(key), *(format_mean(*cell, key) for cell in zip(means, deviations, strict=True)))
+    """Print a measured table.
+
+    One with a column for every class has a row for every class instead, so that it fits a terminal: measured numbers
+    alone, as the paper rounds them, of a few rows at a time.
+    """
+    by_class = len(table.columns) > _MOST_COLUMNS
+    if by_class:
+        measured = table.notna().any(axis=1)
+        table, spread = table[measured], spread[measured]
+    cells = [
+        [format_mean(*cell, key, 1 if by_class else 2) for cell in zip(means, deviations, strict=True)]
         for key, means, deviations in zip(table.index, table.to_numpy(), spread.to_numpy(), strict=True)
     ]
-    name = ws.profile.caveat or f" ({ws.profile.name})"
-    console.table(f"{title}{name}", ["row", *map(str, table.columns)], rows)
+    title += ws.profile.caveat or f" ({ws.profile.name})"
+    labels, columns = [*map(_label, table.index)], [*map(str, table.columns)]
+    if not by_class:
+        rows = [(label, *row) for label, row in zip(labels, cells, strict=True)]
+        console.table(title, ["row", *columns], rows)
+        return
+    for start in range(0, len(cells), _ROWS_ABREAST):
+        part = slice(start, start + _ROWS_ABREAST)
+        console.table(title, ["class", *labels[part]], list(zip(columns, *cells[part], strict=True)))
 
 
 def record(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli import console, tune_process
+from sppnet_cli import cli, console, tune_process
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.features.spp import SppWindows
@@ -128,3 +129,19 @@ def data(tiny_data, tmp_path):
 def proposals(random_proposals, tmp_path):
     """A copy of the random proposals, to be spoilt."""
     return shutil.copytree(random_proposals, tmp_path / "proposals")
+
+
+@pytest.fixture
+def sppnet(monkeypatch, capsys, tmp_path):
+    """Call the command line as a user does, in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPPNET_JOBS", "1")  # starting processes takes longer than tiny stages
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sppnet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call

@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,21 @@ def test_make_clean_keeps_networks(tmp_path, everything):
     subprocess.run(command + ["ALL=1"] * everything, cwd=tmp_path, check=True, capture_output=True)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("x")}
     assert left == {"results/x", ".venv/x"} | ({"runs/mini/network-1/x"} if not everything else set())
+
+
+def test_results_may_lie_in_a_folder_whose_name_has_a_space(tmp_path):
+    """No target hands `my` and `results` to a command as two words."""
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    targets = re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    command = ["make", "-f", str(ROOT / "Makefile"), "-n", "-o", ".venv/.installed", "RESULTS=my results"]
+    taken = 0
+    for target in targets:
+        done = subprocess.run([*command, target], cwd=tmp_path, check=True, capture_output=True, text=True)
+        words = shlex.split(done.stdout)
+        assert not {"my", "results", "results/benchmark"} & set(words), target
+        taken += any(word.startswith("my results") for word in words)
+    assert taken > 20
 
 
 def test_one_version_everywhere():

@@ -1,6 +1,7 @@
 """`sppnet data`."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import click
@@ -111,7 +112,7 @@ def fetch(name: str, out: Path, as_json: bool) -> None:
             click.echo("\n".join(steps))
         return
     folder = fetch_data(name, out)
-    say(as_json, {"data": folder}, f"{name}: {folder}")
+    say(as_json, {"data": folder}, f"{name}: {folder}", f"next: sppnet data check {shlex.quote(str(out))}")
 
 
 @command.command("import", short_help="Make a data set of a labelling tool's export.")
@@ -156,7 +157,8 @@ def import_(
     ]
     if rows:
         console.table("Mended and left out", ["", "what", "count", "first of them"], rows)
-    say(as_json, found.as_dict(), f"{FORMAT_NAMES[found.format]}: {out}")
+    then = f"next: sppnet train {shlex.quote(str(out))} --out my-detector"
+    say(as_json, found.as_dict(), f"{FORMAT_NAMES[found.format]}: {out}", then)
 
 
 @command.command("check", short_help="Say what a folder holds and what is wrong with it.")

@@ -15,6 +15,7 @@ from sppnet_cli.cli.options import (
     FiniteRange,
     min_confidence_option,
     min_score_option,
+    next_command,
     option,
     say,
     scales_of,
@@ -337,8 +338,10 @@ def _data_set(
         written = write_formats(folder, frame, formats, shown, images, dataset.class_names)
     skipped = skipped_images(folder)
     show_detection_score(score, ws.profile.caveat, len(skipped))
+    other = ["--split", split] if split != "test" else []
     say(
         as_json,
         {"detections": folder / "detections.csv", "skipped": skipped} | score.as_dict(),
         f"written to {folder}: {', '.join(['detections.csv', *written])}, comp4/, proposal_recall.csv and report/",
+        next_command(ws, "visualize", "detections", "--detections", folder, *other),
     )

@@ -9,6 +9,7 @@ import click
 from sppnet_cli.cli.options import (
     PATH,
     method_option,
+    next_command,
     option,
     say,
     scales_of,
@@ -45,4 +46,7 @@ def command(
     stage = ws.finetuned(method, sides).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}")
+        same: list[str | Path] = ["--scales", scales] if method == "spp" else ["--method", method]
+        same += ["--network", network] if network else []
+        then = next_command(ws, "train-svm", "--layer", "ftfc7", "--head", folder, *same)
+        say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}", then)

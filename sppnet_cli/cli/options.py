@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -312,6 +313,15 @@ def say(as_json: bool, result: dict[str, Any], *lines: str) -> None:
         click.echo(json.dumps(result, default=str))
     for line in lines:
         console.status(line)
+
+
+def next_command(ws: "Workspace", *words: str | Path) -> str:
+    """The line that says what to type next: the words after `sppnet`, and the options for the same profile and data."""
+    command = ["sppnet", *map(str, words)]
+    command += ["--profile", ws.profile.name] if ws.profile.name != "mini" else []
+    data = ws.data or ws.caltech or ws.imagenet
+    command += ["--data", str(data)] if data else []
+    return f"next: {shlex.join(command)}"
 
 
 def say_spread(ws: "Workspace") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sppnet_cli.cli.options import FiniteRange, count_option, option, say, say_spread, shared
+from sppnet_cli.cli.options import FiniteRange, count_option, next_command, option, say, say_spread, shared
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 from sppnet_cli.names import SCHEDULES
@@ -110,4 +110,5 @@ def command(
     stage = ws.trained_network(pyramid, parsed).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        say(as_json, {"network": folder}, f"network: {folder}")
+        then = next_command(ws, "evaluate", "--network", folder)
+        say(as_json, {"network": folder}, f"network: {folder}", then)

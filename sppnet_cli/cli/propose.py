@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sppnet_cli.chain import Stage
-from sppnet_cli.cli.options import option, say, shared
+from sppnet_cli.cli.options import next_command, option, say, shared
 from sppnet_cli.cli.plan import make_or_show
 from sppnet_cli.errors import UsageError
 
@@ -31,4 +31,5 @@ def command(ws: "Workspace", *, split: str, out: Path | None, dry_run: bool, as_
     stage = stage.at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        say(as_json, {"proposals": folder}, f"proposals: {folder}")
+        then = [next_command(ws, "train-svm", "--proposals", folder)] if split == "trainval" else []
+        say(as_json, {"proposals": folder}, f"proposals: {folder}", *then)

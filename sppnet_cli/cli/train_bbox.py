@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sppnet_cli.cli.options import PATH, option, say, shared
+from sppnet_cli.cli.options import PATH, next_command, option, say, shared
 from sppnet_cli.cli.plan import make_or_show
 
 if TYPE_CHECKING:
@@ -30,4 +30,5 @@ def command(
     stage = stage.at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        say(as_json, {"detector": folder}, f"detector: {folder}")
+        then = next_command(ws, "detect", "--detector", folder)
+        say(as_json, {"detector": folder}, f"detector: {folder}", then)

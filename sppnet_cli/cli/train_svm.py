@@ -12,6 +12,7 @@ from sppnet_cli.cli.options import (
     PATH,
     count_option,
     method_option,
+    next_command,
     option,
     say,
     scales_of,
@@ -95,7 +96,8 @@ def command(
         stage = ws.detector(method, sides, layer).at(out)
         folder = make_or_show(ws, stage, dry_run, as_json)
         if folder is not None:
-            say(as_json, {"detector": folder}, f"detector: {folder}")
+            then = next_command(ws, "detect", "--detector", folder)
+            say(as_json, {"detector": folder}, f"detector: {folder}", then)
         return
 
     from sppnet_cli.cli.datasets import choose_dataset
@@ -118,7 +120,8 @@ def command(
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is None:
         return
-    say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}")
+    then = next_command(ws, "evaluate", "--classifier", folder)
+    say(as_json, {"classifier": folder, "size": side}, f"classifier: {folder}, size {side}", then)
 
 
 def choose_size(ws: "Workspace", view: str, layer: str) -> int:

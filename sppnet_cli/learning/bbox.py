@@ -54,7 +54,10 @@ def train_bbox(source: WindowSource, rules: BboxRules, scale: float, *, max_gib:
     without samples leaves boxes as they are.  The classes are fitted in groups that take at most `max_gib`, with one
     pass over the features per group.  Raises `SppnetError` if a single class takes more.
     """
-    samples = [_samples(source.windows(i), rules) for i in track(range(len(source)), "windows near objects")]
+    samples = [
+        _samples(source.windows(i), rules)
+        for i in track(range(len(source)), "box regression, windows that overlap objects")
+    ]
     names = source.dataset.class_names
     label = np.concatenate([part.labels for part in samples])
     deltas = np.concatenate([part.deltas for part in samples])

@@ -111,7 +111,7 @@ def keep_features(source: WindowSource, rules: FinetuneRules, *, flip: bool) -> 
     """Cache the features that `finetune` will draw from: this process's share of the images, while there is room."""
     here = world()
     share = range(here.rank, len(source), here.size)
-    for index in track(share, "features to fine-tune on"):
+    for index in track(share, "pooled features of training windows"):
         positive, negative, _ = _choice(source, index, rules)
         if (positive | negative).any():
             for mirrored in (False, True)[: 1 + flip]:

@@ -41,7 +41,7 @@ def train_shortcuts(source: WindowSource, layer: Layer, rules: SvmRules, *, seed
     images = np.sort(rng.permutation(len(source))[:_IMAGES])
     count = _SAMPLES // len(images)
     samples = [
-        _samples(source, index, count, rng) for index in track(images.tolist(), "training the cascade")
+        _samples(source, index, count, rng) for index in track(images.tolist(), "features for the cascade")
     ]
     vectors = np.concatenate([each.vectors for each in samples])
     axes = _axes(layer, torch.from_numpy(vectors).to(source.extractor.device))

@@ -96,7 +96,7 @@ def train_svms(
             for easy in threads.map(lambda one: _train(mining.store, one, rules, seed), group):
                 mining.store.release(easy)
 
-        for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}"):
+        for index in track(range(mining.done, len(source)), f"SVMs on {layer.name}, hard negatives"):
             if monotonic() - saved > SAVE_SECONDS:
                 _save(mining, checkpoint)
                 saved = monotonic()
@@ -126,7 +126,7 @@ def _start(source: WindowSource, layer: Layer, rules: SvmRules, seed: int, max_g
     """Store the positives of all classes: the features of every ground-truth window."""
     scale = feature_scale(source, layer, rules.feature_norm, seed)
     store, slots, labels = None, [], []
-    for index in track(range(len(source)), f"{layer.name} features of objects"):
+    for index in track(range(len(source)), f"{layer.name} features of ground-truth windows"):
         windows = source.windows(index)
         if windows.n_truth:
             rows = _features(source, layer, scale, index, np.arange(windows.n_truth))
@@ -191,7 +191,7 @@ def feature_scale(source: WindowSource, layer: Layer, norm: float, seed: int) ->
     rng = np.random.default_rng(seed)
     images = np.sort(rng.permutation(len(source))[:_NORM_IMAGES])
     norms = [np.zeros(0, np.float32)]
-    for index in track(images.tolist(), f"scale of {layer.name} features"):
+    for index in track(images.tolist(), f"mean norm of {layer.name} features"):
         windows = source.windows(index)
         rows = np.sort(rng.permutation(len(windows.boxes))[:_NORM_WINDOWS])
         norms.append(layer(source.pooled(index, rows)).norm(dim=1).cpu().numpy())

@@ -1,6 +1,8 @@
 """The commands one after another on the tiny profile, as a user would type them."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -65,6 +67,30 @@ def test_from_pretraining_to_detections_in_photographs(sppnet, tmp_path):
     assert "1 of 2 images were skipped" in err
     assert read_image(tmp_path / "found" / "street.jpg").shape == (90, 120, 3)
     assert (tmp_path / "found" / "detections.csv").is_file()
+
+
+def test_each_command_ends_with_the_next_one(sppnet, random_proposals):
+    """As a line that can be pasted: it finds what was made, on the same profile, and needs no other network."""
+    short = ("--profile", "tiny", "--limit", "8", "--workers", "1")
+    chain = [
+        ("pretrain", "--out", "my network"),
+        ("finetune", "--network", "my network", "--scales", "480", "--proposals", random_proposals, "--out", "head"),
+        ("train-svm", "--network", "my network", "--layer", "pool5", "--scales", "480", "--proposals", random_proposals,
+         "--out", "svm"),
+    ]  # fmt: skip
+    following = []
+    for words in chain:
+        code, _, err = sppnet(*words, *short)
+        assert code == 0, err
+        (then,) = re.findall(r"^next: sppnet (.*)$", err, re.MULTILINE)
+        code, out, err = sppnet(*shlex.split(then), "--dry-run", "--json")
+        assert code == 0, err
+        following.append((then.split()[0], [step["step"] for step in json.loads(out)["steps"]]))
+    assert following == [
+        ("evaluate", ["data"]),
+        ("train-svm", ["propose", "train-svm"]),  # the proposals are the user's
+        ("detect", ["propose", "detect"]),
+    ]
 
 
 def test_detect_trains_the_embedded_detector_first_and_says_so(sppnet):

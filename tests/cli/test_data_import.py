@@ -47,7 +47,7 @@ def test_import_prints_what_it_read_mended_and_left_out(sppnet, export):
         ["mended", "boxes", "clipped", "1", "3.jpg"],
         ["left", "out", "images", "without", "annotation", "1", "5.jpg"],
     ]
-    assert err == "COCO: mine\n"
+    assert err == "COCO: mine\nnext: sppnet train mine --out my-detector\n"
 
 
 def test_import_as_json(sppnet, export):

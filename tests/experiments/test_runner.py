@@ -174,3 +174,23 @@ def test_all_is_the_nine_tables_and_the_claims(run, capsys):
         "results/tiny/claims.md",
         "results/tiny/report.html",
     ]
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_tables_fit_a_terminal(number, capsys):
+    """Of 80 characters, with deviations; every measured number is there."""
+    table = published(number)
+    runner.show(f"Table {number}", Workspace(find_profile("tiny")), table, table * 0 + 0.5)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert printed.count("±") == table.notna().to_numpy().sum()
+
+
+def test_a_table_by_class_leaves_out_what_was_not_measured(capsys):
+    table = published(8)
+    table.loc["DPM"] = float("nan")
+    runner.show("Table 8", Workspace(find_profile("mini")), table, table * float("nan"))
+    first, heading, _, of_map, *_ = capsys.readouterr().out.splitlines()
+    assert first == "Table 8 (mini)"
+    assert heading.split() == ["class", "SS", "Regionlet", "DetNet", "RCNN", "ftfc7", "SPP", "ftfc7"]
+    assert of_map.split() == ["mAP", "33.8", "41.7", "30.5", "54.2", "55.2"]
