@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import roi_pool
 
 from sppnet_cli.kernels.jit import kernel
 from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count, bin_edges
@@ -208,6 +207,8 @@ def _pool(maps, cells, plan, edges, longest, channels, whole_lines, rows, vector
 
 
 def _roi_pool(maps: Tensor, cells: NDArray[np.int32], levels: tuple[int, ...]) -> Tensor:
+    from torchvision.ops import roi_pool  # not on the way of those whom our own kernels serve
+
     batch = maps.float().permute(2, 0, 1)[None].contiguous()
     boxes = torch.from_numpy(cells).to(batch)
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)

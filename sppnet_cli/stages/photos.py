@@ -25,7 +25,8 @@ from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.processes import worker_pool
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
-from sppnet_cli.stages.detect import COCO_FILE, DETECTIONS_FILE, as_frame, columns_of, read_detection_rows
+from sppnet_cli.stages.detect import as_frame, columns_of
+from sppnet_cli.stages.detection_rows import COCO_FILE, DETECTIONS_FILE, read_detection_rows
 
 PHOTOS_FILE = "photos.csv"
 

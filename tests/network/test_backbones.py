@@ -15,11 +15,11 @@ from sppnet_cli.network.backbones import (
     conv4_part,
     feature_channels,
     is_own,
-    torchvision_preprocessing,
     weights_prefix,
 )
 from sppnet_cli.network.preprocessing import CAFFE, Preprocessing
 from sppnet_cli.network.receptive import geometry_of
+from sppnet_cli.network.torchvision_trunks import torchvision_preprocessing
 
 IMAGENET = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -18,7 +18,7 @@ from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, save_network
 from sppnet_cli.stages import visualize
-from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.detection_rows import COLUMNS
 from sppnet_cli.stages.extract_features import ImageSet
 from sppnet_cli.stages.visualize import (
     SHEET_FILE,
