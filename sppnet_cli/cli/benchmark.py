@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,37 @@ def detect(
 
     config = DetectSpeed(images, windows, _count(rcnn_windows), repeats, seed, precision)
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
+
+
+@_subject("photos", "Photographs from the file to the picture, by part.")
+@_data
+@_images(8)
+@option("--detector", type=PATH, help="Detector.  [default: a full-width ZF-5 at 1 scale, random weights]")
+@count_option(
+    "--workers",
+    least=0,
+    default=os.cpu_count() or 1,
+    help="Processes that read and propose where images overlap.",
+)
+@_device
+def photos(
+    *,
+    data: Path | None,
+    images: int,
+    detector: Path | None,
+    workers: int,
+    device: str,
+    repeats: int,
+    seed: int,
+) -> "Benchmark":
+    """Seconds of a photograph for reading, proposals, features, scores, NMS and drawing; selective search and EdgeBoxes.
+
+    Each exact and with `sppnet detect --fast`; one image alone, by part, and many that overlap.
+    """
+    from sppnet_cli.benchmark.photos import PhotoSpeed, benchmark_photos
+
+    config = PhotoSpeed(images, workers, repeats, seed)
+    return benchmark_photos(config, data=data, detector=detector, device=find_device(device))
 
 
 @_subject("pretrain", "Images per second of single- and multi-size training.")

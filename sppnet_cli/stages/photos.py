@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sppnet_cli.atomic import write_text
 from sppnet_cli.chain import Cost, Inputs, Resources
@@ -14,7 +15,7 @@ from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import image_seed, read_and_propose, start_worker
-from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.detector import Detection, Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.detection.shown import Shown
@@ -62,7 +63,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     )
     rows, frames = [], []
     names = _picture_names(paths)
-    read = track(_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
+    read = track(read_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
     for path, picture, reading in zip(map(path_text, map(str, paths)), names, read, strict=True):
         try:
             image, boxes = reading.result()
@@ -71,12 +72,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
             rows.append((path, "", str(error)))
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
-        drawn = [d for d in found if config.shown(d)]
-        weak = not drawn and config.shown.min_score is None
-        if weak and found:
-            drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
-        drawing = draw_detections(image, drawn, detector.class_names, weak=weak)
-        write_image(folder / picture, drawing)
+        draw(folder / picture, image, found, detector.class_names, config.shown)
         rows.append((path, picture, ""))
         frames.append(as_frame(path, found, detector.class_names, columns_of(detector)))
     skipped = len(paths) - len(frames)
@@ -87,6 +83,21 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     table = pd.DataFrame(rows, columns=["image", "picture", "problem"])
     for name, frame in ((DETECTIONS_FILE, pd.concat(frames)), (PHOTOS_FILE, table)):
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def draw(
+    path: Path,
+    image: NDArray[np.uint8],
+    found: Sequence[Detection],
+    class_names: tuple[str, ...],
+    shown: Shown,
+) -> None:
+    """Write a picture of what is `shown` in an image, else of the surest detection, marked as weak."""
+    drawn = [d for d in found if shown(d)]
+    weak = not drawn and shown.min_score is None
+    if weak and found:
+        drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
+    write_image(path, draw_detections(image, drawn, class_names, weak=weak))
 
 
 def lacks_photos(run: Path) -> bool:
@@ -125,10 +136,10 @@ def read_photos(run: Path) -> tuple[list[Photo], dict[str, str]]:
     return photos, {image: problem for image, problem in problems if problem}
 
 
-def _ahead(
+def read_ahead(
     config: PhotoConfig, paths: Sequence[Path], workers: int
 ) -> Iterator[Future[tuple[np.ndarray, np.ndarray]]]:
-    """Each image and its windows."""
+    """Each image and its windows, read and sought by `workers` processes while the ones before are dealt with."""
     processes = min(workers, len(paths))
     # One by one in a thread, else in processes, since OpenCV's random state is one per process.
     pool: Executor = ThreadPoolExecutor(1)
