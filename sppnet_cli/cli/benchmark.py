@@ -39,10 +39,15 @@ def command() -> None:
     """
 
 
-def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
+def _subject(
+    name: str, help_: str, repeated: bool = True
+) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
     """Make a subcommand of a function that measures: add the shared options, print and write its result."""
+    repeats = count_option(
+        "--repeats", default=5 if name == "pooling" else 3, help="Measurements of each side."
+    )
     options = [
-        count_option("--repeats", default=5 if name == "pooling" else 3, help="Measurements of each side."),
+        *([repeats] if repeated else []),
         count_option("--seed", least=0, default=0, help="Random seed."),
         option("--out", type=PATH, default=Path("results/benchmark"), help="Folder for the results."),
         json_option,
@@ -172,6 +177,24 @@ def photos(
 
     config = PhotoSpeed(images, workers, repeats, seed)
     return benchmark_photos(config, data=data, detector=detector, device=find_device(device))
+
+
+@_subject("stages", "Each stage of Table 6: seconds, share of the limit.", repeated=False)
+@count_option("--epochs", default=1, help="Epochs of pre-training.")
+@count_option("--batches", default=200, help="Batches of fine-tuning.")
+@count_option("--images", default=24, help="Images that detectors are trained on; half as many are tested.")
+@_device
+def stages(*, epochs: int, batches: int, images: int, device: str, seed: int) -> "Benchmark":
+    """Make the stages of Table 6 on a part of mini, one after another, in a folder that is removed again.
+
+    Each stage's operations over its seconds are compared with the speed of a matrix product in as many threads.
+    """
+    from sppnet_cli.benchmark.stages import StagesSpeed, benchmark_stages
+    from sppnet_cli.cli.reproduce import experiment_module
+
+    config = StagesSpeed(epochs, batches, images, seed)
+    table6 = experiment_module("table6").table6
+    return benchmark_stages(config, lambda ws: next(table6(ws)), device=find_device(device))
 
 
 @_subject("pretrain", "Images per second of single- and multi-size training.")

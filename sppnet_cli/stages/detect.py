@@ -137,10 +137,10 @@ def lacks_images(run: Path) -> bool:
 
 def detect_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
     """Of the features and of the layers on them; SVMs and NMS take little."""
-    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    work = cost.feature_work(spec, walk, device) + cost.layer_work(spec, fc, layer, walk, device)
     size = walk.images * 18_000
     files = {DETECTIONS_FILE: size, "comp4/": size, RECALL_FILE: 1300}
-    return Cost(seconds, files, cost.memory(0.7))
+    return Cost(work.seconds, files, cost.memory(0.7), work.flops)
 
 
 def _write_skipped(folder: Path, skipped: list[tuple[int, str, str]], images: int) -> None:

@@ -108,9 +108,10 @@ def lacks_photos(run: Path) -> bool:
 def photos_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
     """Of the search for windows, the features and the layers."""
     pixels = walk.size[0] * walk.size[1] * walk.images
-    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    work = cost.feature_work(spec, walk, device) + cost.layer_work(spec, fc, layer, walk, device)
     files = {DETECTIONS_FILE: 18_000 * walk.images, f"pictures ({walk.images} files)": 150_000 * walk.images}
-    return Cost(seconds + 3 * pixels * cost.SEARCH_SECONDS, {**files, PHOTOS_FILE: 100 * walk.images})
+    files[PHOTOS_FILE] = 100 * walk.images
+    return Cost(work.seconds + 3 * pixels * cost.SEARCH_SECONDS, files, flops=work.flops)
 
 
 @dataclass(frozen=True)

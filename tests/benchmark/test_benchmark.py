@@ -1,6 +1,7 @@
 """Benchmarks on next to nothing: their seconds mean nothing, how their numbers follow from each other does."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
 from sppnet_cli.benchmark.result import Benchmark, write_benchmark
 from sppnet_cli.benchmark.scaling import ScalingConfig, benchmark_scaling
+from sppnet_cli.benchmark.stages import StagesSpeed, benchmark_stages
 from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import METHODS
@@ -268,6 +270,20 @@ def test_photos_of_a_detector_without_fc_layers(window_network, two_images, tmp_
     # By part and as `sppnet detect` goes: a first image, two repeats of two images by two sides, two rounds by each.
     assert len(seen) == 2 + 8 + 8
     assert len(set(seen)) <= 4  # an image and windows by one method always give the same
+
+
+def test_stages():
+    found = benchmark_stages(StagesSpeed(), lambda ws: [ws.trained_network()], profile="tiny")
+    rows = found.table.set_index("stage")
+    assert [name.partition("-")[0] for name in rows.index] == ["data", "network"]
+    drawn, trained = rows.iloc[0], rows.iloc[1]
+    assert math.isnan(drawn["share_of_gemm"])
+    # 40 images, forward and twice as much backward: the trunk at 224 px, and 800 -> 32 -> 32 of the head.
+    trunk = flops(build_trunk("zf5", 0.0625)[0], (1, 3, 224, 224))
+    assert trained["gflops"] == pytest.approx(3 * 40 * (trunk + 2 * (800 + 32) * 32) / 1e9)
+    assert trained["gflops_per_second"] == pytest.approx(trained["gflops"] / trained["seconds"])
+    assert trained["share_of_gemm"] > 0
+    assert settings(found.record, "profile", "images") == ["tiny", 24]
 
 
 def test_pretrain():
