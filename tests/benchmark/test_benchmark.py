@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from sppnet_cli.benchmark import detect, images, photos, pooling, scaling
+from sppnet_cli.benchmark import detect, images, neighbours, photos, pooling, scaling
 from sppnet_cli.benchmark.detect import DetectSpeed, benchmark_detect
 from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 from sppnet_cli.benchmark.images import benchmark_images, benchmark_windows, drawn_image
+from sppnet_cli.benchmark.neighbours import NeighbourSpeed, benchmark_neighbours
 from sppnet_cli.benchmark.photos import PhotoSpeed, benchmark_photos
 from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
@@ -284,6 +286,28 @@ def test_stages():
     assert trained["gflops_per_second"] == pytest.approx(trained["gflops"] / trained["seconds"])
     assert trained["share_of_gemm"] > 0
     assert settings(found.record, "profile", "images") == ["tiny", 24]
+
+
+def test_neighbours(monkeypatch):
+    beside, started = [], []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            started.append(self)
+
+    def step(*_, **__):
+        beside.append((torch.get_num_threads(), sum(each.poll() is None for each in started)))
+
+    monkeypatch.setattr(neighbours, "cores", lambda: 2)
+    monkeypatch.setattr(neighbours.subprocess, "Popen", Popen)
+    monkeypatch.setattr(neighbours, "training_step", step)
+    found = benchmark_neighbours(NeighbourSpeed(batch=2, width=0.0625, fc=8, repeats=1))
+    assert beside == [(1, 0), (2, 0)] * 2 + [(1, 2), (2, 2)] * 2  # once to warm up
+    assert [each.poll() is not None for each in started] == [True, True]
+    assert found.table["side"].tolist() == ["1_thread", "2_threads"] * 2
+    assert found.table["neighbours"].tolist() == [0, 0, 2, 2]
+    assert settings(found.record, "batch") == [2]
 
 
 def test_pretrain():
