@@ -164,7 +164,7 @@ def drawn(monkeypatch):
         calls.append((title, image, responses, filters, excited))
         return np.zeros((20, 30, 3), np.uint8)
 
-    monkeypatch.setattr(visualize, "draw_responses", record)
+    monkeypatch.setattr("sppnet_cli.detection.draw_responses.draw_responses", record)
     return calls
 
 
