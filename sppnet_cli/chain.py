@@ -41,6 +41,9 @@ class Cost(NamedTuple):
     seconds: float  # on this machine, on the stage's number of threads
     files: dict[str, int]  # names and bytes of what it writes
     memory: float = 1.0  # GiB
+    flops: float = (
+        0.0  # operations of its convolutions, fc layers and linear systems; 0: its time is other work's
+    )
 
 
 class Inputs(dict[str, Path]):

@@ -1,7 +1,5 @@
 """Benchmark of the cost of an image by number of windows, number of scales, size, and number of threads."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +12,7 @@ from sppnet_cli.benchmark.detect import RCNN
 from sppnet_cli.benchmark.images import benchmark_network, benchmark_windows, drawn_image
 from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.console import track
-from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, machine
+from sppnet_cli.evaluation.limits import float32_everywhere, gemm_gflops, in_threads, machine
 from sppnet_cli.evaluation.timing import FeatureTime, time_image
 from sppnet_cli.features.layers import Layer
 from sppnet_cli.features.method import Extractor
@@ -72,12 +70,12 @@ def benchmark_scaling(
     with float32_everywhere():
         gemm = {}
         for threads in sorted({point.threads for point in points}):
-            with _threads(threads):
+            with in_threads(threads):
                 gemm[threads] = gemm_gflops(device)
         turns = [k for _ in range(config.repeats + 1) for k in range(len(points))]
         for k in track(turns, "timing"):
             point = points[k]
-            with _threads(point.threads):
+            with in_threads(point.threads):
                 laps[k].append(time_image(point.extractor, layer, image, boxes[: point.windows], sample))
     rows = []
     for point, of_point in zip(points, laps, strict=True):
@@ -143,16 +141,6 @@ def _points(config: ScalingConfig, network: SPPNet, device: str) -> list[Point]:
         *(Point("short_side", scale, SPP, spp(scale), n, most) for scale in config.scales),
         *(Point("threads", k, side, extractor, n, k) for k in threads for side, extractor in sides.items()),
     ]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _panels(table: pd.DataFrame) -> "Figure":

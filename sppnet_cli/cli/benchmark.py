@@ -39,10 +39,15 @@ def command() -> None:
     """
 
 
-def _subject(name: str, help_: str) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
+def _subject(
+    name: str, help_: str, repeated: bool = True
+) -> Callable[[Callable[..., "Benchmark"]], click.Command]:
     """Make a subcommand of a function that measures: add the shared options, print and write its result."""
+    repeats = count_option(
+        "--repeats", default=5 if name == "pooling" else 3, help="Measurements of each side."
+    )
     options = [
-        count_option("--repeats", default=5 if name == "pooling" else 3, help="Measurements of each side."),
+        *([repeats] if repeated else []),
         count_option("--seed", least=0, default=0, help="Random seed."),
         option("--out", type=PATH, default=Path("results/benchmark"), help="Folder for the results."),
         json_option,
@@ -147,6 +152,55 @@ def detect(
     return benchmark_detect(config, data=data, network=network, device=find_device(device))
 
 
+@_subject("photos", "Photographs from the file to the picture, by part.")
+@_data
+@_images(8)
+@option("--detector", type=PATH, help="Detector.  [default: a full-width ZF-5 at 1 scale, random weights]")
+@count_option(
+    "--workers",
+    least=0,
+    default=os.cpu_count() or 1,
+    help="Processes that read and propose where images overlap.",
+)
+@_device
+def photos(
+    *,
+    data: Path | None,
+    images: int,
+    detector: Path | None,
+    workers: int,
+    device: str,
+    repeats: int,
+    seed: int,
+) -> "Benchmark":
+    """Seconds of a photograph for reading, proposals, features, scores, NMS and drawing; selective search and EdgeBoxes.
+
+    Each exact and with `sppnet detect --fast`; one image alone, by part, and many that overlap.
+    """
+    from sppnet_cli.benchmark.photos import PhotoSpeed, benchmark_photos
+
+    config = PhotoSpeed(images, workers, repeats, seed)
+    return benchmark_photos(config, data=data, detector=detector, device=find_device(device))
+
+
+@_subject("stages", "Each stage of Table 6: seconds, share of the limit.", repeated=False)
+@count_option("--epochs", default=1, help="Epochs of pre-training.")
+@count_option("--batches", default=200, help="Batches of fine-tuning.")
+@count_option("--images", default=24, help="Images that detectors are trained on; half as many are tested.")
+@_device
+def stages(*, epochs: int, batches: int, images: int, device: str, seed: int) -> "Benchmark":
+    """Make the stages of Table 6 on a part of mini, one after another, in a folder that is removed again.
+
+    Each stage's operations over its seconds are compared with the speed of a matrix product in as many threads.
+    """
+    from sppnet_cli.benchmark.stages import StagesSpeed, benchmark_stages
+    from sppnet_cli.cli.reproduce import experiment_module
+
+    config = StagesSpeed(epochs, batches, images, seed)
+    table6 = experiment_module("table6").table6
+    return benchmark_stages(config, lambda ws: next(table6(ws)), device=find_device(device))
+
+
 @_subject("pretrain", "Images per second of single- and multi-size training.")
 @option("--data", type=PATH, help="Folder in ImageNet's layout.  [default: drawn images of 375x500]")
 @count_option("--batch", default=32, help="Images in a training step.")
@@ -222,6 +276,15 @@ def scaling(*, network: Path | None, windows: int, device: str, repeats: int, se
 
     config = ScalingConfig(windows=windows, repeats=repeats, seed=seed)
     return benchmark_scaling(config, network=network, device=find_device(device))
+
+
+@_subject("neighbours", "Training in one thread and in all, beside busy processes.")
+@count_option("--batch", default=32, help="Images in a training step.")
+def neighbours(*, batch: int, repeats: int, seed: int) -> "Benchmark":
+    """Train mini's network in one thread and in as many as there are cores, alone and beside a busy process a core."""
+    from sppnet_cli.benchmark.neighbours import NeighbourSpeed, benchmark_neighbours
+
+    return benchmark_neighbours(NeighbourSpeed(batch, repeats=repeats, seed=seed))
 
 
 def _count(text: str) -> int | None:

@@ -23,6 +23,7 @@ from sppnet_cli.cli.options import (
 )
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
+from sppnet_cli.names import FC_LAYERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +131,6 @@ def command(
         require(precision, ws.how.device)
         network = load_spec(detectors[0]) if detectors else ws.network_spec()
         warn_of_bf16(f"--precision {precision}", network, ws.how.device)
-    speed = _Speed(fast, _ranks(fc_rank), cascade, precision)
     if images and len(detectors) > 1:
         raise UsageError("detectors are combined on a data set; give one --detector for image files")
     if detectors:
@@ -140,8 +140,14 @@ def command(
         about = read_description(detectors[0])
         ws = replace(ws, protocol=find_protocol(about.protocol))
         has_scales = bool(about.scales)
+        if fast and about.layer not in FC_LAYERS:
+            console.warn(
+                f"--fast: the SVMs of {detectors[0]} score {about.layer}, without fc layers: exact as ever"
+            )
+            fast = False
     else:
         has_scales = True
+    speed = _Speed(fast, _ranks(fc_rank), cascade, precision)
     sides = scales_of(scales, ws) if scales and has_scales else None
     from sppnet_cli.detection.shown import Shown
 
@@ -175,7 +181,7 @@ class _Speed:
         return "".join(f"-{part}" for part in parts)
 
     def of(self, detector: Path) -> "FastOptions | None":
-        """The options for that detector; None where nothing was asked for.  Raises `UsageError` for one on pool5."""
+        """The options for that detector; None where nothing was asked for."""
         from sppnet_cli.detection.detector_files import fastest
         from sppnet_cli.detection.fast import FastOptions
 

@@ -9,7 +9,7 @@ import click
 
 from sppnet_cli import console
 from sppnet_cli.chain import path_of
-from sppnet_cli.cli.options import PATH, option, say, say_spread, shared
+from sppnet_cli.cli.options import PATH, make_workspace, option, say, say_spread, shared_unmade
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.names import VIEWS
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Image list of a VOC set (in ImageSets/Main), for --detections and --classifier.",
 )
-@shared
+@shared_unmade
 def command(
-    ws: "Workspace",
+    described: dict[str, Any],
     *,
     detections: Path | None,
     report: Path | None,
@@ -77,7 +77,7 @@ def command(
     of a torchvision classifier.
     """
     given = [source for source in (detections, classifier or network) if source is not None]
-    if len(given) > 1 or (not given and ws.weights is None):
+    if len(given) > 1 or (not given and described["weights"] is None):
         raise UsageError("give --detections, --classifier or --network, one of them, or --arch and --weights")
     if report is not None and detections is None:
         raise UsageError("--report is about detections: give --detections with it")
@@ -86,10 +86,12 @@ def command(
 
         require_place(out)
     if detections is not None:
-        result = _of_detections(ws, detections, report, split, dry_run, as_json)
+        result = _of_detections(described, detections, report, split, dry_run, as_json)
     elif classifier is not None:
-        result = _of_image_svms(replace(ws, network_run=network), classifier, split, dry_run, as_json)
+        ws = replace(make_workspace(**described), network_run=network)
+        result = _of_image_svms(ws, classifier, split, dry_run, as_json)
     else:
+        ws = make_workspace(**described)
         result = _of_network(replace(ws, data=None, imagenet=ws.data), network, views, dry_run, as_json)
     if result is None:
         return
@@ -101,15 +103,22 @@ def command(
 
 
 def _of_detections(
-    ws: "Workspace", detections: Path, report: Path | None, split: str, dry_run: bool, as_json: bool
+    described: dict[str, Any],
+    detections: Path,
+    report: Path | None,
+    split: str,
+    dry_run: bool,
+    as_json: bool,
 ) -> dict[str, Any] | None:
     from sppnet_cli.stages.report import require_report_folder
-    from sppnet_cli.stages.score_detections import evaluate_detections
 
     if not detections.exists():
         raise DataError(f"{detections}: no such file or folder; make detections with `sppnet detect`")
     if report is not None:
         require_report_folder(report)
+    if described["data"] is not None and not dry_run:  # files alone, and so without torch
+        return _of_files(detections, described["data"], split, described["limit"], report)
+    ws = make_workspace(**described)
     data = ws.voc()
     if dry_run:
         writes = f"; writes a report to {report}" if report else ""
@@ -117,8 +126,16 @@ def _of_detections(
         show(ws, _stages_of(data), as_json)
         return None
     _make_data(ws, data)
-    score = evaluate_detections(detections, path_of(data), split, ws.detection_limit(split), report)
-    show_detection_score(score, ws.profile.caveat)
+    return _of_files(detections, path_of(data), split, ws.detection_limit(split), report, ws.profile.caveat)
+
+
+def _of_files(
+    detections: Path, data: Path, split: str, limit: int | None, report: Path | None, caveat: str = ""
+) -> dict[str, Any]:
+    from sppnet_cli.stages.score_detections import evaluate_detections
+
+    score = evaluate_detections(detections, data, split, limit, report)
+    show_detection_score(score, caveat)
     show_calibration(score)
     if report is not None:
         files = sorted(path.name for path in report.iterdir() if not path.name.startswith("."))

@@ -80,12 +80,22 @@ def shared(command: Command) -> Command:
     return _shared(command, profile="mini", weights=None)
 
 
+def shared_unmade(command: Command) -> Command:
+    """The options of `shared` for a command that may do without a workspace, and without torch then.
+
+    In place of `ws` it gets `given`, with which it calls `make_workspace(**given)`.
+    """
+    return _shared(command, profile="mini", weights=None, unmade=True)
+
+
 def shared_by_trainer(command: Command) -> Command:
     """The options of `shared` for a command that takes its data as an argument and trains on published weights."""
     return _shared(command, profile="pretrained", weights="DEFAULT", has_data=False)
 
 
-def _shared(command: Command, profile: str, weights: str | None, has_data: bool = True) -> Command:
+def _shared(
+    command: Command, profile: str, weights: str | None, has_data: bool = True, unmade: bool = False
+) -> Command:
     options = [
         option(
             "--profile",
@@ -172,8 +182,8 @@ def _shared(command: Command, profile: str, weights: str | None, has_data: bool 
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> Any:
         console.configure(quiet=quiet, verbose=verbose, json=as_json, silent=not world().first)
-        ws = make_workspace(**{name: given.pop(name, None) for name in _WORKSPACE})
-        return command(ws, as_json=as_json, **given)
+        described = {name: given.pop(name, None) for name in _WORKSPACE}
+        return command(described if unmade else make_workspace(**described), as_json=as_json, **given)
 
     for add in reversed(options):
         run = add(run)

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_sample_images
 
 from sppnet_cli.data.mini_shapes import TEXTURES, Field, ObjectClass, object_alpha, texture
 
@@ -48,6 +47,8 @@ def image_size(
 @cache
 def _photographs() -> tuple[Image, ...]:
     """scikit-learn's two photographs, BGR, and blurred copies: what backgrounds are cropped from."""
+    from sklearn.datasets import load_sample_images  # takes a second
+
     sharp = [np.ascontiguousarray(photo[:, :, ::-1]) for photo in load_sample_images().images]
     return tuple(sharp + [cv2.GaussianBlur(photo, (0, 0), 2.5) for photo in sharp])
 

@@ -6,7 +6,6 @@ from functools import cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 Field = npt.NDArray[np.float32]
 
@@ -100,6 +99,8 @@ OUTLINES: dict[str, tuple[Field, ...]] = {
 @cache
 def _digits() -> dict[str, tuple[Field, ...]]:
     """scikit-learn's 8x8 handwritten digits by class name, in [0, 1], a frame of zeros around the ink."""
+    from sklearn.datasets import load_digits  # takes a second
+
     digits = load_digits()
     found: dict[str, list[Field]] = {name: [] for name in _DIGITS}
     for pixels, label in zip(digits.images, digits.target, strict=True):

@@ -184,10 +184,19 @@ def detect_together(
         boxes: `(N, 4)` windows, the same for all.
         size: of the image, (H, W).
     """
+    scores = [d.score_pooled(each.vectors)[each.rows] for d, each in zip(detectors, pooled, strict=True)]
+    return detections_of(detectors, pooled, np.concatenate(scores), boxes, size)
+
+
+def detections_of(
+    detectors: Sequence[Detector],
+    pooled: Sequence[PooledWindows],
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.floating],
+    size: tuple[int, int],
+) -> list[Detection]:
+    """What `detect_together` makes of the scores: those of the first detector's windows, then the next one's."""
     rules = detectors[0].rules
-    scores = np.concatenate(
-        [d.score_pooled(each.vectors)[each.rows] for d, each in zip(detectors, pooled, strict=True)]
-    )
     windows = np.tile(boxes.astype(np.float64), (len(detectors), 1))
     selected = select_per_class(
         windows,

@@ -186,8 +186,10 @@ def read_detector(
 
 
 def fastest(folder: Path) -> FastOptions:
-    """What `--fast` means for the detector in `folder`.  Raises `UsageError` for one on pool5."""
+    """What `--fast` means for the detector in `folder`: nothing for one without fc layers."""
     about = read_description(folder)
+    if about.layer not in FC_LAYERS:
+        return FastOptions()
     options = fast_options(about.layer, load_head(folder) if about.fine_tuned else load_network(folder).head)
     return options if _has_cascade(about) else FastOptions(options.fc_rank)
 

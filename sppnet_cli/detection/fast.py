@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sppnet_cli.errors import UsageError
 from sppnet_cli.names import FC_LAYERS
 from sppnet_cli.network.low_rank import most_of_use
 from sppnet_cli.network.sppnet import Head
@@ -25,13 +24,8 @@ class FastOptions:
 
 
 def fast_options(layer: str, head: Head | None) -> FastOptions:
-    """What `--fast` means for a detector on `layer` of `head`.
-
-    Raises `UsageError` for pool5, below which there are no fc layers.
-    """
+    """What `--fast` means for a detector on `layer` of `head`: nothing for pool5, below which there are no fc layers."""
     if layer not in FC_LAYERS or head is None:
-        raise UsageError(
-            f"--fast is for detectors on fc6 or fc7; the SVMs of this one score {layer}, without fc layers"
-        )
+        return FastOptions()
     rank = min(int(_RANK * head.fc6.out_features), most_of_use(head.fc6))
     return FastOptions((max(1, rank),), _CASCADE)

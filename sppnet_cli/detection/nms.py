@@ -1,9 +1,8 @@
 """Greedy non-maximum suppression with VOC's inclusive pixels."""
 
 import numpy as np
-import torch
-from torchvision.ops import nms as continuous_nms
 
+from sppnet_cli.kernels.nms import suppress
 from sppnet_cli.protocols import NmsTies
 
 
@@ -19,7 +18,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, ties: NmsTies) -> np.
         iou: a fraction.
         ties: which of equal scores comes before the other: the `first` of them or the `last`.
     """
-    # x2 + 1 and y2 + 1 are the far edges of the last pixels: torchvision's areas become the inclusive ones.
+    # x2 + 1 and y2 + 1 are the far edges of the last pixels.
     edges = np.array(boxes, np.float64).reshape(-1, 4)
     edges[:, 2:] += 1
     descending = -np.asarray(scores, np.float64)
@@ -27,10 +26,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, ties: NmsTies) -> np.
         order = len(descending) - 1 - np.argsort(descending[::-1], kind="stable")
     else:
         order = np.argsort(descending, kind="stable")
-    # torchvision gets ranks for scores: its own order of equal scores is not documented.
-    ranks = torch.arange(len(order), 0, -1, dtype=torch.float64)
-    kept = continuous_nms(torch.from_numpy(edges[order]), ranks, iou)
-    survivors: np.ndarray = order[kept.numpy()]
+    survivors: np.ndarray = order[suppress(edges[order], iou)]
     return survivors
 
 

@@ -72,6 +72,17 @@ def float32_everywhere() -> Iterator[None]:
         cudnn.allow_tf32 = before
 
 
+@contextmanager
+def in_threads(count: int) -> Iterator[None]:
+    """Let torch compute in so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def best_seconds(call: Callable[[], object], repeats: int, device: str = "cpu") -> float:
     """Seconds of the shortest of `repeats` calls, after one to warm up."""
     call()

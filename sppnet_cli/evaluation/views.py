@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional
 
 from sppnet_cli.network.geometry import CROP, SHORT_SIDE
 from sppnet_cli.network.preprocessing import resize_short
@@ -18,7 +17,10 @@ Resize = Callable[[Image, int], Image]
 
 def resize_as_torchvision(image: Image, short_side: int) -> Image:
     """Resize as torchvision's classifiers are measured: antialiased, with the long side rounded down."""
-    return np.asarray(functional.resize(PIL.Image.fromarray(image), [short_side]))
+    height, width = image.shape[:2]
+    long_side = int(short_side * max(height, width) / min(height, width))
+    size = (short_side, long_side) if height > width else (long_side, short_side)
+    return np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
 
 
 def views_of(image: Image, views: str, resize: Resize = resize_short) -> list[Image]:

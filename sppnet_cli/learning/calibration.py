@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 # What is believed of the curves' shape before any detection is seen: mean and standard deviation.
 _BEND = (-1.0, 1.5)  # of the bend's logit
@@ -71,6 +70,8 @@ def fit_calibration(
     Raises:
         ValueError: none of the detections is right, or none is wrong.
     """
+    from scipy.optimize import minimize  # takes a third of a second, for fitting alone
+
     if not right.any() or right.all():
         raise ValueError("right and wrong detections are needed, some of each")
     scores = np.asarray(scores, np.float64)

@@ -13,7 +13,6 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from sklearn.svm import SVC
 
 from sppnet_cli.atomic import write_json
 from sppnet_cli.data.layouts import Dataset
@@ -194,6 +193,8 @@ def train_image_svms(
 
 
 def _train_hinge(products: NDArray[np.float32], labels: NDArray[np.int8], c: float) -> Duals:
+    from sklearn.svm import SVC  # takes a second
+
     kernel = products.astype(np.float64)
     coefficients = np.zeros(labels.shape[::-1], np.float32)
     bias = np.zeros(labels.shape[1], np.float32)

@@ -1,11 +1,12 @@
-"""Convolutional trunks by name: ZF-5 and its kin, and the feature trunks of torchvision's and timm's classifiers."""
+"""Convolutional trunks by name: ZF-5 and its kin, and the feature trunks of torchvision's and timm's classifiers.
 
-import warnings
+torchvision takes nearly as long to import as torch; only what needs its networks imports it.
+"""
+
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import nn
-from torchvision import models
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.network.journal_nets import convnet5_trunk, overfeat5_trunk, overfeat7_trunk
@@ -15,8 +16,6 @@ from sppnet_cli.network.timm_trunks import PREFIX as TIMM
 from sppnet_cli.network.timm_trunks import require_timm_model, timm_trunk
 from sppnet_cli.network.zf5 import zf5_trunk
 from sppnet_cli.network.zf_frcnn import zf_frcnn_trunk
-
-_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
 class OwnNet(NamedTuple):
@@ -54,7 +53,12 @@ def build_trunk(arch: str, width: float = 1.0) -> tuple[nn.Sequential, Preproces
         return OWN[arch].trunk(width), OWN[arch].preprocessing
     if width != 1:
         raise UsageError(f"--width goes with {', '.join(OWN)}, not with {arch}")
-    trunk, preprocessing = timm_trunk(arch) if arch.startswith(TIMM) else _torchvision_trunk(arch)
+    if arch.startswith(TIMM):
+        trunk, preprocessing = timm_trunk(arch)
+    else:
+        from sppnet_cli.network.torchvision_trunks import torchvision_trunk
+
+        trunk, preprocessing = torchvision_trunk(arch)
     try:
         geometry_of(trunk)
     except UsageError as error:
@@ -78,39 +82,14 @@ def require_known(arch: str) -> None:
     """
     if arch.startswith(TIMM):
         require_timm_model(arch)
-    elif not is_own(arch) and arch not in models.list_models(module=models):
-        raise UsageError(
-            f"unknown architecture {arch!r}: {', '.join(OWN)}, a torchvision classifier such as squeezenet1_1, or timm/NAME"
-        )
+    elif not is_own(arch):
+        from sppnet_cli.network.torchvision_trunks import is_classifier
 
-
-def torchvision_preprocessing(arch: str) -> Preprocessing:
-    """What a torchvision classifier expects: the mean and deviation of the transforms of its published weights."""
-    transforms = models.get_model_weights(arch).DEFAULT.transforms()
-    return Preprocessing("RGB", 255.0, tuple(transforms.mean), tuple(transforms.std))
-
-
-def _torchvision_trunk(arch: str) -> tuple[nn.Sequential, Preprocessing]:
-    # GoogLeNet-like nets warn about their own initialisation, and only those take init_weights.
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        model = models.get_model(arch, weights=None)
-    if hasattr(model, "features"):
-        layers = list(model.features.named_children())
-        while isinstance(layers[-1][1], nn.MaxPool2d | nn.Dropout):
-            layers.pop()
-        if arch.startswith("densenet"):
-            layers.append(("relu", nn.ReLU()))  # its forward applies it as a function
-        prefix = "features"
-    elif all(hasattr(model, name) for name in _RESNET):
-        layers = [(name, getattr(model, name)) for name in _RESNET]
-        prefix = ""
-    else:
-        raise UsageError(f"{arch} has no trunk that SPP-net can use: take a net with `features` or a ResNet")
-    trunk = nn.Sequential()
-    for name, layer in layers:
-        trunk.add_module(name, layer)
-    trunk.weights_prefix = prefix  # type: ignore[assignment]
-    return trunk, torchvision_preprocessing(arch)
+        if not is_classifier(arch):
+            raise UsageError(
+                f"unknown architecture {arch!r}: {', '.join(OWN)}, a torchvision classifier such as squeezenet1_1, or "
+                "timm/NAME"
+            )
 
 
 def weights_prefix(trunk: nn.Sequential) -> str:

@@ -1,13 +1,12 @@
 """Classifiers of torchvision as they are, with weights, to be measured like a network of our own."""
 
-import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from sppnet_cli.errors import UsageError
-from sppnet_cli.network.backbones import torchvision_preprocessing
+from sppnet_cli.network.preprocessing import Preprocessing
 from sppnet_cli.network.weights import fill, find_weights
 
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")  # heads of GoogLeNet and Inception, for training alone
@@ -16,12 +15,12 @@ _AUXILIARY = ("AuxLogits", "aux1", "aux2")  # heads of GoogLeNet and Inception, 
 class Classifier(nn.Module):
     """A classifier of torchvision behind its preprocessing."""
 
-    def __init__(self, arch: str, net: nn.Module, classes: int) -> None:
+    def __init__(self, arch: str, net: nn.Module, classes: int, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.arch = arch
         self.net = net
         self.classes = classes
-        self.preprocessing = torchvision_preprocessing(arch)
+        self.preprocessing = preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores `(B, classes)` before the softmax, of RGB images `(B, 3, H, W)` in 0..255."""
@@ -40,7 +39,9 @@ class Classifier(nn.Module):
 
 def require_classifier(arch: str) -> None:
     """Raise `UsageError` unless `arch` is the name of a torchvision classifier."""
-    if arch not in models.list_models(module=models):
+    from sppnet_cli.network.torchvision_trunks import is_classifier
+
+    if not is_classifier(arch):
         raise UsageError(
             f"{arch} is no torchvision classifier such as squeezenet1_0; a net of ours is a run: give --network RUN"
         )
@@ -53,6 +54,8 @@ def load_classifier(arch: str, weights: str) -> Classifier:
     number of classes is that of the file.  Raises `UsageError` for an arch that is not torchvision's, `DataError`
     for a file of another net.
     """
+    from sppnet_cli.network.torchvision_trunks import torchvision_preprocessing
+
     require_classifier(arch)
     path, state = find_weights(arch, weights)
     state = {name: value for name, value in state.items() if not name.startswith(_AUXILIARY)}
@@ -64,13 +67,13 @@ def load_classifier(arch: str, weights: str) -> Classifier:
     # Older files lack these counters, which nothing reads after training.
     counters = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     fill(net, counters | state, path)
-    return Classifier(arch, net, classes).eval()
+    return Classifier(arch, net, classes, torchvision_preprocessing(arch)).eval()
 
 
-def _build(arch: str, classes: int) -> nn.Module:
-    # GoogLeNet-like nets warn about their own initialisation, and only those take init_weights.
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        net = models.get_model(arch, weights=None, num_classes=classes)
+def _build(arch: str, classes: int) -> Any:
+    from sppnet_cli.network.torchvision_trunks import untrained
+
+    net = untrained(arch, num_classes=classes)
     if hasattr(net, "transform_input"):
         net.transform_input = True  # the published weights of these expect pixels in -1..1
     for name in _AUXILIARY:

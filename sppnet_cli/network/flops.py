@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops(module: nn.Module, shape: tuple[int, ...]) -> int:
@@ -14,6 +13,8 @@ def flops(module: nn.Module, shape: tuple[int, ...]) -> int:
     Biases, activations, normalisation and pooling are left out.  Nothing is computed, so that any size takes
     milliseconds, and `module` is left as it is.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
     shapes_only = copy.deepcopy(module).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes_only(torch.empty(shape, device="meta"))

@@ -49,7 +49,9 @@ class _Run(nn.Sequential):
         assert isinstance(pool, nn.MaxPool2d)
         pad = int(pool.padding)  # type: ignore[arg-type]  # `_fits` lets no other pass
         height, width = (_cells(conv, x.shape[2 + axis], axis) for axis in (0, 1))
-        shape = pool(torch.empty(len(x), conv.out_channels, height, width, device="meta")).shape
+        shape = (len(x), conv.out_channels, *(_pooled(pool, size) for size in (height, width)))
+        if min(shape[2:]) < 1:
+            return super().forward(x)  # which refuses maps that are too small
         out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         fitting = _BAND // (width * conv.out_channels * x.element_size())  # rows of the convolution's output
         images = max(1, fitting // height)
@@ -66,6 +68,14 @@ class _Run(nn.Sequential):
 
 def _cells(conv: nn.Conv2d, size: int, axis: int) -> int:
     return (size + 2 * int(conv.padding[axis]) - conv.kernel_size[axis]) // conv.stride[axis] + 1
+
+
+def _pooled(pool: nn.MaxPool2d, size: int) -> int:
+    """Cells of a pool; with `ceil_mode` the last window may reach over the end, but must begin before it."""
+    pad = int(pool.padding)  # type: ignore[arg-type]
+    cells, rest = divmod(size + 2 * pad - SIDE, STRIDE)
+    over = bool(pool.ceil_mode) and rest > 0 and (cells + 1) * STRIDE < size + pad
+    return cells + 1 + over
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, first: int, last: int, height: int) -> tuple[Tensor, int]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torchvision.ops import Permute, StochasticDepth
 
 from sppnet_cli.errors import UsageError
 from sppnet_cli.kernels.lrn import WithinChannelLRN
@@ -90,13 +89,21 @@ _POINTWISE = (
     nn.ReLU6,
     nn.SiLU,
     nn.Sigmoid,
-    Permute,
-    StochasticDepth,
     WithinChannelLRN,
 )
-# By the names of their classes, which are timm's: in evaluation they change no number, or each one by itself.
+# By the names of their classes, which are timm's and torchvision's: in evaluation they change no number, or each one by itself.
 _POINTWISE_NAMES = frozenset(
-    {"DropPath", "GELU", "GlobalResponseNorm", "HardMish", "LayerScale2d", "Mish", "Swish"}
+    {
+        "DropPath",
+        "GELU",
+        "GlobalResponseNorm",
+        "HardMish",
+        "LayerScale2d",
+        "Mish",
+        "Permute",
+        "StochasticDepth",
+        "Swish",
+    }
 )
 _POINTWISE_FUNCTIONS = frozenset(
     {"relu", "relu6", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh"}

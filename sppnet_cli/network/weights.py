@@ -18,7 +18,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchvision import models
 
 from sppnet_cli.atomic import atomic_path, write_json
 from sppnet_cli.errors import DataError, SppnetError
@@ -331,9 +330,10 @@ def _published(arch: str) -> dict[str, Tensor]:
                 f"{arch} DEFAULT: the download failed ({reason}); give a file with --weights"
             ) from None
     try:
-        # Through the model, which knows the names that older files use.  torch prints where it downloads from.
-        with redirect_stdout(sys.stderr):
-            return dict(models.get_model(arch, weights="DEFAULT", progress=False).state_dict())
+        from sppnet_cli.network.torchvision_trunks import published_torchvision
+
+        with redirect_stdout(sys.stderr):  # torch prints where it downloads from
+            return published_torchvision(arch)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{arch} DEFAULT: the download failed ({error}); give a file with --weights"

@@ -23,6 +23,20 @@ _PROCESS = 0.5  # GiB of a process without data
 
 
 @dataclass(frozen=True)
+class Work:
+    """Arithmetic, and about how long it takes with what goes with it."""
+
+    flops: float  # floating-point operations, two for every multiply-add
+    seconds: float
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.flops + other.flops, self.seconds + other.seconds)
+
+    def __mul__(self, times: float) -> "Work":
+        return Work(times * self.flops, times * self.seconds)
+
+
+@dataclass(frozen=True)
 class Walk:
     """One pass over the windows of a set of images."""
 
@@ -72,43 +86,44 @@ def warn_of_bf16(option: str, spec: NetworkSpec, device: str) -> None:
         warn(f"{option}: on a CPU and a network as small as this ({work / 1e9:.2g} GFLOP) fp32 is quicker")
 
 
-def training_seconds(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> float:
-    """Seconds to train on so many images, the sizes in turn."""
+def training_work(spec: NetworkSpec, images: int, sizes: tuple[int, ...], device: str) -> Work:
+    """To train on so many images, the sizes in turn."""
     pooled, _ = sizes_of(spec)
     conv = sum(conv_flops(spec, side, side) for side in sizes) / len(sizes)
     head = 2 * (pooled + spec.fc) * spec.fc
-    return 3 * images * (conv + head) / (_TRAIN * rate(device))
+    work = 3 * images * (conv + head)
+    return Work(work, work / (_TRAIN * rate(device)))
 
 
-def forward_seconds(spec: NetworkSpec, images: int, height: int, width: int, device: str) -> float:
-    """Seconds to read images and send them through the network at this size."""
-    return images * (
-        conv_flops(spec, height, width) / (_CONV * rate(device)) + READ_SECONDS * height * width * 3
-    )
+def forward_work(spec: NetworkSpec, images: int, height: int, width: int, device: str) -> Work:
+    """To read images and send them through the network at this size."""
+    work = conv_flops(spec, height, width)
+    return Work(work, work / (_CONV * rate(device)) + READ_SECONDS * height * width * 3) * images
 
 
-def feature_seconds(spec: NetworkSpec, walk: Walk, device: str) -> float:
-    """Seconds to compute the conv5 maps of all images, or R-CNN's vectors."""
+def feature_work(spec: NetworkSpec, walk: Walk, device: str) -> Work:
+    """To compute the conv5 maps of all images, or R-CNN's vectors."""
     if walk.crops is not None:
         work, pixels = walk.crops * conv_flops(spec, CROP, CROP), walk.crops * CROP**2
     else:
         shapes = [resized_size(walk.size, scale) for scale in walk.scales]
         work = sum(conv_flops(spec, *shape) for shape in shapes)
         pixels = sum(height * width for height, width in shapes)
-    return walk.images * (work / (_CONV * rate(device)) + READ_SECONDS * pixels)
+    return Work(work, work / (_CONV * rate(device)) + READ_SECONDS * pixels) * walk.images
 
 
-def layer_seconds(spec: NetworkSpec, fc: int, layer: str, walk: Walk, device: str) -> float:
-    """Seconds to pool the windows of all images and to compute the fc layers up to `layer`."""
+def layer_work(spec: NetworkSpec, fc: int, layer: str, walk: Walk, device: str) -> Work:
+    """To pool the windows of all images and to compute the fc layers up to `layer`."""
     pooled, _ = sizes_of(spec)
-    work = {"pool5": 0, "fc6": pooled * fc}.get(layer, pooled * fc + fc * fc)
+    work = 2 * {"pool5": 0, "fc6": pooled * fc}.get(layer, pooled * fc + fc * fc)
     pooling = 2e-9 * pooled  # seconds a window, bound by memory
-    return walk.images * walk.windows * (2 * work / (_FC * rate(device)) + pooling)
+    return Work(work, work / (_FC * rate(device)) + pooling) * (walk.images * walk.windows)
 
 
-def finetuning_seconds(inputs: int, fc: int, batches: int, batch: int, device: str) -> float:
-    """Seconds to train fc layers on pooled vectors."""
-    return 6 * batches * batch * (inputs + fc) * fc / (_TRAIN * rate(device))
+def finetuning_work(inputs: int, fc: int, batches: int, batch: int, device: str) -> Work:
+    """To train fc layers on pooled vectors."""
+    work = 6 * batches * batch * (inputs + fc) * fc
+    return Work(work, work / (_TRAIN * rate(device)))
 
 
 def memory(gigabytes: float) -> float:

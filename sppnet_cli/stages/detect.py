@@ -28,14 +28,17 @@ from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import WEIGHTS_FILE
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
+from sppnet_cli.stages.detection_rows import (
+    CALIBRATED_COLUMNS,
+    COCO_FILE,
+    COLUMNS,
+    DETECTIONS_FILE,
+    read_detection_rows,
+)
 from sppnet_cli.stages.windows import WindowConfig, window_source
 
-DETECTIONS_FILE = "detections.csv"
 RECALL_FILE = "proposal_recall.csv"
 SKIPPED_FILE = "skipped.csv"
-COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
-CALIBRATED_COLUMNS = ("image", "class", "score", "confidence", "x1", "y1", "x2", "y2")
-COCO_FILE = "detections.json"  # what a detection may write beside its run, later
 _PARTS = "parts"  # folder: what was found in each image, until none is left to try again
 
 
@@ -127,13 +130,6 @@ def detect(config: DetectConfig, inputs: Inputs, folder: Path, how: Resources) -
         shutil.rmtree(parts)
 
 
-def read_detection_rows(path: Path, remedy: str) -> pd.DataFrame:
-    """A `detections.csv` as a frame of `COLUMNS` or `CALIBRATED_COLUMNS`.  Raises `DataError` for another file."""
-    kinds: dict[str, type[str | float]] = {"image": str, "class": str}
-    kinds |= dict.fromkeys(CALIBRATED_COLUMNS[2:], float)
-    return read_csv(path, kinds, remedy=remedy, optional=["confidence"])
-
-
 def lacks_images(run: Path) -> bool:
     """Whether a run left out images, which the next call tries again."""
     return (run / SKIPPED_FILE).is_file()
@@ -141,10 +137,10 @@ def lacks_images(run: Path) -> bool:
 
 def detect_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
     """Of the features and of the layers on them; SVMs and NMS take little."""
-    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    work = cost.feature_work(spec, walk, device) + cost.layer_work(spec, fc, layer, walk, device)
     size = walk.images * 18_000
     files = {DETECTIONS_FILE: size, "comp4/": size, RECALL_FILE: 1300}
-    return Cost(seconds, files, cost.memory(0.7))
+    return Cost(work.seconds, files, cost.memory(0.7), work.flops)
 
 
 def _write_skipped(folder: Path, skipped: list[tuple[int, str, str]], images: int) -> None:

@@ -20,7 +20,7 @@ from sppnet_cli.network.geometry import resized_size
 from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.records import read_arrays
-from sppnet_cli.stages.cost import forward_seconds
+from sppnet_cli.stages.cost import Work, forward_work
 from sppnet_cli.stages.pretrain import CLASSES_FILE
 
 WRONG_FILE = "wrong.npz"
@@ -54,8 +54,9 @@ def evaluate_cost(config: EvaluateConfig, spec: NetworkSpec, images: int, device
         ]
     else:
         seen = [view.shape[:2] for view in views_of(typical, config.views)]
-    seconds = sum(forward_seconds(spec, images, height, width, device) for height, width in seen)
-    return Cost(seconds, {WRONG_FILE: 500 + images // 2})
+    passes = (forward_work(spec, images, height, width, device) for height, width in seen)
+    work = sum(passes, start=Work(0, 0))
+    return Cost(work.seconds, {WRONG_FILE: 500 + images // 2}, flops=work.flops)
 
 
 def read_errors(run: Path) -> TopKErrors:

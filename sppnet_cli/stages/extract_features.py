@@ -22,7 +22,7 @@ from sppnet_cli.features.store import layer_file
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network
 from sppnet_cli.records import read_csv
-from sppnet_cli.stages.cost import forward_seconds, memory
+from sppnet_cli.stages.cost import forward_work, memory
 
 INDEX_FILE = "index.csv"
 
@@ -125,5 +125,5 @@ def extract_cost(
     view = whole_image(np.zeros((*size, 3), np.uint8), config.size, config.view)
     files = {layer_file(layer): 4 * images * length for layer, length in features.dimensions().items()}
     height, width = view.shape[:2]
-    seconds = forward_seconds(spec, images, height, width, device)
-    return Cost(seconds, {**files, INDEX_FILE: 60 * images}, memory(0.5))
+    work = forward_work(spec, images, height, width, device)
+    return Cost(work.seconds, {**files, INDEX_FILE: 60 * images}, memory(0.5), work.flops)

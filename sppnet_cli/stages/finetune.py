@@ -114,12 +114,12 @@ def finetune_fc_cost(
 ) -> Cost:
     """Cost of the features, also of the mirrored images, and of the batches."""
     pooled, _ = cost.sizes_of(spec)
-    batches = cost.finetuning_seconds(
+    batches = cost.finetuning_work(
         pooled, config.fc, config.schedule.batches, config.rules.finetune_batch, device
     )
-    seconds = cost.feature_seconds(spec, walk, device) * (1 + config.flip) + batches
+    work = cost.feature_work(spec, walk, device) * (1 + config.flip) + batches
     head = 4 * config.fc * (pooled + config.fc + classes + 1)
-    return Cost(seconds, {HEAD_FILE: head}, cost.memory(1.0 + 4 * head / 1e9))
+    return Cost(work.seconds, {HEAD_FILE: head}, cost.memory(1.0 + 4 * head / 1e9), work.flops)
 
 
 def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, classes: int, device: str) -> Cost:
@@ -131,4 +131,5 @@ def finetune_all_cost(config: FinetuneConfig, spec: NetworkSpec, classes: int, d
         WEIGHTS_FILE: size,
         HEAD_FILE: 4 * config.fc * (pooled + config.fc + classes + 1),
     }
-    return Cost(cost.training_seconds(spec, images, (CROP,), device), files, cost.memory(6.0))
+    work = cost.training_work(spec, images, (CROP,), device)
+    return Cost(work.seconds, files, cost.memory(6.0), work.flops)

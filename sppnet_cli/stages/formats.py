@@ -14,7 +14,7 @@ from sppnet_cli.detection.shown import Shown
 from sppnet_cli.evaluation.coco_results import CocoIds, coco_ids, write_coco_results
 from sppnet_cli.evaluation.label_files import write_voc_annotations, write_yolo_labels
 from sppnet_cli.files import path_text
-from sppnet_cli.stages.detect import COCO_FILE
+from sppnet_cli.stages.detection_rows import COCO_FILE
 
 Format = Literal["csv", "coco", "yolo", "voc"]
 

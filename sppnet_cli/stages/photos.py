@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sppnet_cli.atomic import write_text
 from sppnet_cli.chain import Cost, Inputs, Resources
@@ -14,7 +15,7 @@ from sppnet_cli.console import track, warn
 from sppnet_cli.data.ahead import ahead
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import image_seed, read_and_propose, start_worker
-from sppnet_cli.detection.detector import Detector
+from sppnet_cli.detection.detector import Detection, Detector
 from sppnet_cli.detection.draw import draw_detections
 from sppnet_cli.detection.fast import FastOptions
 from sppnet_cli.detection.shown import Shown
@@ -25,7 +26,8 @@ from sppnet_cli.network.sppnet import NetworkSpec
 from sppnet_cli.processes import worker_pool
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages import cost
-from sppnet_cli.stages.detect import COCO_FILE, DETECTIONS_FILE, as_frame, columns_of, read_detection_rows
+from sppnet_cli.stages.detect import as_frame, columns_of
+from sppnet_cli.stages.detection_rows import COCO_FILE, DETECTIONS_FILE, read_detection_rows
 
 PHOTOS_FILE = "photos.csv"
 
@@ -61,7 +63,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
     )
     rows, frames = [], []
     names = _picture_names(paths)
-    read = track(_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
+    read = track(read_ahead(config, paths, how.workers), "detecting in photographs", len(paths))
     for path, picture, reading in zip(map(path_text, map(str, paths)), names, read, strict=True):
         try:
             image, boxes = reading.result()
@@ -70,12 +72,7 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
             rows.append((path, "", str(error)))
             continue
         found = detector.set_image(image).detect(boxes[: config.max_windows]) if len(boxes) else []
-        drawn = [d for d in found if config.shown(d)]
-        weak = not drawn and config.shown.min_score is None
-        if weak and found:
-            drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
-        drawing = draw_detections(image, drawn, detector.class_names, weak=weak)
-        write_image(folder / picture, drawing)
+        draw(folder / picture, image, found, detector.class_names, config.shown)
         rows.append((path, picture, ""))
         frames.append(as_frame(path, found, detector.class_names, columns_of(detector)))
     skipped = len(paths) - len(frames)
@@ -88,6 +85,21 @@ def detect_photos(config: PhotoConfig, inputs: Inputs, folder: Path, how: Resour
         write_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def draw(
+    path: Path,
+    image: NDArray[np.uint8],
+    found: Sequence[Detection],
+    class_names: tuple[str, ...],
+    shown: Shown,
+) -> None:
+    """Write a picture of what is `shown` in an image, else of the surest detection, marked as weak."""
+    drawn = [d for d in found if shown(d)]
+    weak = not drawn and shown.min_score is None
+    if weak and found:
+        drawn = [max(found, key=lambda d: d.score if d.confidence is None else d.confidence)]
+    write_image(path, draw_detections(image, drawn, class_names, weak=weak))
+
+
 def lacks_photos(run: Path) -> bool:
     """Whether a run left out photographs, which the next call tries again."""
     return any(read_photos(run)[1].values())
@@ -96,9 +108,10 @@ def lacks_photos(run: Path) -> bool:
 def photos_cost(spec: NetworkSpec, fc: int, layer: str, walk: cost.Walk, device: str) -> Cost:
     """Of the search for windows, the features and the layers."""
     pixels = walk.size[0] * walk.size[1] * walk.images
-    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, fc, layer, walk, device)
+    work = cost.feature_work(spec, walk, device) + cost.layer_work(spec, fc, layer, walk, device)
     files = {DETECTIONS_FILE: 18_000 * walk.images, f"pictures ({walk.images} files)": 150_000 * walk.images}
-    return Cost(seconds + 3 * pixels * cost.SEARCH_SECONDS, {**files, PHOTOS_FILE: 100 * walk.images})
+    files[PHOTOS_FILE] = 100 * walk.images
+    return Cost(work.seconds + 3 * pixels * cost.SEARCH_SECONDS, files, flops=work.flops)
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,10 @@ def read_photos(run: Path) -> tuple[list[Photo], dict[str, str]]:
     return photos, {image: problem for image, problem in problems if problem}
 
 
-def _ahead(
+def read_ahead(
     config: PhotoConfig, paths: Sequence[Path], workers: int
 ) -> Iterator[Future[tuple[np.ndarray, np.ndarray]]]:
-    """Each image and its windows."""
+    """Each image and its windows, read and sought by `workers` processes while the ones before are dealt with."""
     processes = min(workers, len(paths))
     # One by one in a thread, else in processes, since OpenCV's random state is one per process.
     pool: Executor = ThreadPoolExecutor(1)

@@ -13,7 +13,7 @@ from sppnet_cli.learning.pretrain import METRICS, Recipe, pretrain
 from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import MEAN_FILE, SPEC_FILE, WEIGHTS_FILE, load_trunk_weights, save_network
-from sppnet_cli.stages.cost import memory, sizes_of, training_seconds
+from sppnet_cli.stages.cost import memory, sizes_of, training_work
 
 CLASSES_FILE = "classes.txt"
 
@@ -75,12 +75,14 @@ def pretrain_cost(config: PretrainConfig, images: int, classes: int, device: str
     """Cost of training on so many images."""
     spec = NetworkSpec(config.arch, config.width, config.levels, config.fc, classes)
     recipe = config.recipe
-    seconds = training_seconds(spec, images // recipe.batch * recipe.batch, recipe.sizes, device)
+    epoch = training_work(spec, images // recipe.batch * recipe.batch, recipe.sizes, device)
+    work = epoch * recipe.epochs
     _, size = sizes_of(spec)
     files = {SPEC_FILE: 150, WEIGHTS_FILE: size, METRICS: 180 * recipe.epochs, CLASSES_FILE: 10 * classes}
     if SPPNet(spec).takes_mean_image:
         files[MEAN_FILE] = 4 * 3 * CROP**2
-    return Cost(recipe.epochs * seconds, files, memory(6 * size / 1e9 + 0.02 * recipe.batch * config.width))
+    needs = memory(6 * size / 1e9 + 0.02 * recipe.batch * config.width)
+    return Cost(work.seconds, files, needs, work.flops)
 
 
 def _validation(val: Path, training: ImageFolder, limit: int | None) -> ImageFolder:

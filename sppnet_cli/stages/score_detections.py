@@ -19,7 +19,7 @@ from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
 from sppnet_cli.evaluation.reliability import reliability_of
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
 from sppnet_cli.records import read_csv
-from sppnet_cli.stages.detect import CALIBRATED_COLUMNS, DETECTIONS_FILE
+from sppnet_cli.stages.detection_rows import CALIBRATED_COLUMNS, DETECTIONS_FILE
 from sppnet_cli.stages.report import write_report
 
 

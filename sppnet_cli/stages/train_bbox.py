@@ -50,10 +50,12 @@ def bbox_cost(
 ) -> Cost:
     """Cost of the pooled windows near objects and of a ridge system per class, as large as its samples or features."""
     pooled, _ = cost.sizes_of(spec)
-    seconds = cost.feature_seconds(spec, walk, device) + cost.layer_seconds(spec, 0, "pool5", walk, device)
+    work = cost.feature_work(spec, walk, device) + cost.layer_work(spec, 0, "pool5", walk, device)
     samples = _SAMPLES * walk.images // classes
     size = min(samples, pooled)
-    seconds += classes * (2 * samples * pooled * size + size**3 / 3) / cost.rate(device)
+    systems = classes * (2 * samples * pooled * size + size**3 / 3)
+    work += cost.Work(systems, systems / cost.rate(device))
     files = {**detector, "bbox.safetensors": 16 * classes * pooled}
     gathered, peak = ridge_memory(samples, pooled)
-    return Cost(seconds, files, cost.memory(((classes - 1) * gathered + peak) / 1e9))
+    needs = cost.memory(((classes - 1) * gathered + peak) / 1e9)
+    return Cost(work.seconds, files, needs, work.flops)

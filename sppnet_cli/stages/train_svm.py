@@ -75,9 +75,9 @@ def svm_cost(
     `tuned`: on fine-tuned fc layers, which the detector then holds.
     """
     pooled, size = cost.sizes_of(spec)
-    features = cost.feature_seconds(spec, walk, device)
     dimension = pooled if config.layer == "pool5" else fc
-    layers = cost.layer_seconds(spec, fc, config.layer, walk, device)
+    layers = cost.layer_work(spec, fc, config.layer, walk, device)
+    work = cost.feature_work(spec, walk, device) + layers * 1.3
     rows = 300 * classes + 10 * walk.images
     files = {SPEC_FILE: 150, WEIGHTS_FILE: size, SVM_FILE: 4 * classes * dimension}
     if tuned and config.layer in FC_LAYERS:
@@ -87,6 +87,5 @@ def svm_cost(
         cascade = 4 * classes * pooled * METHODS[config.windows.method].cascade
         files[SHORTCUTS_FILE] = 4 * cut * fc * (axes_kept(fc) + 1) + cascade
     files[DETECTOR_FILE] = 500
-    return Cost(
-        features + 1.3 * layers + 1e-6 * rows * dimension, files, cost.memory(0.5 + 2e-9 * rows * dimension)
-    )
+    seconds = work.seconds + 1e-6 * rows * dimension
+    return Cost(seconds, files, cost.memory(0.5 + 2e-9 * rows * dimension), work.flops)

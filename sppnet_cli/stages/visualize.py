@@ -14,7 +14,6 @@ from sppnet_cli.data.images import read_image, write_image
 from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.detection.detector import Detection
 from sppnet_cli.detection.draw import contact_sheet, draw_detections
-from sppnet_cli.detection.draw_responses import Excited, draw_responses
 from sppnet_cli.detection.shown import Shown
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.features.responses import FilterResponses
@@ -132,6 +131,8 @@ def picture_responses(config: ResponsePictures, inputs: Inputs, folder: Path, ho
     images with the strongest ones, as far as they respond at all.  An image that cannot be read gives a warning and
     is left out.  Raises `UsageError` for a filter that the network does not have, `DataError` where no image can be read.
     """
+    from sppnet_cli.detection.draw_responses import Excited, draw_responses  # and Matplotlib with it
+
     network = inputs["network"]
     paths = image_paths(config.images, inputs["data"]) if config.images else inputs.images
     net = load_network(network)

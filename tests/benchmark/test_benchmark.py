@@ -1,6 +1,8 @@
 """Benchmarks on next to nothing: their seconds mean nothing, how their numbers follow from each other does."""
 
 import json
+import math
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -9,17 +11,21 @@ import pytest
 import torch
 from torch import nn
 
-from sppnet_cli.benchmark import detect, images, pooling, scaling
+from sppnet_cli.benchmark import detect, images, neighbours, photos, pooling, scaling
 from sppnet_cli.benchmark.detect import DetectSpeed, benchmark_detect
 from sppnet_cli.benchmark.extract import ExtractSpeed, benchmark_extract
 from sppnet_cli.benchmark.images import benchmark_images, benchmark_windows, drawn_image
+from sppnet_cli.benchmark.neighbours import NeighbourSpeed, benchmark_neighbours
+from sppnet_cli.benchmark.photos import PhotoSpeed, benchmark_photos
 from sppnet_cli.benchmark.pooling import PoolingConfig, benchmark_pooling
 from sppnet_cli.benchmark.pretrain import PretrainSpeed, benchmark_pretrain
 from sppnet_cli.benchmark.result import Benchmark, write_benchmark
 from sppnet_cli.benchmark.scaling import ScalingConfig, benchmark_scaling
+from sppnet_cli.benchmark.stages import StagesSpeed, benchmark_stages
 from sppnet_cli.benchmark.svm import SvmSpeed, benchmark_svm
 from sppnet_cli.data.images import write_image
 from sppnet_cli.data.proposals import METHODS
+from sppnet_cli.detection.detector import Detector
 from sppnet_cli.detection.fast import FastOptions, fast_options
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation import limits
@@ -27,12 +33,13 @@ from sppnet_cli.evaluation.timing import FeatureTime
 from sppnet_cli.features.rcnn import RcnnWindows
 from sppnet_cli.features.spp import SppWindows
 from sppnet_cli.kernels.pooling import pool_windows
+from sppnet_cli.learning.svm import Svms
 from sppnet_cli.libraries import linear_library
 from sppnet_cli.network.backbones import build_trunk
 from sppnet_cli.network.flops import flops
-from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.sppnet import Head, NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, save_network
-from sppnet_cli.protocols import PAPER
+from sppnet_cli.protocols import PAPER, MappingRules, take
 
 SMALL = replace(PAPER, scales=(96, 128, 160), single_scale=128)
 SPP = ("spp_1scale", "spp_5scale", "spp_1scale_fast", "spp_5scale_fast")
@@ -232,6 +239,75 @@ def test_detect_without_fc_layers_and_with_all_of_rcnns_windows(window_network, 
     found = benchmark_detect(config, data=two_images, network=window_network)
     assert found.record["rcnn"]["measured_windows"] == 4
     assert "measured on" not in found.note
+
+
+def test_photos(monkeypatch):
+    head = Head(800, 16, 1)  # of the narrowest ZF-5
+    network = SPPNet(NetworkSpec("zf5", 0.0625, (1, 2, 3, 6), 16, 5)).eval()
+    network.initialise("he")
+    monkeypatch.setattr(photos, "benchmark_network", lambda *_: (network, head))
+    monkeypatch.setattr(photos, "drawn_image", lambda seed, index: drawn_image(seed, index, (90, 120)))
+    found = benchmark_photos(PhotoSpeed(images=2, workers=0, repeats=1))
+    assert found.table["side"].tolist() == ["ss-fast", "ss-fast_fast", "edgeboxes", "edgeboxes_fast"]
+    parts = [f"{part}_seconds" for part in ("read", "proposals", "conv", "pool", "score", "nms", "draw")]
+    assert (found.table[parts] > 0).all(axis=None)
+    np.testing.assert_allclose(found.table[parts].sum(axis=1), found.table["alone_seconds"])
+    assert (found.table["overlapped_seconds"] > 0).all()
+    assert settings(found.record, "detector", "images", "workers") == ["zf5, random weights", 2, 0]
+
+
+def test_photos_of_a_detector_without_fc_layers(window_network, two_images, tmp_path, monkeypatch):
+    network = load_network(window_network)
+    extractor = SppWindows(network, take(MappingRules, PAPER), (64,))
+    svms = Svms(np.ones((1, network.pooled_size), np.float32), np.zeros(1, np.float32), 1.0)
+    (tmp_path / "svm").mkdir()
+    Detector(extractor, "pool5", ("thing",), svms).save(tmp_path / "svm")
+    seen = []
+    monkeypatch.setattr(photos, "draw", lambda path, image, found, *_: seen.append((path.stem, len(found))))
+    found = benchmark_photos(
+        PhotoSpeed(images=2, workers=0, repeats=2), data=two_images, detector=tmp_path / "svm"
+    )
+    assert found.table["side"].tolist() == ["ss-fast", "edgeboxes"]
+    assert "--fast is exact" in found.note
+    # By part and as `sppnet detect` goes: a first image, two repeats of two images by two sides, two rounds by each.
+    assert len(seen) == 2 + 8 + 8
+    assert len(set(seen)) <= 4  # an image and windows by one method always give the same
+
+
+def test_stages():
+    found = benchmark_stages(StagesSpeed(), lambda ws: [ws.trained_network()], profile="tiny")
+    rows = found.table.set_index("stage")
+    assert [name.partition("-")[0] for name in rows.index] == ["data", "network"]
+    drawn, trained = rows.iloc[0], rows.iloc[1]
+    assert math.isnan(drawn["share_of_gemm"])
+    # 40 images, forward and twice as much backward: the trunk at 224 px, and 800 -> 32 -> 32 of the head.
+    trunk = flops(build_trunk("zf5", 0.0625)[0], (1, 3, 224, 224))
+    assert trained["gflops"] == pytest.approx(3 * 40 * (trunk + 2 * (800 + 32) * 32) / 1e9)
+    assert trained["gflops_per_second"] == pytest.approx(trained["gflops"] / trained["seconds"])
+    assert trained["share_of_gemm"] > 0
+    assert settings(found.record, "profile", "images") == ["tiny", 24]
+
+
+def test_neighbours(monkeypatch):
+    beside, started = [], []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            started.append(self)
+
+    def step(*_, **__):
+        beside.append((torch.get_num_threads(), sum(each.poll() is None for each in started)))
+
+    monkeypatch.setattr(neighbours, "cores", lambda: 2)
+    monkeypatch.setattr(neighbours.subprocess, "Popen", Popen)
+    monkeypatch.setattr(neighbours, "training_step", step)
+    found = benchmark_neighbours(NeighbourSpeed(batch=2, width=0.0625, fc=8, repeats=1))
+    assert beside == [(1, 0), (2, 0)] * 2 + [(1, 2), (2, 2)] * 2  # once to warm up
+    assert [each.poll() is not None for each in started] == [True, True]
+    assert found.table["side"].tolist() == ["1_thread", "2_threads"] * 2
+    assert found.table["neighbours"].tolist() == [0, 0, 2, 2]
+    assert settings(found.record, "batch") == [2]
 
 
 def test_pretrain():

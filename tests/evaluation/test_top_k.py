@@ -22,6 +22,7 @@ from sppnet_cli.names import CROP_VIEWS, VIEWS
 from sppnet_cli.network.classifiers import Classifier
 from sppnet_cli.network.preprocessing import resize_short
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
+from sppnet_cli.network.torchvision_trunks import torchvision_preprocessing
 
 
 class MeanColour(nn.Module):
@@ -283,7 +284,7 @@ def test_errors_over_windows_of_the_maps(folder):
 
 def transformer():
     net = VisionTransformer(224, 32, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=5)
-    return Classifier("vit_b_32", net, 5).eval()
+    return Classifier("vit_b_32", net, 5, torchvision_preprocessing("vit_b_32")).eval()
 
 
 PLAIN = partial(narrow, None)
@@ -311,7 +312,12 @@ def test_classifiers_of_torchvision_see_images_resized_its_way(tmp_path):
     write_image(tmp_path / "a.png", picture(512, 600))
     images = ImageFolder((tmp_path / "a.png",), np.array([0]), tuple("abcde"))
     seen = []
-    for model in (Classifier("squeezenet1_1", squeezenet1_1(num_classes=5), 5), narrow()):
+    for model in (
+        Classifier(
+            "squeezenet1_1", squeezenet1_1(num_classes=5), 5, torchvision_preprocessing("squeezenet1_1")
+        ),
+        narrow(),
+    ):
         model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         top_k_errors(model, images, "1crop")
     smooth, rough = (pixels.float().std() for pixels in seen)
@@ -324,6 +330,8 @@ def test_views_that_a_model_can_take():
     for views in ("10", "10central", "1crop"):
         require_views(narrow(None), views)
         require_views(transformer(), views)
-    convolutional = Classifier("squeezenet1_1", squeezenet1_1(num_classes=5), 5).eval()
+    convolutional = Classifier(
+        "squeezenet1_1", squeezenet1_1(num_classes=5), 5, torchvision_preprocessing("squeezenet1_1")
+    ).eval()
     for views in ("10", "1full", "8+2full"):
         require_views(convolutional, views)

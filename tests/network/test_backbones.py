@@ -8,18 +8,18 @@ from torch import nn
 from torchvision import models
 
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.network import backbones
+from sppnet_cli.network import torchvision_trunks
 from sppnet_cli.network.backbones import (
     OWN,
     build_trunk,
     conv4_part,
     feature_channels,
     is_own,
-    torchvision_preprocessing,
     weights_prefix,
 )
 from sppnet_cli.network.preprocessing import CAFFE, Preprocessing
 from sppnet_cli.network.receptive import geometry_of
+from sppnet_cli.network.torchvision_trunks import torchvision_preprocessing
 
 IMAGENET = Preprocessing("RGB", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -129,7 +129,7 @@ def test_a_width_is_for_our_own_nets_alone():
 def test_a_trunk_of_another_stride_will_do(monkeypatch):
     features = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.ReLU())
     monkeypatch.setattr(
-        backbones.models, "get_model", lambda arch, weights: SimpleNamespace(features=features)
+        torchvision_trunks.models, "get_model", lambda arch, weights: SimpleNamespace(features=features)
     )
     assert geometry_of(build_trunk("squeezenet1_1")[0]).stride == 8
 

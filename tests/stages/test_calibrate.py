@@ -14,7 +14,8 @@ from sppnet_cli.detection.detector import Detector
 from sppnet_cli.errors import DataError
 from sppnet_cli.learning.calibration import CalibrationRules
 from sppnet_cli.stages.calibrate import CalibrateConfig, calibrate
-from sppnet_cli.stages.detect import CALIBRATED_COLUMNS, COLUMNS, DetectConfig, detect
+from sppnet_cli.stages.detect import DetectConfig, detect
+from sppnet_cli.stages.detection_rows import CALIBRATED_COLUMNS, COLUMNS
 from sppnet_cli.stages.folds import FoldsConfig, deal_folds, fold_name, rest_name
 from sppnet_cli.stages.profiles import find_profile
 from sppnet_cli.stages.score_detections import evaluate_detections, read_detections

@@ -11,7 +11,7 @@ from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.kernels.pyramid import SPP6
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
-from sppnet_cli.stages.cost import forward_seconds
+from sppnet_cli.stages.cost import forward_work
 from sppnet_cli.stages.evaluate_network import (
     EvaluateConfig,
     classifier_error,
@@ -113,7 +113,7 @@ def test_views_on_maps_cost_two_passes_a_scale():
         return evaluate_cost(EvaluateConfig(views), spec, 10, "cpu").seconds
 
     shapes = [(224, 299), (256, 341), (300, 400), (360, 480), (448, 597), (560, 746)]
-    passes = [forward_seconds(spec, 10, *shape, "cpu") for shape in shapes]
+    passes = [forward_work(spec, 10, *shape, "cpu").seconds for shape in shapes]
     assert cost("maps:96") == cost("maps:96+2full") == pytest.approx(2 * sum(passes))
     assert cost("maps:10") == pytest.approx(2 * cost("1full")) == pytest.approx(2 * passes[1])
     assert cost("10") == pytest.approx(10 * cost("1crop"))

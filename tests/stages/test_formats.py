@@ -9,7 +9,7 @@ from PIL import Image
 
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.shown import Shown
-from sppnet_cli.stages.detect import CALIBRATED_COLUMNS
+from sppnet_cli.stages.detection_rows import CALIBRATED_COLUMNS
 from sppnet_cli.stages.formats import images_of_files, images_of_set, write_formats
 from sppnet_cli.stages.score_detections import evaluate_detections
 

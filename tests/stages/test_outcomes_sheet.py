@@ -5,7 +5,7 @@ import pytest
 
 from sppnet_cli.data.images import read_image
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.stages.detect import CALIBRATED_COLUMNS
+from sppnet_cli.stages.detection_rows import CALIBRATED_COLUMNS
 from sppnet_cli.stages.outcomes_sheet import draw_outcomes, outcomes
 
 

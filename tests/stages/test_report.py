@@ -7,7 +7,8 @@ from PIL import Image
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import UsageError
 from sppnet_cli.evaluation.comp4 import write_comp4
-from sppnet_cli.stages.detect import COLUMNS, DetectConfig, detect
+from sppnet_cli.stages.detect import DetectConfig, detect
+from sppnet_cli.stages.detection_rows import COLUMNS
 from sppnet_cli.stages.report import write_report
 from sppnet_cli.stages.score_detections import evaluate_detections, score_frame
 

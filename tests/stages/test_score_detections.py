@@ -9,7 +9,7 @@ import pytest
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError
 from sppnet_cli.evaluation.comp4 import write_comp4
-from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.detection_rows import COLUMNS
 from sppnet_cli.stages.score_detections import evaluate_detections, read_detections
 
 

@@ -18,7 +18,7 @@ from sppnet_cli.features.responses import FilterResponses
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_network, save_network
 from sppnet_cli.stages import visualize
-from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.detection_rows import COLUMNS
 from sppnet_cli.stages.extract_features import ImageSet
 from sppnet_cli.stages.visualize import (
     SHEET_FILE,
@@ -164,7 +164,7 @@ def drawn(monkeypatch):
         calls.append((title, image, responses, filters, excited))
         return np.zeros((20, 30, 3), np.uint8)
 
-    monkeypatch.setattr(visualize, "draw_responses", record)
+    monkeypatch.setattr("sppnet_cli.detection.draw_responses.draw_responses", record)
     return calls
 
 

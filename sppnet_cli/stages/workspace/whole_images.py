@@ -182,5 +182,5 @@ class WholeImageStages(NetworkStages):
 
     def _responses_cost(self, config: pictures.ResponsePictures, count: int) -> Cost:
         size = config.size
-        seconds = cost.forward_seconds(self.network_spec(), count, size, size, self.how.device)
-        return pictures.pictures_cost(config.count, seconds)
+        work = cost.forward_work(self.network_spec(), count, size, size, self.how.device)
+        return pictures.pictures_cost(config.count, work.seconds)
