@@ -174,7 +174,7 @@ def draw_object(
     # A hue family with jitter; some members are nearly grey: hue alone must not decide.
     saturation = rng.uniform(0.1, 0.2) if rng.random() < 0.06 else rng.uniform(0.5, 0.95)
     bright, dark = _two_colours(rng, kind.hue + rng.normal(0, 10), saturation)
-    if rng.random() < 0.4:  # camouflage: the darker part takes on the surroundings
+    if rng.random() < 0.25:  # camouflage: the darker part takes on the surroundings
         dark = patch.mean((0, 1), dtype=np.float32)
     colours = _fill(texture(rng, kind.texture, u, v), (bright, dark))
     light = np.float32(rng.uniform(-0.2, 0.2)) * u + np.float32(rng.uniform(-0.2, 0.2)) * v

@@ -101,7 +101,7 @@ def _pose(rng: np.random.Generator, shape: tuple[int, int], hard: bool = False) 
     margin = (rng.uniform(0.0, 0.4) if rng.random() < 0.6 else 0.5) * pixels  # some reach beyond the border
     x, y = (0.5 * extent + rng.uniform(-1, 1) * abs(0.5 * extent - margin) for extent in (shape[1], shape[0]))
     aspect = float(np.exp(rng.normal(0, 0.35)))
-    return Pose((x, y), pixels, opacity=0.35 if faint else rng.uniform(0.55, 1.0), aspect=aspect)
+    return Pose((x, y), pixels, opacity=0.35 if faint else rng.uniform(0.65, 1.0), aspect=aspect)
 
 
 def _is_free(rng: np.random.Generator, pose: Pose, others: Sequence[Pose]) -> bool:
