@@ -34,8 +34,8 @@ _WIDEST = 9  # columns that fit on a terminal; wider tables are printed transpos
 def command() -> None:
     """Compare our speed with others' and with this machine's limits, in one run.
 
-    Each benchmark prints a table and writes it as CSV and JSON, some also a PNG.  The sides take turns; of --repeats runs
-    the median counts.
+    Each benchmark prints a table and writes it as CSV and JSON, some also a PNG.  Where times are compared, the sides take
+    turns, and of --repeats runs the median counts.
     """
 
 
@@ -285,6 +285,26 @@ def neighbours(*, batch: int, repeats: int, seed: int) -> "Benchmark":
     from sppnet_cli.benchmark.neighbours import NeighbourSpeed, benchmark_neighbours
 
     return benchmark_neighbours(NeighbourSpeed(batch, repeats=repeats, seed=seed))
+
+
+@_subject("train", "`sppnet train` against Faster R-CNN for the same time.", repeated=False)
+@option("--data", type=PATH, required=True, help="VOC set, such as `sppnet data import` writes.")
+@option(
+    "--arch",
+    metavar="NAME",
+    default="squeezenet1_1",
+    help="Trunk of both sides: a torchvision classifier or timm/NAME.",
+)
+@option("--weights", metavar="FILE|DEFAULT", default="DEFAULT", help="Its ImageNet weights.")
+def train(*, data: Path, arch: str, weights: str, seed: int) -> "Benchmark":
+    """`sppnet train` against torchvision's Faster R-CNN on the same trunk, weights, images and cores: both mAPs.
+
+    Faster R-CNN trains for one, two and four times the processor time that `sppnet train` takes, tests apart: five and a
+    half times as long in all.
+    """
+    from sppnet_cli.benchmark.train import TrainSpeed, benchmark_train
+
+    return benchmark_train(TrainSpeed(arch, weights, seed=seed), data)
 
 
 def _count(text: str) -> int | None:

@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from sppnet_cli.benchmark import detect, images
+from sppnet_cli.benchmark import detect, images, train
+from sppnet_cli.benchmark.result import Benchmark
 from sppnet_cli.evaluation import limits
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import save_network
@@ -75,11 +78,36 @@ def test_a_table_is_printed(sppnet):
     assert "written to results/benchmark/svm.csv, results/benchmark/svm.json" in err
 
 
-@pytest.mark.parametrize("name", ["pooling", "detect", "pretrain", "extract", "svm", "scaling"])
+@pytest.mark.parametrize("name", ["pooling", "detect", "pretrain", "extract", "svm", "scaling", "train"])
 def test_every_subject_has_help(sppnet, name):
     code, out, _ = sppnet("benchmark", name, "--help")
     assert code == 0
-    assert "--repeats" in out
+    assert ("--repeats" in out) == (name != "train")  # a training is not repeated
+
+
+def test_train_under_the_names_that_scripts_read(sppnet, tmp_path, monkeypatch):
+    column = {"processor_seconds": 2.0, "wall_seconds": 1.0, "epochs": None, "mAP": 0.5}
+    other = column | {"epochs": 3.0, "mAP": 0.25}
+    table = pd.DataFrame([{"side": "sppnet train"} | column, {"side": "theirs"} | other])
+    seen = []
+
+    def measure(config, data):
+        seen.append((config.arch, config.weights, config.times, config.seed, data))
+        return Benchmark("train", {"sides": {"sppnet train": column}}, table, "how to read it")
+
+    monkeypatch.setattr(train, "benchmark_train", measure)
+    given = ("benchmark", "train", "--data", "mine", "--weights", "a.pth", "--seed", 3)
+    code, out, err = sppnet(*given)
+    assert code == 0, err
+    assert seen == [("squeezenet1_1", "a.pth", (1, 2, 4), 3, Path("mine"))]
+    assert [line.split() for line in out.splitlines()[-2:]] == [
+        ["sppnet", "train", "2", "1", "0.5"],
+        ["theirs", "2", "1", "3", "0.25"],
+    ]
+    assert "how to read it" in err
+    assert json.loads((tmp_path / "results/benchmark/train.json").read_text())["sides"].keys() == {
+        "sppnet train"
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,6 +118,7 @@ def test_every_subject_has_help(sppnet, name):
         (["detect", "--data", "nowhere"], 3, "nowhere: no such folder"),
         (["extract", "--network", "nowhere"], 3, "nowhere"),
         (["pretrain", "--data", "nowhere"], 3, "nowhere: no such folder"),
+        (["train"], 2, "--data"),
         (["pooling", "--device", "gpu"], 2, "--device gpu"),
     ],
 )
