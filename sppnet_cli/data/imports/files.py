@@ -6,7 +6,6 @@ makes a file be read or written elsewhere.
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from sppnet_cli.data.images import IMAGE_SUFFIXES, image_files
 from sppnet_cli.data.imports.labelled import Role
+from sppnet_cli.data.imports.naming import readable
 from sppnet_cli.data.imports.tally import Tally
 from sppnet_cli.errors import DataError
 from sppnet_cli.files import is_hidden
@@ -165,7 +165,7 @@ class Lookup:
         Args:
             text: a path as the labelling tool wrote it (of another machine, with backslashes, without a suffix),
                 or that of the annotation file itself, where both have the same stem.  Its folders are compared
-                from the right; case and the Unicode form of accents do not matter.
+                from the right; case and how accents are encoded do not matter.
             near: path of the annotation file: of files that fit equally well, the nearest is taken.
         """
         key = _key(text)
@@ -198,7 +198,7 @@ def _key(text: str) -> tuple[str, ...]:
     parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     if not parts:
         return ("",)
-    *folders, name = (unicodedata.normalize("NFC", part).casefold() for part in parts)
+    *folders, name = (readable(part).casefold() for part in parts)
     for suffixes in ((".xml", ".txt"), IMAGE_SUFFIXES):  # of 1.jpg.xml both
         if suffix_of(name) in suffixes:
             name = name.removesuffix(suffix_of(name))

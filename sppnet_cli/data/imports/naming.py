@@ -45,15 +45,19 @@ def image_ids(paths: Sequence[str]) -> dict[str, str]:
     return ids
 
 
+def readable(text: str) -> str:
+    """Text of a file name in one Unicode form; bytes that are no UTF-8, which Python keeps as surrogates, as Latin-1."""
+    text = re.sub("[\udc80-\udcff]", lambda match: chr(ord(match[0]) - 0xDC00), text)
+    return unicodedata.normalize("NFC", text)
+
+
 def _joined(path: str) -> str:
     """A path as one word, its end where it is long."""
     return _fit(path.replace("/", "_").replace(".", "_")[-_LONGEST:])
 
 
 def _fit(text: str, spaces: bool = False) -> str:
-    # Bytes of a file name that are no UTF-8 arrive as surrogates: read them as Latin-1.
-    text = re.sub("[\udc80-\udcff]", lambda match: chr(ord(match[0]) - 0xDC00), text)
-    text = re.sub(r"[/\\]" if spaces else r"[/\\ ]", "_", unicodedata.normalize("NFC", text))
+    text = re.sub(r"[/\\]" if spaces else r"[/\\ ]", "_", readable(text))
     text = "".join(sign if sign.isprintable() else "_" for sign in text)
     text = f"_{text}" if text.startswith(".") or not text else text
     return text.encode()[:_LONGEST].decode(errors="ignore")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import exporters
@@ -186,6 +188,19 @@ def test_equal_names_in_different_folders(cat, tmp_path):
     assert sources == {"a_1": "a/1.jpg", "b_1": "b/1.jpg", "2": "b/2.jpg", "B_1_2": "c/B_1.jpg"}
     assert dataset.annotation("b_1").boxes.tolist() == [[5, 5, 50, 30]]
     assert dataset.annotation("a_1").boxes.tolist() == [[2, 3, 20, 25]]
+
+
+@pytest.mark.parametrize("on_disk", [os.fsdecode(b"caf\xe9"), "cafe\u0301"], ids=["latin-1", "decomposed"])
+@pytest.mark.parametrize("exporter", [exporters.labelimg, exporters.coco, exporters.ultralytics])
+def test_names_in_other_encodings_than_the_labels(exporter, on_disk, photos, tmp_path):
+    named = tmp_path / "café.jpg"
+    shutil.copyfile(photos[0].path, named)
+    exporter([*photos[1:4], replace(photos[0], path=named)], tmp_path / "export")
+    (image,) = (tmp_path / "export").rglob("café.jpg")
+    image.rename(image.with_stem(on_disk))
+    report = import_export(tmp_path / "export", tmp_path / "mine")
+    assert (report.images, report.left_out) == (4, {})
+    assert (tmp_path / "mine/VOC2007/JPEGImages/café.jpg").read_bytes() == photos[0].path.read_bytes()
 
 
 def test_class_names_with_spaces_slashes_and_white_space(tmp_path):
