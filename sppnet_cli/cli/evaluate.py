@@ -237,9 +237,11 @@ def show_detection_score(score: "DetectionScore | MapScore", caveat: str, skippe
 
 def show_calibration(score: "DetectionScore") -> None:
     """Say how far confidences are from the precision, where there are any."""
-    if not math.isnan(score.calibration_error):
+    found = score.reliability
+    if found is not None and len(found.count):
         console.status(
-            f"confidences of .1 or more differ from the precision by {score.calibration_error:.3f}, the mean of ten bins"
+            f"confidences of .1 or more differ from the precision by {found.error:.3f}, the mean of ten bins of "
+            f"{found.count.sum()} detections; chance alone makes {found.chance:.3f}"
         )
 
 

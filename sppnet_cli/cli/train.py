@@ -84,7 +84,7 @@ def _train(ws: "Workspace", source: Path, out: Path | None, as_json: bool, dry_r
     draw_outcomes(detections.folder, tested, folder / "report" / OUTCOMES_PICTURE)
     _show(score, counts)
     show_calibration(score)
-    error = score.calibration_error
+    error = math.nan if score.reliability is None else score.reliability.error
     result = {
         "detector": folder,
         "mAP": score.as_dict()["mAP"],

@@ -23,6 +23,7 @@ class Reliability:
     """Of n detections by ascending confidence, in bins of equal count; fractions.
 
     confidence, precision: (B,) means of each bin.  count: (B,).  error: mean of |confidence - precision| over the bins.
+    chance: what it would be, on average, if each detection were right with the probability that its confidence says.
     brier: mean of (confidence - right)^2, base_brier: of a confidence that is the precision of all n, which knows
     nothing of the single detection.  All are NaN, and B is 0, where n is 0.
     """
@@ -31,6 +32,7 @@ class Reliability:
     precision: NDArray[np.float64]
     count: NDArray[np.int64]
     error: float
+    chance: float
     brier: float
     base_brier: float
 
@@ -51,15 +53,18 @@ def reliability(
     hits = np.asarray(right, np.float64)[kept][order]
     if not len(sure):
         none, nan = np.empty(0), float("nan")
-        return Reliability(none, none, np.empty(0, np.int64), nan, nan, nan)
+        return Reliability(none, none, np.empty(0, np.int64), nan, nan, nan, nan)
     parts = np.array_split(np.arange(len(sure)), min(bins, len(sure)))
     means = np.array([(sure[part].mean(), hits[part].mean()) for part in parts])
+    # The precision of a bin deviates by this; of a normal deviate the mean size is sqrt(2 / pi) of the deviation.
+    deviations = [np.sqrt((sure[part] * (1 - sure[part])).sum()) / len(part) for part in parts]
     rate = float(hits.mean())
     return Reliability(
         means[:, 0],
         means[:, 1],
         np.array([len(part) for part in parts]),
         float(np.abs(means[:, 0] - means[:, 1]).mean()),
+        float(np.sqrt(2 / np.pi) * np.mean(deviations)),
         float(np.square(sure - hits).mean()),
         rate * (1 - rate),
     )
@@ -104,6 +109,8 @@ def draw_reliability(found: Reliability, title: str, path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", fontsize=9, frameon=False)
-    axes.set_title(f"{title}\nmean gap {found.error:.3f}", fontsize=10, parse_math=False)
+    axes.set_title(
+        f"{title}\nmean gap {found.error:.3f}, by chance {found.chance:.3f}", fontsize=10, parse_math=False
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -16,7 +16,7 @@ from sppnet_cli.evaluation.coco_results import coco_ids, read_coco_results
 from sppnet_cli.evaluation.comp4 import read_comp4
 from sppnet_cli.evaluation.curves import ranked_detections
 from sppnet_cli.evaluation.outcomes import DetectionOutcome, detection_outcome
-from sppnet_cli.evaluation.reliability import reliability_of
+from sppnet_cli.evaluation.reliability import Reliability, reliability_of
 from sppnet_cli.evaluation.voc_ap import average_precisions, mean_ap
 from sppnet_cli.records import read_csv
 from sppnet_cli.stages.detection_rows import CALIBRATED_COLUMNS, DETECTIONS_FILE
@@ -31,7 +31,7 @@ class DetectionScore:
     ap: dict[str, float]
     images: int
     outcome: DetectionOutcome
-    calibration_error: float = math.nan  # `Reliability.error`; NaN without confidences
+    reliability: Reliability | None = None  # None without confidences
 
     def as_dict(self) -> dict[str, Any]:
         """`mAP`, `AP` by class and `n`; None for NaN."""
@@ -129,6 +129,6 @@ def score_frame(
     ap = average_precisions(detections, annotations, dataset.class_names)
     ap |= dict.fromkeys(missing, float("nan"))
     outcome = detection_outcome([detections[name] for name in dataset.class_names], annotations)
-    error = reliability_of(frame, dataset).error if "confidence" in frame else math.nan
+    found = reliability_of(frame, dataset) if "confidence" in frame else None
     mean = math.nan if missing else mean_ap(ap.values())
-    return DetectionScore(mean, ap, len(dataset), outcome, error)
+    return DetectionScore(mean, ap, len(dataset), outcome, found)

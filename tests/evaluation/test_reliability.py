@@ -18,6 +18,8 @@ def test_two_bins_by_hand():
     assert found.precision.tolist() == [0.5, 0.5]
     assert found.count.tolist() == [2, 2]
     assert found.error == pytest.approx((0.2 + 0.3) / 2)
+    # Variances of a detection: .16 and .24, .21 and .09.
+    assert found.chance == pytest.approx(math.sqrt(2 / math.pi) * (math.sqrt(0.4) + math.sqrt(0.3)) / 2 / 2)
     assert found.brier == pytest.approx((0.1**2 + 0.2**2 + 0.7**2 + 0.6**2) / 4)
     assert found.base_brier == 0.25
     assert reliability_table(found)["detections"].tolist() == [2, 2]
@@ -37,9 +39,18 @@ def test_honest_confidences_have_no_gap():
     assert found.brier < 0.75 * found.base_brier
 
 
+@pytest.mark.parametrize("count", [50, 130, 1000])
+def test_the_gap_of_right_confidences_by_drawing(count):
+    rng = np.random.default_rng(0)
+    confidence = 0.1 + 0.8 * rng.beta(1, 3, count)
+    drawn = [reliability(confidence, rng.random(count) < confidence) for _ in range(500)]
+    assert drawn[0].chance == pytest.approx(np.mean([found.error for found in drawn]), rel=0.08)
+
+
 def test_nothing_sure_enough():
     found = reliability(np.array([0.01]), np.array([True]))
     assert math.isnan(found.error)
+    assert math.isnan(found.chance)
     assert math.isnan(found.brier)
     assert reliability_table(found).empty
 

@@ -87,4 +87,4 @@ def test_coco_results_of_a_set_score_as_the_csv(data, tmp_path):
     by_coco = evaluate_detections(tmp_path / "detections.json", data, "test")
     assert 0.2 < by_csv.mean_ap < 1
     assert by_coco.ap == pytest.approx(by_csv.ap, nan_ok=True)
-    assert by_coco.calibration_error == pytest.approx(by_csv.calibration_error)
+    assert by_coco.reliability.error == pytest.approx(by_csv.reliability.error)
