@@ -55,5 +55,5 @@ def test_from_an_export_to_a_detector_that_knows_how_sure_it_is(sppnet, tmp_path
     dataset = load_voc(data, "test")
     found = reliability_of(read_detections(detections, dataset)[0], dataset)
     assert found.error == pytest.approx(result["calibration_error"])
-    assert found.error < 0.2  # with ten detections in a bin chance alone makes .1
+    assert found.error < 0.07 + found.chance  # what .07 off would show of so few detections, at most
     assert found.brier < found.base_brier

@@ -1,5 +1,6 @@
 """The chain that a workspace describes: which numbers bear on which stage, and what follows from what."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sppnet_cli.chain import Part, Resources, path_of
+from sppnet_cli.chain import Part, Resources, behind, path_of
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import DataError, UsageError
 from sppnet_cli.protocols import PAPER, Protocol
@@ -50,6 +51,13 @@ def chain(ws):
         {"SPP": (ws, *SPP, stages["spp ftfc7"]), "R-CNN": (ws, *RCNN, stages["rcnn ftfc7"])}
     )
     return stages
+
+
+def test_stages_go_to_other_processes(ws, tmp_path):
+    stages = behind([*chain(ws).values(), ws.calibrated(*SPP, "pool5"), ws.imported_set(tmp_path)])
+    copies = pickle.loads(pickle.dumps(stages))
+    assert [copy.folder for copy in copies] == [stage.folder for stage in stages]
+    assert [copy.cost() for copy in copies] == [stage.cost() for stage in stages]
 
 
 HEADS = ("spp head", "rcnn head")

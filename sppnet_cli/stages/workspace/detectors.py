@@ -184,8 +184,11 @@ class DetectorStages(WindowStages):
             CalibrateConfig(self.calibration),
             inputs,
             calibrate,
-            lambda: calibrate_cost(detector.cost().files),
+            partial(self._calibrate_cost, detector),
         )
+
+    def _calibrate_cost(self, detector: Stage) -> Cost:
+        return calibrate_cost(detector.cost().files)
 
     def _held_out(self, method: str, scales: tuple[int, ...], row: str) -> Stage:
         """Detections in the fold, by a detector that was trained on the other images."""
