@@ -299,8 +299,8 @@ def neighbours(*, batch: int, repeats: int, seed: int) -> "Benchmark":
 def train(*, data: Path, arch: str, weights: str, seed: int) -> "Benchmark":
     """`sppnet train` against torchvision's Faster R-CNN on the same trunk, weights, images and cores: both mAPs.
 
-    Faster R-CNN trains for one, two and four times the processor time that `sppnet train` takes, tests apart: five and a
-    half times as long in all.
+    Faster R-CNN trains for one, two and four times the processor time that `sppnet train` takes: six times as long in
+    all, and the tests.
     """
     from sppnet_cli.benchmark.train import TrainSpeed, benchmark_train
 
