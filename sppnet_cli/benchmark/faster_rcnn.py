@@ -17,7 +17,7 @@ from sppnet_cli.console import status, track
 from sppnet_cli.data.voc import VocDetection
 from sppnet_cli.network.sppnet import NetworkSpec, SPPNet
 from sppnet_cli.network.weights import load_trunk_weights
-from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.detection_rows import COLUMNS
 
 _SIZES, _RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)  # of anchors: pixels, height by width
 _WARM_UP = 50  # steps
@@ -95,7 +95,7 @@ def train_for(
 
 @torch.inference_mode()
 def detections(model: FasterRCNN, dataset: VocDetection) -> pd.DataFrame:
-    """What a trained model finds in a split: a frame of `stages.detect.COLUMNS`."""
+    """What a trained model finds in a split: a frame of `stages.detection_rows.COLUMNS`."""
     rows = []
     for image_id in track(dataset.ids, "Faster R-CNN detects"):
         (found,) = model.eval()([_tensor(dataset.image(image_id))])

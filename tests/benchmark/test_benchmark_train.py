@@ -12,7 +12,7 @@ from sppnet_cli.benchmark.faster_rcnn import Recipe
 from sppnet_cli.benchmark.train import Ours, TrainSpeed, benchmark_train, compare, run_ours
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.errors import SppnetError
-from sppnet_cli.stages.detect import COLUMNS
+from sppnet_cli.stages.detection_rows import COLUMNS
 
 
 @pytest.fixture
