@@ -19,3 +19,8 @@ SCHEDULES = ("plateau", "steps", "one-cycle")  # of pre-training's learning rate
 
 CAFFE_KINDS = ("zeiler-conv5", "py-faster-rcnn-zf")
 DROPOUT_SCALINGS = ("testing", "training")
+
+
+def caveat(profile: str) -> str:
+    """A warning to print beside the numbers of a profile."""
+    return " (tiny: means nothing)" if profile == "tiny" else ""

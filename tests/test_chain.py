@@ -198,11 +198,6 @@ def test_a_file_of_the_users_that_is_missing_is_named_before_anything_is_made(st
     )
     with pytest.raises(DataError, match="gone: no such file or folder"):
         plan([missing])
-    missing = replace(
-        missing, inputs={"data": data}, images=(tmp_path / "gone.jpg",), folder=tmp_path / "later"
-    )
-    with pytest.raises(DataError, match=r"gone\.jpg: no such file"):
-        plan([data, missing])
     assert not list(tmp_path.glob("runs/*"))
 
 

@@ -12,7 +12,7 @@ from sppnet_cli.chain import path_of
 from sppnet_cli.cli.options import PATH, make_workspace, option, say, say_spread, shared_unmade
 from sppnet_cli.cli.plan import make, show
 from sppnet_cli.errors import DataError, UsageError
-from sppnet_cli.names import VIEWS
+from sppnet_cli.names import VIEWS, caveat
 
 if TYPE_CHECKING:
     from sppnet_cli.chain import Source, Stage
@@ -117,7 +117,9 @@ def _of_detections(
     if report is not None:
         require_report_folder(report)
     if described["data"] is not None and not dry_run:  # files alone, and so without torch
-        return _of_files(detections, described["data"], split, described["limit"], report)
+        return _of_files(
+            detections, described["data"], split, described["limit"], report, caveat(described["profile"])
+        )
     ws = make_workspace(**described)
     data = ws.voc()
     if dry_run:
@@ -130,12 +132,12 @@ def _of_detections(
 
 
 def _of_files(
-    detections: Path, data: Path, split: str, limit: int | None, report: Path | None, caveat: str = ""
+    detections: Path, data: Path, split: str, limit: int | None, report: Path | None, warning: str
 ) -> dict[str, Any]:
     from sppnet_cli.stages.score_detections import evaluate_detections
 
     score = evaluate_detections(detections, data, split, limit, report)
-    show_detection_score(score, caveat)
+    show_detection_score(score, warning)
     show_calibration(score)
     if report is not None:
         files = sorted(path.name for path in report.iterdir() if not path.name.startswith("."))

@@ -6,6 +6,7 @@ from sppnet_cli.data.mini import MINI, TINY, MiniSize
 from sppnet_cli.errors import UsageError
 from sppnet_cli.learning.finetune import Schedule
 from sppnet_cli.learning.pretrain import Recipe
+from sppnet_cli.names import caveat
 from sppnet_cli.protocols import Protocol
 from sppnet_cli.stages.image_svm import RandomSplits
 
@@ -37,7 +38,7 @@ class Profile:
     @property
     def caveat(self) -> str:
         """A warning to print beside its numbers."""
-        return " (tiny: means nothing)" if self.name == "tiny" else ""
+        return caveat(self.name)
 
     def schedule(self, protocol: Protocol) -> Schedule:
         """The fine-tuning schedule: the profile's, or the protocol's (`Extractor.protocol_of`)."""

@@ -93,7 +93,7 @@ def test_fetch_when_all_is_there(sppnet, tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "voc2007", Source((), "toy", "VOCdevkit/toy", (), 0))
     (tmp_path / "data" / "VOCdevkit" / "toy").mkdir(parents=True)
     code, out, err = sppnet("data", "fetch", "voc2007")
-    assert (code, out, err) == (0, "", "voc2007: data/VOCdevkit/toy\n")
+    assert (code, out, err) == (0, "", "voc2007: data/VOCdevkit/toy\nnext: sppnet data check data\n")
     code, out, _ = sppnet("data", "fetch", "voc2007", "--out", tmp_path / "data", "--json")
     assert (code, json.loads(out)) == (0, {"data": f"{tmp_path}/data/VOCdevkit/toy"})
 

@@ -18,6 +18,9 @@ from sppnet_cli.tables.write import write_table
 def ask(monkeypatch, capsys, tmp_path):
     """Run the experiment in an empty folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "sppnet_cli.cli.reproduce._write_page", lambda folder: None
+    )  # these tables have no record
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["sppnet", "reproduce", "claims", *arguments])

@@ -133,7 +133,7 @@ def test_spp_net_keeps_its_frozen_trunk(workspace, made):
 def test_the_description_knows_of_the_network(workspace):
     stage = workspace.finetuned("rcnn", ())
     assert stage.name == "finetune-all"
-    seconds, files, memory = stage.cost()
+    seconds, files, memory, _ = stage.cost()
     assert set(files) == {"head.safetensors", "network.json", "network.safetensors"}
     assert seconds > 0
     assert memory > 1
