@@ -25,6 +25,14 @@ _PANEL = (2.1, 1.9)  # inches
 _COLUMNS = 5
 
 
+def rows_by_class(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, NDArray[np.int64]]:
+    """Numbers of the rows of each class, in their order; `frame` has a column class."""
+    codes = pd.Categorical(frame["class"], categories=list(dataset.class_names)).codes
+    by_class = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[by_class], np.arange(len(dataset.class_names) + 1))
+    return {name: by_class[a:b] for name, a, b in zip(dataset.class_names, starts, starts[1:], strict=False)}
+
+
 def ranked_detections(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, list[NDArray[np.float64]]]:
     """Detections as `average_precisions` takes them, with their negative rank in the class in place of the score.
 
@@ -39,8 +47,8 @@ def ranked_detections(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, l
     """
     place = {image_id: index for index, image_id in enumerate(dataset.ids)}
     result = {}
-    for name in dataset.class_names:
-        rows = frame[frame["class"] == name].sort_values("score", ascending=False, kind="stable")
+    for name, numbers in rows_by_class(frame, dataset).items():
+        rows = frame.iloc[numbers].sort_values("score", ascending=False, kind="stable")
         image = rows["image"].map(place).to_numpy(np.int64)
         boxes = np.column_stack([rows[["x1", "y1", "x2", "y2"]].to_numpy(np.float64), -np.arange(len(rows))])
         by_image = np.argsort(image, kind="stable")
@@ -54,8 +62,9 @@ def class_curves(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, Precis
     detections = ranked_detections(frame, dataset)
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     curves = {}
-    for label, name in enumerate(dataset.class_names):
-        scores = np.sort(frame.loc[frame["class"] == name, "score"].to_numpy(np.float64))[::-1]
+    all_scores = frame["score"].to_numpy(np.float64)
+    for label, (name, rows) in enumerate(rows_by_class(frame, dataset).items()):
+        scores = np.sort(all_scores[rows])[::-1]
         curve = precision_recall(match_class(detections[name], annotations, label))
         curves[name] = replace(curve, scores=scores)
     return curves

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sppnet_cli.atomic import atomic_path
 from sppnet_cli.data.voc import VocDetection
-from sppnet_cli.evaluation.curves import ranked_detections
+from sppnet_cli.evaluation.curves import ranked_detections, rows_by_class
 from sppnet_cli.evaluation.voc_ap import match_class
 
 LEAST = (
@@ -77,10 +77,10 @@ def mark_rows(frame: pd.DataFrame, dataset: VocDetection) -> NDArray[np.int8]:
     """
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]
     marks = np.zeros(len(frame), np.int8)
-    for label, (name, ranked) in enumerate(ranked_detections(frame, dataset).items()):
-        rows = np.flatnonzero(frame["class"] == name)
-        best_first = rows[np.argsort(-frame["score"].to_numpy()[rows], kind="stable")]
-        marks[best_first] = match_class(ranked, annotations, label).marks
+    ranked, scores = ranked_detections(frame, dataset), frame["score"].to_numpy()
+    for label, (name, rows) in enumerate(rows_by_class(frame, dataset).items()):
+        best_first = rows[np.argsort(-scores[rows], kind="stable")]
+        marks[best_first] = match_class(ranked[name], annotations, label).marks
     return marks
 
 

@@ -1,6 +1,6 @@
 """Detectors at work: their best, worst, missed and false detections."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def _kinds(detections: Detections, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(kind: str, found: Sequence[Outcome], detections: Detections, count: int) -> list[Picture]:
+def _pictures(kind: str, found: Iterable[Outcome], detections: Detections, count: int) -> list[Picture]:
     """The first ones, each of another image; images that cannot be read are passed over."""
     dataset, pictures = detections.dataset, dict[str, Picture]()
     for each in found:

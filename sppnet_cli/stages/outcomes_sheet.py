@@ -1,8 +1,8 @@
 """A picture of how a detector does on a split: what it found, found barely, missed and imagined."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     detection: Detection
 
 
-def outcomes(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, list[Outcome]]:
+def outcomes(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, Iterable[Outcome]]:
     """The best, worst, missed and false ones, most telling first.
 
     best and worst: right detections, surest first and least sure first; worst ones are sure enough to count as found.
@@ -41,12 +41,12 @@ def outcomes(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, list[Outco
     by = "confidence" if "confidence" in frame else "score"
     frame = frame.assign(mark=mark_rows(frame, dataset)).sort_values(by, ascending=False, kind="stable")
     found = frame["confidence"] >= SURE if by == "confidence" else frame["score"] > POSITIVE
-    right = [_outcome(row, dataset) for row in frame[(frame["mark"] > 0) & found].to_dict("records")]
+    right = list(_outcomes(frame[(frame["mark"] > 0) & found], dataset))
     return {
         "best": right,
         "worst": right[::-1],
         "missed": sorted(_missed(right, dataset), key=lambda each: -_area(each.detection.box)),
-        "false": [_outcome(row, dataset) for row in frame[frame["mark"] == 0].to_dict("records")],
+        "false": _outcomes(frame[frame["mark"] == 0], dataset),
     }
 
 
@@ -123,10 +123,13 @@ def _annotation(missed: Detection, image: NDArray[np.uint8]) -> Annotation:
     return Annotation(boxes, np.array([missed.label]), np.array([False]), image.shape[:2])
 
 
-def _outcome(row: Mapping[Hashable, Any], dataset: VocDetection) -> Outcome:
-    box = (row["x1"], row["y1"], row["x2"], row["y2"])
-    label = dataset.class_names.index(row["class"])
-    return Outcome(row["image"], Detection(label, row["score"], box, row.get("confidence")))
+def _outcomes(rows: pd.DataFrame, dataset: VocDetection) -> Iterator[Outcome]:
+    """One by one: of hundreds of thousands of false detections few are looked at."""
+    for k in range(len(rows)):
+        row = rows.iloc[k]
+        box = (row["x1"], row["y1"], row["x2"], row["y2"])
+        label = dataset.class_names.index(row["class"])
+        yield Outcome(row["image"], Detection(label, row["score"], box, row.get("confidence")))
 
 
 def _area(box: tuple[float, float, float, float]) -> float:

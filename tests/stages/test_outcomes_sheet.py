@@ -32,7 +32,7 @@ def objects(dataset, index):
 
 
 def test_kinds(found, dataset):
-    kinds = outcomes(found, dataset)
+    kinds = {kind: list(of_kind) for kind, of_kind in outcomes(found, dataset).items()}
     right = objects(dataset, 0)
     assert [(each.image, each.detection.box) for each in kinds["best"]] == [
         (dataset.ids[0], b) for b in right

@@ -32,7 +32,7 @@ def workspace(tmp_path_factory):
     )
 
 
-def tested_with(workspace, loss, *of):
+def with_loss(workspace, loss, *of):
     """The score of SVMs with a loss, whatever the protocol's."""
     ws = replace(workspace, protocol=replace(workspace.protocol, whole_image_loss=loss))
     tested = ws.tested_svms(*of)
@@ -50,7 +50,7 @@ def tested_with(workspace, loss, *of):
     ],
 )
 def test_voc_of_whole_images(workspace, layer, loss, expected):
-    found = tested_with(workspace, loss, Column("spp6", "full", 224), layer, "VOC")
+    found = with_loss(workspace, loss, Column("spp6", "full", 224), layer, "VOC")
     assert found["mAP"] == pytest.approx(expected, abs=0.01)
 
 
@@ -65,6 +65,6 @@ def test_voc_of_whole_images(workspace, layer, loss, expected):
 )
 def test_caltech_of_crops(workspace, layer, loss, expected):
     ws = replace(workspace, profile=replace(workspace.profile, splits=RandomSplits(count=3)))
-    found = tested_with(ws, loss, Column("spp6", "crop", 224), layer, "Caltech101")
+    found = with_loss(ws, loss, Column("spp6", "crop", 224), layer, "Caltech101")
     assert found["accuracy"] == pytest.approx(expected, abs=0.01)
     assert found["std"] < 0.01
