@@ -117,7 +117,8 @@ def command(
 
 def _write_page(folder: Path) -> None:
     """Write the page of all tables in a folder; what is wrong with an older one of them costs no new result."""
-    from sppnet_cli.report.page import PAGE, has_tables, write_results_page
+    from sppnet_cli.report.page import PAGE, write_results_page
+    from sppnet_cli.report.results import has_tables
 
     if not has_tables(folder):
         return

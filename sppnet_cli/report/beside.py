@@ -20,6 +20,8 @@ from sppnet_cli.tables.paper import (
 )
 from sppnet_cli.tables.render import format_number, parts
 
+_KINDS = ("values", "deviation", "published")  # of a record's numbers
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -106,19 +108,10 @@ def _numbered(number: int, record: Mapping[str, Any]) -> Table:
     )  # claimed, but no row of the paper's Table 6
     rows = []
     for place, key in enumerate([*foreign.index, *more]):
-        ours, spread, theirs = (
-            _of(record.get(kind, {}), key) for kind in ("values", "deviation", "published")
-        )
+        numbers = [_of(record.get(kind, {}), key) for kind in _KINDS]
         others = [key in foreign.index and bool(foreign.iloc[place][column]) for column in foreign.columns]
         cells = [
-            cell(
-                _printed(ours, column, key),
-                _printed(spread, column, key),
-                _printed(theirs, column, key),
-                key,
-                decimals,
-                each,
-            )
+            cell(*_printed(numbers, column, key), key, decimals, each)
             for column, each in zip(foreign.columns, others, strict=True)
         ]
         labels = [*parts(key), *(texts[name].iloc[place] for name in remarks)]
@@ -143,20 +136,8 @@ def _small(name: str, record: Mapping[str, Any]) -> Table:
     for place, ours in enumerate(values):
         labels = [ours[word] for word in words]
         key = labels[0] if len(labels) == 1 else tuple(labels)
-        spread, theirs = (
-            record[kind][place] if kind in record else {} for kind in ("deviation", "published")
-        )
-        cells = [
-            cell(
-                _printed(ours, column, key),
-                _printed(spread, column, key),
-                _printed(theirs, column, key),
-                key,
-                2,
-            )
-            for column in columns
-        ]
-        rows.append(Row(labels, cells))
+        numbers = [record[kind][place] if kind in record else {} for kind in _KINDS]
+        rows.append(Row(labels, [cell(*_printed(numbers, column, key), key, 2) for column in columns]))
     caption = "Percent, but for the rows that name their unit."
     return Table(
         name, title, caption, source, words, columns, rows, record["notes"], _about(record), f"{name}.csv"
@@ -184,12 +165,14 @@ def _of(values: Any, key: Hashable) -> Mapping[str, float | None]:
     return found
 
 
-def _printed(cells: Mapping[str, float | None], column: str, key: Hashable) -> float:
-    """A number of a row of a record in the unit printed, NaN where there is none."""
-    value = cells.get(column)
-    if value is None:
-        return math.nan
-    return 100 * value if unit(key) == "percent" else value
+def _printed(
+    rows: Sequence[Mapping[str, float | None]], column: str, key: Hashable
+) -> tuple[float, float, float]:
+    """Ours, deviation and published, of the column of these rows, in the unit printed; NaN where there is none."""
+    scale = 100 if unit(key) == "percent" else 1
+    values = (row.get(column) for row in rows)
+    ours, deviation, theirs = (math.nan if value is None else scale * value for value in values)
+    return ours, deviation, theirs
 
 
 def _about(record: Mapping[str, Any]) -> str:

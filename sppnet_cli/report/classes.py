@@ -56,7 +56,7 @@ def classes(aps: Aps, curves: Curves, about: str = "") -> Section:
 
 def of_detections(shown: Sequence[Detections]) -> tuple[Aps, Curves]:
     """APs and curves of detections."""
-    found = {each.name: class_curves(each.frame, each.dataset) for each in shown}
+    found = {each.name: class_curves(each.frame(), each.dataset) for each in shown}
     aps = {
         name: {cls: _number(average_precision_11(c)) for cls, c in of.items()} for name, of in found.items()
     }

@@ -10,6 +10,7 @@ from sppnet_cli.data.voc import VocDetection, load_voc
 from sppnet_cli.detection.detector_files import read_description
 from sppnet_cli.errors import DataError
 from sppnet_cli.inventory import Run, read_run
+from sppnet_cli.runs import require_intact
 from sppnet_cli.stages.score_detections import read_detections
 
 _TITLES = {"spp": "SPP-net", "rcnn": "R-CNN"}
@@ -23,14 +24,12 @@ class Detections:
     Attributes:
         side: method and scales of the detector, such as `SPP-net, 5 scales`; of several, all of them.
         row: of Table 6, such as `ftfc7 bb`.
-        frame: as `read_detections` gives it.
         dataset: the split.
         run: that holds them.
     """
 
     side: str
     row: str
-    frame: pd.DataFrame
     dataset: VocDetection
     run: Path
 
@@ -39,9 +38,14 @@ class Detections:
         """Side and row."""
         return f"{self.side}, {self.row}"
 
+    def frame(self) -> pd.DataFrame:
+        """As `read_detections` gives it; read each time, since those of a table together may not fit into memory."""
+        return read_detections(self.run, self.dataset)[0]
+
 
 def read(run: Run) -> Detections:
-    """The detections of a run of `detect`.  Raises `DataError` where its detector, data or rows cannot be read."""
+    """The detections of a run of `detect`.  Raises `DataError` where its detector or data cannot be read, or it was changed."""
+    require_intact(run.folder)
     config = run.manifest["config"]
     sources = {name: Path(path) for name, path in run.manifest["sources"].items()}
     about = [read_description(path) for name, path in sources.items() if name.startswith("detector")]
@@ -52,10 +56,9 @@ def read(run: Run) -> Detections:
         for each in about
     ]
     dataset = load_voc(sources["data"], config["split"], config["limit"])
-    frame, _ = read_detections(run.folder, dataset)
     row = f"{about[0].row}{' bb' * about[0].regressed}"
     side = sides[0] if len(sides) == 1 else f"{' and '.join(dict.fromkeys(sides))}, {len(sides)} combined"
-    return Detections(side, row, frame, dataset, run.folder)
+    return Detections(side, row, dataset, run.folder)
 
 
 def of_seed(runs: Iterable[Run], seed: int) -> list[Detections]:

@@ -42,7 +42,7 @@ def detectors_at_work(detections: Sequence[Detections], aps: Mapping[str, float 
 
 
 def _kinds(detections: Detections, count: int) -> list[dict[str, Any]]:
-    found = outcomes(detections.frame, detections.dataset)
+    found = outcomes(detections.frame(), detections.dataset)
     return [
         {"name": _KINDS[kind], "pictures": _pictures(kind, of_kind, detections, count)}
         for kind, of_kind in found.items()

@@ -69,7 +69,7 @@ def of_report(folder: Path) -> list[Section]:
 def of_detections(detections: Detections) -> list[Section]:
     """The same sections from detections."""
     found: list[Section] = []
-    frame, dataset = detections.frame, detections.dataset
+    frame, dataset = detections.frame(), detections.dataset
     if "confidence" in frame:
         found.append(calibration(reliability_table(reliability_of(frame, dataset))))
     annotations = [dataset.annotation(image_id) for image_id in dataset.ids]

@@ -20,7 +20,7 @@ from sppnet_cli.report.figures import figure_2, figure_6
 from sppnet_cli.report.made import made_of_results, made_of_run, runs_behind
 from sppnet_cli.report.missing import missing
 from sppnet_cli.report.outcomes import detectors_at_work
-from sppnet_cli.report.results import Results, has_tables, read_results
+from sppnet_cli.report.results import Results, read_results
 from sppnet_cli.report.section import Section
 from sppnet_cli.report.times import times
 from sppnet_cli.report.training import training
@@ -29,8 +29,6 @@ from sppnet_cli.stages.evaluate_network import validation_folder
 from sppnet_cli.stages.profiles import PROFILES
 from sppnet_cli.tables.paper import published, unit
 from sppnet_cli.tables.render import format_number
-
-__all__ = ["PAGE", "has_tables", "write_results_page", "write_run_page"]
 
 PAGE = "report.html"
 _REPORT = "report"  # folder of a detector of `sppnet train`

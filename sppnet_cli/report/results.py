@@ -44,14 +44,14 @@ class Results:
     records: dict[str, dict[str, Any]]
 
     @property
-    def any(self) -> dict[str, Any]:
-        """The record of one of the tables."""
+    def first(self) -> dict[str, Any]:
+        """The record of the first table."""
         return next(iter(self.records.values()))
 
     @property
     def profile(self) -> str:
         """The profile that the tables were measured with."""
-        return str(self.any["profile"])
+        return str(self.first["profile"])
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -69,11 +69,11 @@ class Results:
     @property
     def seed(self) -> int:
         """The first of the seeds, whose detectors and networks are shown."""
-        return int(self.any["seeds"][0])
+        return int(self.first["seeds"][0])
 
     def command(self, name: str, *options: str) -> str:
         """The command that measures `name` as the tables here were measured."""
-        return remeasure(str(self.any["command"]), self.profile, name, options)
+        return remeasure(str(self.first["command"]), self.profile, name, options)
 
 
 def has_tables(folder: Path) -> bool:
