@@ -79,10 +79,10 @@ class Stage:
 
     name: str
     config: Any
-    inputs: Mapping[str, Source]
+    inputs: Mapping[str, Source] = field(repr=False)  # whose own inputs would fill pages
     folder: Path
-    build: Build
-    cost: Callable[[], Cost]
+    build: Build = field(repr=False)
+    cost: Callable[[], Cost] = field(repr=False)
     images: tuple[Path, ...] = ()
     threads: int | None = 1
     together: bool = False

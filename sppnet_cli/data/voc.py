@@ -18,6 +18,7 @@ from sppnet_cli.files import decode, read_bytes, read_text, safe_id, visible
 CLIPPED = "a box reaches a pixel over the edge; it is clipped"
 UNSIZED = "the annotation gives no size; the image's own is taken"
 RENAMED = "the image is no .jpg file; it is taken under its other suffix"
+SUFFIXED = "the list names the image's file; its id is taken"
 UNTURNED = "annotated before the EXIF rotation of the image; it is taken without"
 
 _LAYOUT = (
@@ -51,8 +52,8 @@ class Annotation:
 class VocDetection:
     """One split of a VOC folder (`root`, the VOC2007 folder itself): ids in the order of the split's list.
 
-    Faults that are clear are mended as images and annotations are read (`CLIPPED`, `UNSIZED`, `RENAMED`, `UNTURNED`);
-    `mended` holds the ids by kind, and the command line says them at its end.  With `strict` they are refused.
+    Faults that are clear are mended as images and annotations are read (`CLIPPED`, `UNSIZED`, `RENAMED`, `SUFFIXED`,
+    `UNTURNED`); `mended` holds the ids by kind, and the command line says them at its end.  With `strict` they are refused.
     """
 
     root: Path
@@ -151,13 +152,18 @@ def load_voc(
     if not split_list.is_file():
         known = ", ".join(_lists(root)[0]) or "none"
         raise DataError(f"{split_list}: no such split list; splits found here: {known}")
-    ids = tuple(safe_id(line[0], split_list) for line in _read_list(split_list))
+    listed = [safe_id(line[0], split_list) for line in _read_list(split_list)]
+    ids = tuple(_id(name, root) for name in listed)
     if not ids:
         raise DataError(f"{split_list}: lists no image; restore the split list")
     repeated = len(ids) - len(set(ids))
     if repeated:
         raise DataError(f"{split_list}: {repeated} ids are listed twice; remove the repetitions")
-    return VocDetection(root, split, ids[:limit], _class_names(root), strict)
+    dataset = VocDetection(root, split, ids[:limit], _class_names(root), strict)
+    for image_id, name in zip(dataset.ids, listed, strict=False):
+        if image_id != name:
+            dataset._mend(SUFFIXED, image_id, split_list)
+    return dataset
 
 
 def has_splits(data: Path, *splits: str) -> bool:
@@ -184,7 +190,7 @@ def image_labels(dataset: VocDetection, class_name: str) -> tuple[tuple[str, ...
             raise DataError(
                 f"{class_list}: {' '.join(line)[:60]!a} is not an id and -1, 0 or 1; restore the list"
             )
-        labels[line[0]] = int(line[1])
+        labels[_id(line[0], dataset.root)] = int(line[1])
     for image_id in dataset.ids:
         if image_id not in labels:
             raise DataError(f"{class_list}: lacks image {image_id} of the {dataset.split} list; restore it")
@@ -233,6 +239,17 @@ def _class_names(root: Path) -> tuple[str, ...]:
 def _read_list(path: Path) -> list[list[str]]:
     """The non-blank lines of a list, split into words."""
     return [line.split() for line in read_text(path, "list").splitlines() if line.strip()]
+
+
+def _id(name: str, root: Path) -> str:
+    """The id that a line of a list means: it may name the image's file, such as `000001.jpg`."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in IMAGE_SUFFIXES:
+        return name
+    annotations, images = root / "Annotations", root / "JPEGImages"
+    is_id = (annotations / f"{name}.xml").exists() or (images / f"{name}.jpg").exists()
+    is_file = (annotations / f"{stem}.xml").exists() or (images / name).exists()
+    return stem if is_file and not is_id else name
 
 
 def _parse(path: Path) -> Element:

@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from sppnet_cli import console
-from sppnet_cli.data.voc import CLIPPED, RENAMED, UNSIZED, UNTURNED, has_splits, image_labels, load_voc
+from sppnet_cli.data.voc import (
+    CLIPPED,
+    RENAMED,
+    SUFFIXED,
+    UNSIZED,
+    UNTURNED,
+    has_splits,
+    image_labels,
+    load_voc,
+)
 from sppnet_cli.errors import DataError, UsageError
 
 OBJECT = """
@@ -408,6 +417,29 @@ def test_images_of_another_suffix(devkit, suffix):
     assert dataset.mended == {RENAMED: {"000002"}}
     with pytest.raises(DataError, match=r"is no \.jpg file; correct it"):
         load_voc(devkit, "trainval", strict=True).image_path("000002")
+
+
+def test_lists_that_name_the_image_files(devkit):
+    main = devkit / "VOC2007" / "ImageSets" / "Main"
+    (main / "trainval.txt").write_text("000002.jpg\n000001\n")
+    (main / "cat_trainval.txt").write_text("000002.jpg 1\n000001 -1\n")
+    dataset = load_voc(devkit, "trainval")
+    assert dataset.ids == ("000002", "000001")
+    assert dataset.mended == {SUFFIXED: {"000002"}}
+    assert image_labels(dataset, "cat")[1].tolist() == [1, -1]
+    with pytest.raises(DataError, match=r"trainval\.txt: the list names the image's file; correct it"):
+        load_voc(devkit, "trainval", strict=True)
+
+
+def test_an_id_that_looks_like_a_file(devkit):
+    folder = devkit / "VOC2007"
+    (folder / "Annotations/000002.xml").rename(folder / "Annotations/000002.jpg.xml")
+    (folder / "JPEGImages/000002.jpg").rename(folder / "JPEGImages/000002.jpg.jpg")
+    (folder / "ImageSets/Main/trainval.txt").write_text("000002.jpg\n000001\n")
+    dataset = load_voc(devkit, "trainval")
+    assert dataset.ids == ("000002.jpg", "000001")
+    assert dataset.mended == {}
+    assert dataset.image("000002.jpg").shape == (40, 60, 3)
 
 
 def photograph(devkit, width, height, orientation):
