@@ -106,18 +106,19 @@ def read_csv(
         columns = {name: kind for name, kind in columns.items() if name not in optional or name in header}
         if header != list(columns):
             raise _Wrong(f"its columns are {_shown(','.join(header))}, not {','.join(columns)}")
-        rows, lines = [], []
+        fields: list[str] = []  # row by row; lists of hundreds of thousands of rows are slow
+        lines: list[int] = []
         for row in reader:
             if row and len(row) != len(header):
                 raise _Wrong(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
             if row:
-                rows.append(row)
+                fields += row
                 lines.append(reader.line_num)
     except (_Wrong, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: {error}; {remedy}") from None
-    cells = list(zip(*rows, strict=True)) or [()] * len(columns)
-    frame = {}
-    for (name, kind), column in zip(columns.items(), cells, strict=True):
+    frame: dict[str, pd.Series[Any]] = {}
+    for place, (name, kind) in enumerate(columns.items()):
+        column = fields[place :: len(columns)]
         if kind is str:
             if name in ids:
                 for text in dict.fromkeys(column):

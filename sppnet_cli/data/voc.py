@@ -243,8 +243,8 @@ def _read_list(path: Path) -> list[list[str]]:
 
 def _id(name: str, root: Path) -> str:
     """The id that a line of a list means: it may name the image's file, such as `000001.jpg`."""
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() not in IMAGE_SUFFIXES:
+    stem, dot, suffix = name.rpartition(".")
+    if dot + suffix.lower() not in IMAGE_SUFFIXES:
         return name
     annotations, images = root / "Annotations", root / "JPEGImages"
     is_id = (annotations / f"{name}.xml").exists() or (images / f"{name}.jpg").exists()

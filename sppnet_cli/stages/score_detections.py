@@ -62,7 +62,7 @@ def evaluate_detections(
 
 def _warn_of_uncovered(detections: Path, frame: pd.DataFrame, dataset: VocDetection) -> None:
     """Warn where the detections are of fewer images than the list: all objects in the others count as missed."""
-    covered = set(frame["image"])
+    covered = set(frame["image"].unique())
     if not covered or len(covered) == len(dataset):
         return
     last = max(index for index, image_id in enumerate(dataset.ids) if image_id in covered) + 1
@@ -114,7 +114,7 @@ def read_detections(path: Path, dataset: VocDetection) -> tuple[pd.DataFrame, fr
             f"{path}: detections in {first['image']} ({first['class']}), which is not in {dataset.split} of "
             f"{dataset.root}; name the --data, --split and --limit that they were made with"
         )
-    unknown = sorted(set(frame["class"]) - set(dataset.class_names))
+    unknown = sorted(set(frame["class"].unique()) - set(dataset.class_names))
     if unknown:
         raise DataError(f"{path}: class {unknown[0]!r} is not one of {', '.join(dataset.class_names)}")
     return frame, missing
