@@ -39,6 +39,10 @@ from sppnet_cli.runs import CHECKPOINT
 METRICS = "metrics.jsonl"
 _DROPS = (4 / 7, 29 / 35)  # when `steps` divides the rate, as a fraction of the epochs: 40 and 58 of 70
 _AGAIN = "start over with --no-resume"
+_VALIDATED = (
+    500,
+    0.1,
+)  # images on which an epoch's error is measured: so many, or so many for each training image
 _CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
 # The rate drops when the training error, per round of all sizes, has not fallen by a 500th for this many rounds.
 _PATIENCE = 4
@@ -224,7 +228,7 @@ def pretrain(
     the state is saved in `out`, and a later call continues from it; on the CPU the result then has the same bits as
     that of an uninterrupted call.  A network that takes
     a mean image gets that of the training set.  The error on the centre crops of `validation` is recorded but never
-    used.
+    used; of a large set some images, spread over it, suffice (`_VALIDATED`).
 
     Raises `SppnetError` if the loss is not finite, `UsageError` if the batch cannot be divided by the number of
     processes or is larger than the set.
@@ -240,6 +244,8 @@ def pretrain(
             "--batch of `sppnet pretrain`"
         )
     trainer = Trainer(network, recipe, seed, device)
+    enough = max(_VALIDATED[0], int(_VALIDATED[1] * len(folder)))
+    step = 1 if validation is None else max(1, len(validation) // enough)
     lines: list[str] = []
     errors: list[float] = []
     checkpoint = load_checkpoint(out / CHECKPOINT, "epoch", recipe.epochs)
@@ -269,7 +275,9 @@ def pretrain(
             loss,
             error,
             trainer.rate,
-            None if validation is None else centre_error(network, validation, recipe.batch, device, workers),
+            None
+            if validation is None
+            else centre_error(network, validation, recipe.batch, device, workers, step),
             round(seconds, 3),
             round(len(folder) // recipe.batch * recipe.batch / seconds, 1),
         ).as_dict()
@@ -341,10 +349,12 @@ def autocast(device_type: str, amp: bool) -> contextlib.AbstractContextManager[A
 
 
 @torch.inference_mode()
-def centre_error(network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int) -> float:
-    """Top-1 error on the centre crops of the images that can be read; the processes share them."""
+def centre_error(
+    network: SPPNet, images: ImageFolder, batch: int, device: str, workers: int, step: int = 1
+) -> float:
+    """Top-1 error on the centre crops of every `step`-th image, of those that can be read; the processes share them."""
     here = world()
-    mine = range(here.rank, len(images), here.size)
+    mine = range(0, len(images), step)[here.rank :: here.size]
     loader = DataLoader(
         Centres(images), batch_size=max(1, batch // here.size), sampler=mine, num_workers=workers
     )

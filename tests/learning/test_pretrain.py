@@ -285,6 +285,15 @@ def test_validation_is_noted_and_decides_nothing(toy, tmp_path):
     assert "val_top1_error" not in metrics(tmp_path / "b")[-1]
 
 
+def test_of_a_large_validation_set_some_images_spread_over_it_suffice(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_VALIDATED", (2, 0.3))  # of 16 training images: every fourth of 16
+    net = train(toy, tmp_path, RECIPE, validation=toy)
+    pixels = torch.stack([module.Centres(toy)[k][0] for k in range(0, 16, 4)])
+    with torch.inference_mode():
+        wrong = (net(pixels).argmax(1).numpy() != toy.labels[::4]).mean()
+    assert metrics(tmp_path)[-1]["val_top1_error"] == pytest.approx(wrong)
+
+
 def test_mixed_precision_learns_too(toy, tmp_path):
     recipe = replace(RECIPE, epochs=6, rate=0.01, amp=True)
     net = train(toy, tmp_path, recipe)
