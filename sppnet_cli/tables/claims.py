@@ -111,7 +111,11 @@ def evaluate_claims(results: Path) -> pd.DataFrame:
         words = (claim["claim"], claim["better"], claim["worse"])
         speed = (
             factor,
-            *([math.nan] * 3 if math.isnan(factor) else _speed(sides[0][0], better, worse, limits)),
+            *(
+                [math.nan] * 3
+                if math.isnan(factor)
+                else _speed(sides[0][0], tables[number], better, worse, limits)
+            ),
         )
         rows.append((claim_id, number, *words, *numbers, outcome, images, *speed))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -224,12 +228,18 @@ def _least_ratio(factor: float) -> float:
 
 
 def _speed(
-    time: Cell, better: float, worse: float, limits: Mapping[Cell, float]
+    time: Cell, table: Mapping[Cell, float], better: float, worse: float, limits: Mapping[Cell, float]
 ) -> tuple[float, float, float]:
-    """How many times faster: as measured, in the journal, and by the arithmetic; NaN where unknown."""
+    """How many times faster: as measured, in the journal, and by the arithmetic; NaN where unknown.
+
+    As measured: the table's own cell, the mean over seeds; else from the times.
+    """
     cell = speedup_cell(time)
+    ours = table.get(cell, math.nan)
+    if math.isnan(ours) and better:
+        ours = worse / better
     printed = str(journal().loc[str(cell[0]), cell[1]])
-    return (worse / better if better else math.nan), float(printed or "nan"), limits.get(cell, math.nan)
+    return ours, float(printed or "nan"), limits.get(cell, math.nan)
 
 
 def _interval(

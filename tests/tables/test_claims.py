@@ -117,6 +117,13 @@ def test_a_factor_must_be_reached(tmp_path, seconds, expected):
     assert claim["verdict"] == expected
 
 
+def test_a_speed_up_is_the_tables_own(tmp_path):
+    # The mean of two seeds' ratios, (1/.02 + 3/.04) / 2, is not the ratio of their mean times.
+    cells = {("conv time (s)", "spp_1scale"): 0.03, ("conv time (s)", "rcnn"): 2.0}
+    write_cells(tmp_path, 6, cells | {("conv speedup vs R-CNN", "spp_1scale"): 62.5})
+    assert of(tmp_path).loc["T6.10", "ours_factor"] == 62.5
+
+
 @pytest.mark.parametrize(
     ("claim_id", "row", "column", "factor", "journal"),
     [
