@@ -6,7 +6,7 @@ Rows: mAP of SVMs on pool5, fc6, fine-tuned fc6 and fc7, and after box regressio
 convolutional and the fully connected layers, and the speed-up over R-CNN.  The three columns share the network
 (e3 of Table 1: SPP-net6, single-size), the windows, the SVM and regression code, and the machine.
 
-Cost: `mini` 33 minutes on two busy CPU cores and 5.5 GB of disk; `paper` two weeks of pre-training on the GPU of
+Cost: `mini` 21 minutes on two CPU cores and 5.5 GB of disk; `paper` two weeks of pre-training on the GPU of
 its time, then about a day.
 """
 
