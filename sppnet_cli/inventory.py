@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sppnet_cli import runs
+from sppnet_cli.building import in_use
 from sppnet_cli.console import warn
 from sppnet_cli.errors import DataError, SppnetError
 from sppnet_cli.provenance import code_digest
@@ -112,7 +113,7 @@ def stale(found: Sequence[Run], named: dict[str, set[Path] | None]) -> list[Remo
 def require_idle(root: Path) -> None:
     """Raise `SppnetError` where a process makes a run below `root` right now."""
     for folder in _folders(root):
-        if runs.is_partial(folder) and runs.in_use(folder):
+        if runs.is_partial(folder) and in_use(folder):
             raise SppnetError(f"{folder}: is being made; wait for it or end it before you delete")
 
 

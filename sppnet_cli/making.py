@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from sppnet_cli import console
+from sppnet_cli.building import discard_partial, make_run
 from sppnet_cli.chain import Plan, Resources, Stage, made_by_other_code, plan
 from sppnet_cli.distributed import barrier, world
 from sppnet_cli.errors import SppnetError
 from sppnet_cli.processes import worker_pool
 from sppnet_cli.provenance import code_name, cores
 from sppnet_cli.relay import Relay, labelled, relay_to
-from sppnet_cli.runs import discard_partial, make_run, read_manifest
+from sppnet_cli.runs import read_manifest
 
 _PROCESS_GIB = 2.0  # what a stage's process takes, or less, unless it holds much data
 

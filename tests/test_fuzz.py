@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from spoiling import WORDS, spoil, spoil_json, spoil_text
 
 from sppnet_cli import cli, console
+from sppnet_cli.building import make_run
 from sppnet_cli.chain import Resources
 from sppnet_cli.data.voc import load_voc
-from sppnet_cli.runs import identity, make_run
+from sppnet_cli.runs import identity
 
 SEED = 7
 CASES = {

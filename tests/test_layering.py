@@ -12,7 +12,7 @@ FOLDERS = (
     "data", "kernels", "network", "features", "learning", "detection", "export", "evaluation", "stages", "tables", "report", "benchmark", "cli",
 )  # fmt: skip
 TOP = (
-    "api", "atomic", "chain", "clock", "console", "digests", "distributed", "errors", "files", "inventory", "libraries", "making", "memory", "names",
+    "api", "atomic", "building", "chain", "clock", "console", "digests", "distributed", "errors", "files", "inventory", "libraries", "making", "memory", "names",
     "processes", "protocols", "provenance", "records", "relay", "runs",
     "threads",
 )  # fmt: skip

@@ -26,7 +26,8 @@ def test_what_is_no_run_is_refused(sppnet, tmp_path):
 
 
 def test_the_page_of_a_run_is_written_into_it(sppnet, tmp_path):
-    from sppnet_cli.runs import identity, make_run
+    from sppnet_cli.building import make_run
+    from sppnet_cli.runs import identity
     from sppnet_cli.stages.calibrate import CalibrateConfig
     from sppnet_cli.stages.workspace.base import CALIBRATION
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sppnet_cli.building import make_run
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.evaluation.outcomes import ErrorOutcome
 from sppnet_cli.learning.pretrain import METRICS, Recipe
 from sppnet_cli.network.sppnet import NetworkSpec
-from sppnet_cli.runs import identity, make_run
+from sppnet_cli.runs import identity
 from sppnet_cli.stages.detect import CALIBRATED_COLUMNS, DETECTIONS_FILE, DetectConfig
 from sppnet_cli.stages.pretrain import PretrainConfig
 from sppnet_cli.tables.claims import write_outcomes
