@@ -37,6 +37,7 @@ def run(script, *arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_all_tests_of_a_gpu_on_the_stand_in():
     pytest.importorskip("torch.utils.backend_registration")
     script = "import pytest; sys.exit(pytest.main(sys.argv[1:]))"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 COMMAND = (
     *(sys.executable, "-m", "sppnet_cli", "pretrain"),
     *("--profile", "tiny", "--sizes", "224,180", "--epochs", "12", "--workers", "1", "-q"),
@@ -36,6 +38,7 @@ def killed(folder, data, epochs):
     return len(metrics.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_killed_twice(tiny_data, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli import runs
+from sppnet_cli import provenance
 from sppnet_cli.evaluation import limits
 from sppnet_cli.libraries import linear_library
 
@@ -104,7 +104,7 @@ def test_the_machine_is_described(torch_threads):
     assert about["device"] == "cpu"
     assert about["linear_library"] == linear_library()
     assert "gpu" not in about
-    assert about.items() >= runs.environment().items()
+    assert about.items() >= provenance.environment().items()
 
 
 def test_the_processor_of_linux_or_of_the_platform(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sppnet_cli import runs
+from sppnet_cli import building
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.features.methods import METHODS
 from sppnet_cli.learning import finetune_rcnn as learning
@@ -83,7 +83,7 @@ def finetune(make, window_network, tiny_data, random_proposals):
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(module, "save_head"), (runs, "return_memory")], ids=["trained", "built"]
+    ("where", "name"), [(module, "save_head"), (building, "return_memory")], ids=["trained", "built"]
 )
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, where, name):
     whole = finetune("whole")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet_cli import runs
+from sppnet_cli import building
 from sppnet_cli.data.voc import load_voc
 from sppnet_cli.detection.detector import Detector
 from sppnet_cli.errors import DataError
@@ -47,7 +47,7 @@ def test_any_cache_gives_the_same_bytes(finetune, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(module, "save_head"), (runs, "return_memory")], ids=["trained", "built"]
+    ("where", "name"), [(module, "save_head"), (building, "return_memory")], ids=["trained", "built"]
 )
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(finetune, monkeypatch, capsys, where, name):
     whole = finetune("whole")
