@@ -6,7 +6,7 @@ e1 is the plain net; e2 and e3 put the {4,3,2,1} and the {6,3,2,1} pyramid in pl
 at 224 and 180 in turn; all four are tested on ten 224x224 views.  e5 is e4 with two views of the whole image in
 place of the two centre crops.  Rows a to d are of other groups, as published.
 
-Cost: `mini` 15 minutes on two CPU cores (four networks, which the other tables share); `paper` two weeks for
+Cost: `mini` 17 minutes on two CPU cores (four networks, which the other tables share); `paper` two weeks for
 each of the four networks on the GPU of its time.
 """
 
