@@ -39,10 +39,8 @@ from sppnet_cli.runs import CHECKPOINT
 METRICS = "metrics.jsonl"
 _DROPS = (4 / 7, 29 / 35)  # when `steps` divides the rate, as a fraction of the epochs: 40 and 58 of 70
 _AGAIN = "start over with --no-resume"
-_VALIDATED = (
-    500,
-    0.1,
-)  # images on which an epoch's error is measured: so many, or so many for each training image
+# Images on which an epoch's error is measured: so many, or so many for each training image.
+_VALIDATED = 500, 0.1
 _CHECKED_EVERY = 20  # batches between checks of the loss, each of which waits for the device
 # The rate drops when the training error, per round of all sizes, has not fallen by a 500th for this many rounds.
 _PATIENCE = 4
