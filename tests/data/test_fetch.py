@@ -282,6 +282,7 @@ def test_a_zip_that_reaches_outside_leaves_nothing(publish, tmp_path, name):
         (zip_of({"other.tar": b""}), "toy.tar"),
         (zip_of({"toy.tar": tar_of({"kit/toy/a.txt": TEXT}, "w:gz")[:900]}), "toy.tar"),
     ],
+    ids=["no tar", "no zip", "without the inner archive", "cut off inside"],  # the last one's bytes hold the time
 )
 def test_a_broken_archive_is_an_error(publish, tmp_path, content, inner):
     publish({"toy.bin": content}, inner)
