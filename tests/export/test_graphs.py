@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version, parse
 from torch.export import Dim
 
 from sppnet_cli.detection.detector import Detector
@@ -22,6 +23,10 @@ from sppnet_cli.protocols import ALL_SCALES, PAPER, RELEASED, DetectRules, take
 
 NAMES = ("cat", "dog", "emu")
 DYNAMIC = Dim.DYNAMIC
+
+keeps_sizes_open = pytest.mark.skipif(
+    parse(torch.__version__) < Version("2.13"), reason="older torch.export settles whether a size is even"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +198,7 @@ def test_torch_exports_the_pyramid():
         assert torch.equal(program(maps), layer(maps))
 
 
+@keeps_sizes_open
 @pytest.mark.parametrize("mean_image", [True, False])
 def test_torch_exports_a_network(mean_image):
     network = make_network()
@@ -217,6 +223,7 @@ def test_a_network_by_its_graph(fc):
         torch.testing.assert_close(NetworkGraph(network)(images), expected, rtol=1e-5, atol=1e-5)
 
 
+@keeps_sizes_open
 @pytest.mark.parametrize("nms", [False, True])
 def test_torch_exports_a_detector(nms):
     detector = make_detector(bias=-1.0)

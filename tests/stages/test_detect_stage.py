@@ -72,7 +72,7 @@ def test_rows_are_those_of_the_detector_in_the_lists_order(detect, random_detect
         frames.append(as_frame(image_id, found, detector.class_names))
     expected = pd.concat(frames, ignore_index=True)
     assert len(expected) > 100
-    rows = pd.read_csv(run / "detections.csv", dtype={"image": str})
+    rows = pd.read_csv(run / "detections.csv", dtype={"image": str}, float_precision="round_trip")
     pd.testing.assert_frame_equal(rows, expected, check_exact=True, check_dtype=False)
 
 
