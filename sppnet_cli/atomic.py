@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +16,14 @@ def require_place(path: Path) -> None:
     """Raise `SppnetError` where a file `path` cannot be written, as far as that can be told before."""
     problem = None
     try:
-        if path.exists() and not path.is_file():
-            problem = "it is no regular file"
-        elif not path.parent.is_dir():
+        if not path.parent.is_dir():
             problem = "there is no such folder"
         elif not os.access(path.parent, os.W_OK):
             problem = "Permission denied"
+        elif not stat.S_ISREG(path.stat().st_mode):
+            problem = "it is no regular file"
+    except FileNotFoundError:
+        pass
     except OSError as error:
         problem = error.strerror or str(error)
     if not path.name:

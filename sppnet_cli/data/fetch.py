@@ -203,8 +203,8 @@ def _transfer(url: str, part: Path) -> None:
         try:
             response = stack.enter_context(urlopen(Request(url, headers=headers), timeout=_TIMEOUT))
         except HTTPError as error:
+            error.close()
             if held and error.code == _RANGE_NOT_SATISFIABLE:
-                error.close()
                 return  # nothing lies beyond what is there; its MD5 tells whether that is all
             raise _broken_off(url, error) from None
         except (OSError, HTTPException) as error:

@@ -1,6 +1,7 @@
 """Training images: flipped crops of the entire image with altered colours (paper section 3.1)."""
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -207,6 +208,8 @@ class Epoch(Sampler[list[tuple[int, int]]]):
 
 def batches(loader: DataLoader[T]) -> Iterator[Any]:
     """What a loader loads; Ctrl-C while its workers start is not lost."""
+    if loader.num_workers and sys.platform == "linux":
+        loader.multiprocessing_context = "fork"  # from Python 3.14 on each would import torch anew
     with signals_held():
         loading = iter(loader)
     yield from loading
