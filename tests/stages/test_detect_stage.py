@@ -20,6 +20,7 @@ from sppnet_cli.network.sppnet import Head
 from sppnet_cli.runs import read_manifest
 from sppnet_cli.stages import detect as stage
 from sppnet_cli.stages.detect import DetectConfig, as_frame, lacks_images, skipped_images
+from sppnet_cli.stages.score_detections import read_detections
 
 CONFIG = DetectConfig("test", 1000, 6)
 FILES = ["comp4", "detections.csv", "manifest.json", "proposal_recall.csv"]
@@ -72,7 +73,7 @@ def test_rows_are_those_of_the_detector_in_the_lists_order(detect, random_detect
         frames.append(as_frame(image_id, found, detector.class_names))
     expected = pd.concat(frames, ignore_index=True)
     assert len(expected) > 100
-    rows = pd.read_csv(run / "detections.csv", dtype={"image": str}, float_precision="round_trip")
+    rows, _missing = read_detections(run, dataset)
     pd.testing.assert_frame_equal(rows, expected, check_exact=True, check_dtype=False)
 
 
