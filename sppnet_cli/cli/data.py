@@ -213,4 +213,4 @@ def check(folder: Path, full: bool, strict: bool, as_json: bool) -> None:
         if more > 0:
             console.warn(f"and {more} more; --json lists all")
         number = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise DataError(f"{folder}: {number}, told above; mend them")
+        raise DataError(f"{folder}: {number}, named above; mend them")

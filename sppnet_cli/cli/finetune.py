@@ -41,12 +41,14 @@ def command(
 
     R-CNN fine-tunes all layers on warped windows with --profile paper.
     """
+    from sppnet_cli.features.methods import METHODS
+
     ws = replace(ws, network_run=network)
-    sides = scales_of(scales, ws) if method == "spp" else ()
+    sides = () if METHODS[method].per_window else scales_of(scales, ws)
     stage = ws.finetuned(method, sides).at(out)
     folder = make_or_show(ws, stage, dry_run, as_json)
     if folder is not None:
-        same: list[str | Path] = ["--scales", scales] if method == "spp" else ["--method", method]
+        same: list[str | Path] = ["--scales", scales] if sides else ["--method", method]
         same += ["--network", network] if network else []
         then = next_command(ws, "train-svm", "--layer", "ftfc7", "--head", folder, *same)
         say(as_json, {"head": folder}, f"fine-tuned fc layers: {folder}", then)

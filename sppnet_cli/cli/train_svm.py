@@ -91,8 +91,10 @@ def command(
             if other != task and _typed(name):
                 raise UsageError(f"--{name} goes with --task {other}")
     if task == "detection":
+        from sppnet_cli.features.methods import METHODS
+
         ws = replace(ws, network_run=network, head_run=head)
-        sides = scales_of(scales, ws) if method == "spp" else ()
+        sides = () if METHODS[method].per_window else scales_of(scales, ws)
         stage = ws.detector(method, sides, layer).at(out)
         folder = make_or_show(ws, stage, dry_run, as_json)
         if folder is not None:

@@ -39,8 +39,8 @@ _WIDEST = 4
 
 def find_kind(layers: Layers) -> str:
     """`py-faster-rcnn-zf` where the layers' names are those of Fast or Faster R-CNN, else `zeiler-conv5`."""
-    betrayed = any(name.startswith("rpn_") or name in ("cls_score", "bbox_pred") for name in layers)
-    return "py-faster-rcnn-zf" if betrayed else "zeiler-conv5"
+    detects = any(name.startswith("rpn_") or name in ("cls_score", "bbox_pred") for name in layers)
+    return "py-faster-rcnn-zf" if detects else "zeiler-conv5"
 
 
 def network_of_layers(

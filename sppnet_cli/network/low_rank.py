@@ -41,9 +41,9 @@ def principal_axes(outputs: Tensor) -> Axes:
 def low_rank(linear: nn.Linear, axes: Axes, rank: int) -> nn.Sequential:
     """Two layers in place of `linear`, to `rank` numbers and from there to its outputs.
 
-    The outputs are projected on their first axes.  Of all layers of that rank none is closer to `linear` in its outputs,
-    in the least squares, where these vary as `axes` was told; the truncated SVD of the weights is closest for inputs
-    that are all alike likely, which pooled features are far from.
+    The outputs are projected on their first axes.  Of all layers of that rank none has outputs closer to `linear`'s, in
+    the least squares, on the inputs that `axes` was measured on; the truncated SVD of the weights is closest on inputs
+    that are all equally likely, which pooled features are not.
     """
     basis = axes.axes[:, :rank]
     first = Linear(linear.in_features, rank, bias=False)
@@ -77,4 +77,4 @@ def low_rank_head(head: Head, axes: Mapping[str, Axes], ranks: tuple[int, ...]) 
             shape = f"{linear.in_features} x {linear.out_features}"
             raise UsageError(f"rank {rank} of {name}: of {shape} numbers a rank of 1 to {most} spares some")
         replaced[id(linear)] = low_rank(linear, axes[name], rank)
-    return copy.deepcopy(head, replaced)  # deepcopy takes what it is told for the copies of these
+    return copy.deepcopy(head, replaced)  # its memo: what stands for the copies of these

@@ -32,7 +32,7 @@ def test_check_says_that_the_embedded_data_are(sppnet, tiny_data):
     assert "tiny, the embedded mini data" in out
     assert "good for Tables 3, 5 (its column VOC 2007) and 6 to 9" in err
     assert code == 3  # too few images for Table 4
-    assert "12 problems, told above; mend them" in err
+    assert "12 problems, named above; mend them" in err
 
 
 def test_check_as_json(sppnet, val):
@@ -77,7 +77,7 @@ def test_check_shows_20_problems_and_json_all(sppnet, val):
     warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 21
     assert warnings[-1] == "warning: and 5 more; --json lists all"
-    assert f"error: {val}: 25 problems, told above; mend them" in err
+    assert f"error: {val}: 25 problems, named above; mend them" in err
     code, out, _ = sppnet("data", "check", val, "--json")
     assert code == 3
     assert len(json.loads(out)["problems"]) == 25
