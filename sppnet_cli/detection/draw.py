@@ -3,6 +3,8 @@
 import colorsys
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -81,7 +83,7 @@ def contact_sheet(
     pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], width: int, gap: int = 12
 ) -> NDArray[np.uint8]:
     """RGB pictures `(h, w, 3)` in rows at most `width` pixels wide, each over its caption, on white."""
-    font = ImageFont.load_default(14)
+    font = _font(14)
     rows: list[list[int]] = [[]]
     for k, picture in enumerate(pictures):
         taken = sum(pictures[j].shape[1] + gap for j in rows[-1])
@@ -137,12 +139,20 @@ def _draw_dashed(
         canvas.rectangle((right - last, y, right, end), fill=dashes)
 
 
+def _font(letters: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib carries: Pillow's own font has no letter beyond ASCII."""
+    spec = find_spec("matplotlib")
+    assert spec
+    assert spec.origin
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", letters)
+
+
 def _draw_labels(
     canvas: ImageDraw.ImageDraw, labels: Sequence[tuple[Rectangle, str, Colour]], size: tuple[int, int]
 ) -> None:
     """Write labels on rectangles of the boxes' colours; places are given to the last label first."""
     letters = max(11, round(_side(size) / 36))
-    font = ImageFont.load_default(letters)
+    font = _font(letters)
     taken: list[Rectangle] = []
     for edges, text, colour in reversed(labels):
         width = round(canvas.textlength(text, font)) + letters // 2

@@ -55,6 +55,15 @@ def test_labels_hold_the_confidence_or_the_score(monkeypatch):
     assert said == [f"{NAMES[2]} -1.00", f"{NAMES[1]} 87%", f"{NAMES[1]} 87%, weak"]
 
 
+@pytest.mark.parametrize(("name", "other"), [("\u00f6", "\u00e9"), ("\u0436", "\u0444")])
+def test_letters_beyond_ascii_are_written(name, other):
+    """A font without them draws the same box for both."""
+    one, two = (
+        draw_detections(GREY, [detection(0, 0.5, 100, 80, 219, 179)], (each,)) for each in (name, other)
+    )
+    assert (one != two).any()
+
+
 def test_a_weak_box_is_dashed_in_its_colour():
     picture = draw_detections(GREY, [detection(3, 0.5, 100, 80, 219, 179)], NAMES, weak=True)
     edge = picture[179, 100:220]
