@@ -182,10 +182,8 @@ def test_a_stage_computes_on_its_own_number_of_threads(tmp_path, how, torch_thre
         assert threadpool_info() == before
     found = notes(tmp_path)
     assert (found["one"]["threads"], set(found["one"]["numpy"])) == (1, {1})
-    assert (found["all"]["threads"], max(found["all"]["numpy"])) == (
-        2,
-        2,
-    )  # some builds of OpenCV stay at one
+    # Some builds of OpenCV have a pool that stays at one.
+    assert (found["all"]["threads"], max(found["all"]["numpy"])) == (2, 2)
 
 
 def test_data_that_are_made_are_checked_before_any_longer_work(tmp_path, how):

@@ -147,9 +147,8 @@ def test_urls_and_md5s_are_torchvisions():
     for archive, key in zip(SOURCES["voc2007"].archives, ("2007", "2007-test"), strict=True):
         known = voc.DATASET_YEAR_DICT[key]
         assert (archive.md5, archive.name) == (known["md5"], known["filename"])
-        assert (
-            urlsplit(archive.url).path == urlsplit(known["url"]).path
-        )  # on a host that changes with versions
+        # The host changes with torchvision's versions.
+        assert urlsplit(archive.url).path == urlsplit(known["url"]).path
         assert SOURCES["voc2007"].unpacked == known["base_dir"]
     source = inspect.getsource(caltech.Caltech101.download)
     (archive,) = SOURCES["caltech101"].archives
@@ -286,12 +285,8 @@ def test_a_zip_that_reaches_outside_leaves_nothing(publish, tmp_path, name):
         (zip_of({"other.tar": b""}), "toy.tar"),
         (zip_of({"toy.tar": tar_of({"kit/toy/a.txt": TEXT}, "w:gz")[:900]}), "toy.tar"),
     ],
-    ids=[
-        "no tar",
-        "no zip",
-        "without the inner archive",
-        "cut off inside",
-    ],  # the last one's bytes hold the time
+    # The last one's bytes hold the time, which names of tests must not.
+    ids=["no tar", "no zip", "without the inner archive", "cut off inside"],
 )
 def test_a_broken_archive_is_an_error(publish, tmp_path, content, inner):
     publish({"toy.bin": content}, inner)

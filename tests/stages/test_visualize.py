@@ -237,11 +237,8 @@ def test_filters_that_are_named(respond, paths, drawn):
 
 def test_one_image_alone_can_be_drawn(respond, paths):
     (picture,) = respond(paths[:1])
-    assert read_image(picture).shape == (
-        pytest.approx(870, abs=1),
-        420,
-        3,
-    )  # versions of matplotlib round otherwise
+    # Versions of matplotlib round otherwise.
+    assert read_image(picture).shape == (pytest.approx(870, abs=1), 420, 3)
 
 
 def test_images_of_a_set(respond, voc, drawn):
