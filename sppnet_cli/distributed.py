@@ -80,6 +80,10 @@ def join(device: str = "cpu") -> World:
             if device.startswith("cuda"):
                 torch.cuda.set_device(device)
             backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+            # Torch imports this at some first training step; its functions' defaults would then keep the group, whose
+            # threads would run on after `leave` and now and then abort the process at its end.
+            import torch.distributed.nn
+
             with told():
                 distributed.init_process_group(backend, timeout=_TIMEOUT)
     return here
