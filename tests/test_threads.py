@@ -2,8 +2,9 @@ import os
 import threading
 
 import pytest
+import torch
 
-from sppnet_cli.threads import share_out
+from sppnet_cli.threads import share_out, side_by_side
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -38,3 +39,18 @@ def test_a_forked_process_has_its_own(torch_threads):
         share_out(done.append, range(4))
         os._exit(len(done))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 3, 2])
+def test_side_by_side_on_threads_of_their_own(torch_threads, threads):
+    """Each may share its work out again, and computes on as many threads as the caller does."""
+    torch_threads(threads)
+    together = threading.Barrier(3, timeout=10)
+
+    def work(part):
+        together.wait()
+        done = []
+        share_out(done.append, range(4))
+        return 10 * part, len(done), torch.get_num_threads()
+
+    assert side_by_side(work, [1, 2, 3]) == [(10, 4, threads), (20, 4, threads), (30, 4, threads)]

@@ -1,4 +1,4 @@
-"""Benchmark of training beside other work: in one thread as stages side by side train, and in as many as there are cores."""
+"""Benchmark of training beside other work: in one thread, in as many as there are cores, and in two parts of a batch."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(ran
 class NeighbourSpeed:
     """Settings; the network's are mini's."""
 
-    batch: int = 32
+    batch: int = 16
     width: float = 0.25  # factor on the numbers of filters
     fc: int = 1024
     repeats: int = 5
@@ -34,9 +34,10 @@ class NeighbourSpeed:
 
 
 def benchmark_neighbours(config: NeighbourSpeed) -> Benchmark:
-    """Time a training step in one thread and in all, alone and beside a busy process on every core.  On the CPU.
+    """Time a training step in several ways, alone and beside a busy process on every core.  On the CPU.
 
-    Threads of one step wait for each other after every layer: where one of them has to wait for its core, all do.
+    Threads of one step wait for each other after every layer: where one of them has to wait for its core, all do.  The
+    parts of a batch, as mini trains (`network.parts`), meet twice.
     """
     network = SPPNet(NetworkSpec("zf5", config.width, fc=config.fc, classes=20))
     trainer = Trainer(
@@ -46,14 +47,16 @@ def benchmark_neighbours(config: NeighbourSpeed) -> Benchmark:
     labels = torch.arange(config.batch) % 20
     tally = Tally(torch.zeros(()), torch.zeros((), dtype=torch.int64))
 
-    def step(threads: int) -> None:
+    def step(threads: int, parts: int) -> None:
+        network.parts = parts
         with in_threads(threads):
             training_step(network, trainer.optimizer, pixels, labels, clip=None, amp=False, tally=tally)
 
     most = cores()
     sides: dict[str, Callable[[], object]] = {
-        f"{threads}_thread{'s' * (threads > 1)}": partial(step, threads) for threads in sorted({1, most})
+        f"{threads}_thread{'s' * (threads > 1)}": partial(step, threads, 1) for threads in sorted({1, most})
     }
+    sides["2_parts"] = partial(step, 1, 2)
     rows = []
     for neighbours in (0, most):
         with _busy(neighbours):
@@ -73,7 +76,7 @@ def benchmark_neighbours(config: NeighbourSpeed) -> Benchmark:
     }
     note = (
         f"Training steps of {config.batch} images of mini's network on {about['cpu']}, {most} cores.  "
-        "neighbours: processes that keep a core busy.  Stages side by side take one thread each."
+        "neighbours: processes that keep a core busy.  mini trains in 2 parts of a batch, one thread each."
     )
     return Benchmark("neighbours", record, pd.DataFrame(rows), note)
 

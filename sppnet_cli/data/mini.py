@@ -18,6 +18,7 @@ from sppnet_cli.data.mini_drawing import (
     Image,
     Pose,
     add_noise,
+    draw_all,
     draw_background,
     draw_object,
     image_size,
@@ -73,10 +74,13 @@ def _write_imagenet(root: Path, seed: int, size: MiniSize) -> None:
         for wnid in wnids:
             (root / split / wnid).mkdir(parents=True)
         role = f"imagenet/{split}"
-        for index in track(range(count), f"mini {role}"):
+
+        def draw(index: int, split: str = split, role: str = role) -> None:
             number, label = divmod(index, len(CLASSES))
             image = _imagenet_image(stream(seed, role, index), CLASSES[label], held_out=split == "val")
             write_jpeg(root / split / wnids[label] / f"{wnids[label]}_{number + 1}.JPEG", image)
+
+        draw_all(draw, count, f"mini {role}")
     rows = [f"{wnid},{kind.name}" for wnid, kind in zip(wnids, CLASSES, strict=True)]
     (root / "classes.csv").write_text("\n".join(["wnid,name", *rows]) + "\n")
 

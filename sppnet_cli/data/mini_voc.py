@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sppnet_cli.console import track
 from sppnet_cli.data.mini_drawing import (
     Image,
     Mask,
     Pose,
     add_noise,
+    draw_all,
     draw_background,
     draw_line,
     draw_object,
@@ -49,14 +49,17 @@ def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
     dealt: list[str] = stream(seed, "voc/ids").permutation(ids).tolist()
     ordered = sorted(dealt[:trainval]) + sorted(dealt[trainval:])
     annotations: dict[str, list[VocObject]] = {}
-    for position, image_id in enumerate(track(ordered, "mini VOCdevkit")):
-        held_out = position >= trainval
+
+    def draw(position: int) -> None:
+        image_id, held_out = ordered[position], position >= trainval
         index = position - trainval if held_out else position
         rng = stream(seed, "voc/test" if held_out else "voc/trainval", index)
         image, annotations[image_id] = _voc_image(rng, CLASSES[index % len(CLASSES)], held_out)
         write_jpeg(root / "JPEGImages" / f"{image_id}.jpg", image)
         xml = _annotation_xml(image_id, image.shape, annotations[image_id])
         (root / "Annotations" / f"{image_id}.xml").write_text(xml)
+
+    draw_all(draw, len(ordered), "mini VOCdevkit")
     splits = {
         "train": ordered[: trainval // 2],
         "val": ordered[trainval // 2 : trainval],

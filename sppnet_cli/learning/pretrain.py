@@ -64,6 +64,9 @@ class Recipe:
     draw_size: bool = False  # draw each epoch's size from the range that `sizes` spans (journal edition)
     lighting: Lighting = PAPER.lighting  # how strongly colours are altered
     amp: bool = False  # bfloat16 where torch's autocast has it
+    parts: int = (
+        1  # of a batch, side by side on the CPU: bits follow from their number, not from that of the cores
+    )
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Trainer:
     def __init__(self, network: SPPNet, recipe: Recipe, seed: int, device: str) -> None:
         torch.manual_seed(seed)
         network.initialise(recipe.init)
+        network.parts = recipe.parts
         self.network = network.to(device).train()
         self.recipe = recipe
         self.seed = seed

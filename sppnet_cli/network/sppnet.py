@@ -15,6 +15,7 @@ from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.names import MAP_LAYERS
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
+from sppnet_cli.network.parts import in_parts
 from sppnet_cli.network.preprocessing import CAFFE, MinusMeanImage
 from sppnet_cli.network.receptive import geometry_of
 from sppnet_cli.network.zf5 import initialise
@@ -93,6 +94,7 @@ class SPPNet(nn.Module):
         self.trunk, self.preprocessing = build_trunk(spec.arch, spec.width)
         # (3, 224, 224) float32, BGR in 0..255: of ImageNet's training images, where the network was trained on them.
         self.register_buffer("mean_image", None, persistent=False)
+        self.parts = 1  # of a training batch, which the trunk takes side by side (see `parts`)
         self.geometry = geometry_of(self.trunk)
         self.channels = feature_channels(self.trunk)
         if spec.levels is None:
@@ -159,6 +161,11 @@ class SPPNet(nn.Module):
 
         The classes are ImageNet's, and so are the images: they go through `imagenet_preprocessing`.
         """
-        traced = torch.compiler.is_compiling()
-        trunk = self.trunk if torch.is_grad_enabled() or traced else self._quick_trunk
-        return self.require_head()(self.pool(trunk(self.imagenet_preprocessing(images))))
+        pixels = self.imagenet_preprocessing(images)
+        if torch.compiler.is_compiling():
+            maps = self.trunk(pixels)
+        elif torch.is_grad_enabled():
+            maps = in_parts(self.trunk, pixels, self.parts)
+        else:
+            maps = self._quick_trunk(pixels)
+        return self.require_head()(self.pool(maps))

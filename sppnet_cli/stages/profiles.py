@@ -56,6 +56,7 @@ _MINI_RECIPE = Recipe(
     init="he",
     clip=5.0,
     optimizer="adam",
+    parts=2,
 )
 _PAPER_RECIPE = Recipe(
     sizes=(224,), epochs=70, batch=128, rate=0.01, schedule="plateau", init="paper", clip=None
@@ -93,7 +94,7 @@ PROFILES = {
             fc=1024,
             recipe=_MINI_RECIPE,
             finetune=((2e-2, 2000), (2e-3, 1000)),
-            flip=True,
+            flip=False,
             proposals="ss-fast",
             train_windows=200,
             test_windows=400,

@@ -296,17 +296,18 @@ def test_neighbours(monkeypatch):
             super().__init__(*given, **more)
             started.append(self)
 
-    def step(*_, **__):
-        beside.append((torch.get_num_threads(), sum(each.poll() is None for each in started)))
+    def step(network, *_, **__):
+        beside.append((torch.get_num_threads(), network.parts, sum(each.poll() is None for each in started)))
 
     monkeypatch.setattr(neighbours, "cores", lambda: 2)
     monkeypatch.setattr(neighbours.subprocess, "Popen", Popen)
     monkeypatch.setattr(neighbours, "training_step", step)
     found = benchmark_neighbours(NeighbourSpeed(batch=2, width=0.0625, fc=8, repeats=1))
-    assert beside == [(1, 0), (2, 0)] * 2 + [(1, 2), (2, 2)] * 2  # once to warm up
+    ways = [(1, 1), (2, 1), (1, 2)]  # threads, parts
+    assert beside == [(*way, 0) for way in 2 * ways] + [(*way, 2) for way in 2 * ways]  # once to warm up
     assert [each.poll() is not None for each in started] == [True, True]
-    assert found.table["side"].tolist() == ["1_thread", "2_threads"] * 2
-    assert found.table["neighbours"].tolist() == [0, 0, 2, 2]
+    assert found.table["side"].tolist() == ["1_thread", "2_threads", "2_parts"] * 2
+    assert found.table["neighbours"].tolist() == [0, 0, 0, 2, 2, 2]
     assert settings(found.record, "batch") == [2]
 
 
