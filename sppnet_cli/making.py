@@ -71,6 +71,14 @@ def jobs_that_fit(stages: list[Stage], how: Resources, jobs: int | None) -> int:
     return max(1, min(jobs, len(stages)))
 
 
+def expected_seconds(stages: list[Stage], how: Resources, jobs: int | None) -> float:
+    """About how long it takes to make stages, inputs first: their longest chain, or all of them among the jobs."""
+    if not stages:
+        return 0.0
+    together = sum(stage.cost().seconds for stage in stages) / jobs_that_fit(stages, how, jobs)
+    return max(together, *_remaining_seconds(stages).values())
+
+
 def build_stage(stage: Stage, how: Resources, remake: bool = False) -> None:
     """Make one stage whose inputs are there, in this process."""
     with _threads(stage.threads):

@@ -325,6 +325,23 @@ def test_what_the_most_work_waits_for_begins_first(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("costs", "jobs", "expected"), [
+    ([], 2, 0.0),
+    ([1, 1, 5], 1, 7.0),
+    ([1, 1, 5], 2, 5.0),  # the longest one
+    ([1] * 6, 2, 3.0),
+])  # fmt: skip
+def test_how_long_stages_take_among_the_jobs(tmp_path, how, costs, jobs, expected):
+    some = [stage(tmp_path, f"s{k}", cost=float(cost)) for k, cost in enumerate(costs)]
+    assert making.expected_seconds(some, how, jobs) == expected
+
+
+def test_how_long_a_chain_takes(tmp_path, how):
+    short = stage(tmp_path, "short", cost=1.0)
+    after = stage(tmp_path, "after", [short], cost=2.0)
+    assert making.expected_seconds([short, after, stage(tmp_path, "other", cost=1.0)], how, 3) == 3.0
+
+
 def test_those_that_fill_the_same_cache_begin_apart(tmp_path, how):
     """The second that would fill it takes its turn after one that fills another."""
     beside = {"a0": ["b0"], "a1": ["b0"], "b0": ["a0"], "b1": ["a0"]}

@@ -23,8 +23,8 @@ def make(ws: "Workspace", *stages: "Stage") -> Path:
     before = [stage for stage in ws.plan(*stages).to_make if stage.folder not in asked]
     if before:
         names = ", ".join(dict.fromkeys(stage.name for stage in before))
-        seconds = sum(stage.cost().seconds for stage in before)
-        console.status(f"making first what is missing: {names}, about {clock(seconds)}")
+        about = clock(ws.expected_seconds(before))
+        console.status(f"making first what is missing: {names}, about {about}")
     ws.make(*stages)
     return stages[0].folder
 

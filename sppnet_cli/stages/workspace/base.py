@@ -74,6 +74,10 @@ class Base:
         how = replace(self.how, cache=self.runs / "cache")
         return making.make(stages, how, jobs=self.jobs, remake=self.remake)
 
+    def expected_seconds(self, stages: list[Stage]) -> float:
+        """About how long it takes to make these stages alone, inputs first."""
+        return making.expected_seconds(stages, self.how, self.jobs)
+
     def plan(self, *stages: Stage) -> Plan:
         """What `make` would make."""
         return chain.plan(stages, remake=self.remake)
