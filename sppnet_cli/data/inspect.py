@@ -2,32 +2,27 @@
 
 import os
 import shlex
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TypeVar
-
-from PIL import Image
+from typing import Literal
 
 from sppnet_cli.console import track
+from sppnet_cli.data.all_cores import on_all_cores
 from sppnet_cli.data.caltech101 import CATEGORIES_FOLDER
 from sppnet_cli.data.fetch import SOURCES
-from sppnet_cli.data.images import IMAGE_SUFFIXES, image_files, orientation_of, read_image
+from sppnet_cli.data.images import IMAGE_SUFFIXES, image_files
 from sppnet_cli.data.imports.files import holds_one_kind
 from sppnet_cli.data.imports.importing import read_record, recognise
 from sppnet_cli.data.voc import Annotation, VocDetection, image_labels, load_voc
+from sppnet_cli.data.whole import faults, looks_whole
 from sppnet_cli.errors import DataError
 from sppnet_cli.files import is_hidden, links_to_nothing, visible
 
 Layout = Literal["ImageNet", "VOC", "Caltech101"]
-T = TypeVar("T")
-R = TypeVar("R")
 
 # Images by split: ILSVRC 2012, VOC 2007 (P section 3.2) and Caltech101 with its background category.
 PUBLISHED: dict[Layout, dict[str, int]] = {
@@ -40,7 +35,6 @@ CALTECH_LEAST = 31  # images a category: 30 train (P section 3.3), one to test
 _IMAGENET_TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 _UNFINISHED = frozenset({".aria2", ".crdownload", ".part"})
 _DEPTH = 2  # folders down to which data sets are sought: DIR/VOCdevkit/VOC2007
-_CHUNK = 64  # images a thread takes at once
 _NAMED = 3  # classes or images that a message names
 
 
@@ -261,7 +255,7 @@ def _inspect_voc(root: Path, full: bool, strict: bool) -> DataSet:
                 image_labels(dataset, class_name)
             except DataError as error:
                 problems.append(str(error))
-        looks = _in_threads(partial(_look_at_voc, dataset, full), dataset.ids, f"check {root.name} {name}")
+        looks = on_all_cores(partial(_look_at_voc, dataset, full), dataset.ids, f"check {root.name} {name}")
         problems += chain.from_iterable(wrong for wrong, _ in looks)
         annotations = [annotation for _, annotation in looks if annotation is not None]
         counts = Counter(label for a in annotations for label in set(a.labels.tolist()))
@@ -309,9 +303,9 @@ def _look_at_voc(dataset: VocDetection, full: bool, image_id: str) -> tuple[list
     try:
         annotation = dataset.annotation(image_id)
     except DataError as error:
-        return [str(error), *_broken(path, full)], None
+        return [str(error), *faults(path, full)], None
     try:
-        if full or not _looks_whole(path, annotation.size):
+        if full or not looks_whole(path, annotation.size):
             dataset.image(image_id)
     except DataError as error:
         return [str(error)], annotation
@@ -360,42 +354,5 @@ def _names(found: set[str]) -> str:
 
 def _broken_images(images: dict[str, list[Path]], full: bool) -> list[str]:
     paths = list(chain.from_iterable(images.values()))
-    looks = _in_threads(partial(_broken, full=full), paths, "decode" if full else "check")
-    return list(chain.from_iterable(looks))
-
-
-def _broken(path: Path, full: bool) -> list[str]:
-    """Why an image cannot be used: a line, or none."""
-    try:
-        if full or not _looks_whole(path):
-            read_image(path)
-    except DataError as error:
-        return [str(error)]
-    return []
-
-
-def _looks_whole(path: Path, size: tuple[int, int] | None = None) -> bool:
-    """Whether an image's header is sound, gives that (height, width), and a JPEG ends as JPEGs do.
-
-    One that does not may still be sound: decode it to know.
-    """
-    if not path.is_file():  # a named pipe would wait for ever
-        return False
-    with suppress(Exception), path.open("rb") as file, Image.open(file) as image:
-        file.seek(-2, os.SEEK_END)
-        ends = image.format != "JPEG" or file.read() == b"\xff\xd9"
-        sized = size is None or (size == (image.height, image.width) and orientation_of(image) < 5)
-        return ends and sized
-    return False
-
-
-def _in_threads(look: Callable[[T], R], items: Sequence[T], description: str) -> list[R]:
-    """The looks at all items, in their order, with progress."""
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    pool = ThreadPoolExecutor()
-    try:
-        with warnings.catch_warnings(action="ignore"):  # here, since threads share the filters
-            looks = pool.map(lambda chunk: [look(item) for item in chunk], chunks)
-            return list(track(chain.from_iterable(looks), description, len(items)))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    found = on_all_cores(partial(faults, full=full), paths, "decode" if full else "check")
+    return list(chain.from_iterable(found))

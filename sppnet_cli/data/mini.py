@@ -14,11 +14,11 @@ import numpy as np
 
 from sppnet_cli.atomic import write_json
 from sppnet_cli.console import track
+from sppnet_cli.data.all_cores import on_all_cores
 from sppnet_cli.data.mini_drawing import (
     Image,
     Pose,
     add_noise,
-    draw_all,
     draw_background,
     draw_object,
     image_size,
@@ -71,18 +71,23 @@ def _record(seed: int, size: MiniSize) -> dict[str, Any]:
 def _write_imagenet(root: Path, seed: int, size: MiniSize) -> None:
     wnids = [f"n9{index + 1:07d}" for index in range(len(CLASSES))]
     for split, count in (("train", size.imagenet_train), ("val", size.imagenet_val)):
-        for wnid in wnids:
-            (root / split / wnid).mkdir(parents=True)
-        role = f"imagenet/{split}"
-
-        def draw(index: int, split: str = split, role: str = role) -> None:
-            number, label = divmod(index, len(CLASSES))
-            image = _imagenet_image(stream(seed, role, index), CLASSES[label], held_out=split == "val")
-            write_jpeg(root / split / wnids[label] / f"{wnids[label]}_{number + 1}.JPEG", image)
-
-        draw_all(draw, count, f"mini {role}")
+        _write_split(root / split, wnids, seed, count)
     rows = [f"{wnid},{kind.name}" for wnid, kind in zip(wnids, CLASSES, strict=True)]
     (root / "classes.csv").write_text("\n".join(["wnid,name", *rows]) + "\n")
+
+
+def _write_split(folder: Path, wnids: list[str], seed: int, count: int) -> None:
+    role = f"imagenet/{folder.name}"
+    for wnid in wnids:
+        (folder / wnid).mkdir(parents=True)
+
+    def draw(index: int) -> None:
+        number, label = divmod(index, len(CLASSES))
+        held_out = folder.name == "val"
+        image = _imagenet_image(stream(seed, role, index), CLASSES[label], held_out)
+        write_jpeg(folder / wnids[label] / f"{wnids[label]}_{number + 1}.JPEG", image)
+
+    on_all_cores(draw, range(count), f"mini {role}")
 
 
 def _imagenet_image(rng: np.random.Generator, kind: ObjectClass, held_out: bool) -> Image:

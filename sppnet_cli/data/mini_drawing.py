@@ -4,8 +4,6 @@ Every function takes the random generator it draws from, so an image depends on 
 Images here are uint8 BGR (H, W, 3), the order that OpenCV encodes.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sppnet_cli.console import track
 from sppnet_cli.data.mini_shapes import TEXTURES, Field, ObjectClass, object_alpha, texture
 
 Image = npt.NDArray[np.uint8]
@@ -197,13 +194,3 @@ def add_noise(rng: np.random.Generator, image: Image) -> Image:
 def write_jpeg(path: Path, image: Image) -> None:
     """Write `image`, BGR, as a JPEG of quality 90."""
     path.write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
-
-
-def draw_all(draw: Callable[[int], None], count: int, label: str) -> None:
-    """Call `draw` with each of `range(count)`, on all cores: OpenCV and NumPy let threads compute side by side."""
-    pool = ThreadPoolExecutor()
-    try:
-        for _ in track(pool.map(draw, range(count)), label, count):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)

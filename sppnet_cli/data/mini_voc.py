@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sppnet_cli.data.all_cores import on_all_cores
 from sppnet_cli.data.mini_drawing import (
     Image,
     Mask,
     Pose,
     add_noise,
-    draw_all,
     draw_background,
     draw_line,
     draw_object,
@@ -59,7 +59,7 @@ def write_voc(root: Path, seed: int, trainval: int, test: int) -> None:
         xml = _annotation_xml(image_id, image.shape, annotations[image_id])
         (root / "Annotations" / f"{image_id}.xml").write_text(xml)
 
-    draw_all(draw, len(ordered), "mini VOCdevkit")
+    on_all_cores(draw, range(len(ordered)), "mini VOCdevkit")
     splits = {
         "train": ordered[: trainval // 2],
         "val": ordered[trainval // 2 : trainval],
