@@ -6,7 +6,6 @@ names the file, what is wrong with it and the `remedy` that the caller gives.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -14,6 +13,7 @@ import json
 import math
 import types
 import typing
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,43 +97,80 @@ def read_csv(
         DataError: the file cannot be read, has other columns, or a line has another number of fields or a field of
             another type.
     """
-    import numpy as np
-    import pandas as pd
-
     try:
-        reader = csv.reader(io.StringIO(decode(read_bytes(path, "CSV", remedy)), newline=""), strict=True)
-        header = next(reader, [])
+        text = decode(read_bytes(path, "CSV", remedy))
+        header = next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
         columns = {name: kind for name, kind in columns.items() if name not in optional or name in header}
         if header != list(columns):
             raise _Wrong(f"its columns are {_shown(','.join(header))}, not {','.join(columns)}")
-        fields: list[str] = []  # row by row; lists of hundreds of thousands of rows are slow
-        lines: list[int] = []
-        for row in reader:
-            if row and len(row) != len(header):
-                raise _Wrong(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
-            if row:
-                fields += row
-                lines.append(reader.line_num)
+        found = _plain_table(text, columns)
+        if found is None:
+            found = _table(text, columns)
     except (_Wrong, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: {error}; {remedy}") from None
-    frame: dict[str, pd.Series[Any]] = {}
+    for name in ids:
+        for value in found[name].unique():
+            safe_id(value, path)
+    return found
+
+
+def _plain_table(text: str, columns: Mapping[str, type]) -> pd.DataFrame | None:
+    """The table by pandas' own reader, which is quick and lenient; None where anything is not as we write it."""
+    import numpy as np
+    import pandas as pd
+
+    if int in columns.values() or any(mark in text for mark in '"\r\0'):  # -0.0 becomes an integer
+        return None
+    characters = np.frombuffer(text.encode(), np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    commas = np.searchsorted(np.flatnonzero(characters == ord(",")), ends)
+    if not text.endswith("\n") or (np.diff(commas, prepend=0) != len(columns) - 1).any():
+        return None
+    first = text.split("\n", 2)[1].split(",") if len(ends) > 1 else []
+    if any(
+        kind is float and _number(field, kind) is None
+        for field, kind in zip(first, columns.values(), strict=False)
+    ):
+        return None  # a column of True and False becomes numbers
+    try:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # how to ask for all digits changes with pandas' version
+            found = pd.read_csv(
+                io.StringIO(text), dtype=dict(columns), na_filter=False, float_precision="round_trip"
+            )
+    except (ValueError, OverflowError):
+        return None
+    return found if np.isfinite(found.select_dtypes(float)).all(axis=None) else None
+
+
+def _table(text: str, columns: Mapping[str, type]) -> pd.DataFrame:
+    """The table field by field.  Raises `_Wrong`, naming the line, and `csv.Error`."""
+    import numpy as np
+    import pandas as pd
+
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    next(reader)
+    rows, lines = [], []
+    for row in reader:
+        if row and len(row) != len(columns):
+            raise _Wrong(f"line {reader.line_num} has {len(row)} fields, not {len(columns)}")
+        if row:
+            rows.append(row)
+            lines.append(reader.line_num)
+    found: dict[str, pd.Series[Any]] = {}
     for place, (name, kind) in enumerate(columns.items()):
-        column = fields[place :: len(columns)]
+        fields = [row[place] for row in rows]
         if kind is str:
-            if name in ids:
-                for text in dict.fromkeys(column):
-                    safe_id(text, path)
-            frame[name] = pd.Series(column, dtype=str)
+            found[name] = pd.Series(fields, dtype=str)
             continue
-        numbers = _numbers(column, kind)
+        numbers = [_number(field, kind) for field in fields]
         if None in numbers:
             at = numbers.index(None)
             wanted = "an integer" if kind is int else "a number"
-            raise DataError(
-                f"{path}, line {lines[at]}: {name} is {_shown(column[at])}, not {wanted}; {remedy}"
-            )
-        frame[name] = pd.Series(numbers, dtype=np.int64 if kind is int else np.float64)
-    return pd.DataFrame(frame)
+            raise _Wrong(f"line {lines[at]}: {name} is {_shown(fields[at])}, not {wanted}")
+        found[name] = pd.Series(numbers, dtype=np.int64 if kind is int else np.float64)
+    return pd.DataFrame(found)
 
 
 def read_array(path: Path, remedy: str) -> np.ndarray:
@@ -222,18 +259,6 @@ def _parse(content: bytes | str) -> Any:
         raise
     except ValueError as error:
         raise _Wrong(f"not JSON ({error})") from None
-
-
-def _numbers(column: Sequence[str], kind: type) -> Sequence[float | int | None]:
-    """`_number` of each field; at once where all are fine, since files of detections have millions."""
-    import numpy as np
-
-    if kind is float and "_" not in "".join(column):
-        with contextlib.suppress(ValueError):
-            numbers = list(map(float, column))
-            if np.isfinite(numbers).all():
-                return numbers
-    return [_number(text, kind) for text in column]
 
 
 def _number(text: str, kind: type) -> float | int | None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from sppnet_cli import records
 from sppnet_cli.errors import DataError
 from sppnet_cli.records import (
     map_array,
@@ -197,6 +199,32 @@ def test_quotes_blank_lines_a_mark_and_no_row(tmp_path):
 def test_a_wrong_line_is_named(tmp_path, line, message):
     with pytest.raises(DataError, match=rf"x\.csv.*{message}"):
         csv_of(tmp_path, line)
+
+
+FIELDS = [
+    "a", "", " ", "1", "-0.0", ".5", " 1.0", "1.0 ", "1e400", "1_0", "nan", "0x10", "True", "+3", '"b"', '"', "\u00e9",
+    "1,2", "\r", "9" * 30,
+]  # fmt: skip
+
+
+def test_the_quick_reader_agrees_with_the_careful_one():
+    """Of random lines, most of them wrong: what the quick one takes, the careful one takes to the same table."""
+    rng = np.random.default_rng(0)
+    columns = {"name": str, "score": float, "sure": float}
+    taken = 0
+    for _ in range(3000):
+        lines = [
+            ",".join(rng.choice(FIELDS, size=rng.choice([2, 3, 3, 3, 4])))
+            if rng.random() < 0.3
+            else ",".join([rng.choice(FIELDS), rng.choice(FIELDS[3:8]), "3"])
+            for _ in range(rng.integers(3))
+        ]
+        text = "\n".join(["name,score,sure", *lines]) + rng.choice(["", "\n", "\n\n", "\n \n"])
+        quick = records._plain_table(text, columns)
+        if quick is not None:
+            pd.testing.assert_frame_equal(quick, records._table(text, columns))
+            taken += len(quick)
+    assert taken > 200
 
 
 def test_other_columns(tmp_path):

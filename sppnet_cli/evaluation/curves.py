@@ -46,13 +46,15 @@ def ranked_detections(frame: pd.DataFrame, dataset: VocDetection) -> dict[str, l
         For every class, per image (N_i, 5) x1, y1, x2, y2, -rank.
     """
     place = {image_id: index for index, image_id in enumerate(dataset.ids)}
+    image = frame["image"].map(place).to_numpy(np.int64)
+    score = frame["score"].to_numpy()
+    corners = frame[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
     result = {}
-    for name, numbers in rows_by_class(frame, dataset).items():
-        rows = frame.iloc[numbers].sort_values("score", ascending=False, kind="stable")
-        image = rows["image"].map(place).to_numpy(np.int64)
-        boxes = np.column_stack([rows[["x1", "y1", "x2", "y2"]].to_numpy(np.float64), -np.arange(len(rows))])
-        by_image = np.argsort(image, kind="stable")
-        ends = np.searchsorted(image[by_image], np.arange(1, len(dataset)))
+    for name, rows in rows_by_class(frame, dataset).items():
+        best_first = rows[np.argsort(-score[rows], kind="stable")]
+        boxes = np.column_stack([corners[best_first], -np.arange(len(rows))])
+        by_image = np.argsort(image[best_first], kind="stable")
+        ends = np.searchsorted(image[best_first][by_image], np.arange(1, len(dataset)))
         result[name] = np.split(boxes[by_image], ends)
     return result
 

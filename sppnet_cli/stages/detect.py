@@ -1,11 +1,14 @@
 """Stage: detections of a VOC split by a detector."""
 
+import csv
+import io
 import itertools
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,9 +204,10 @@ def _detect_share(
                 warn(f"skipped: {error}")
                 skipped.append((index, ids[index], str(error)))
                 continue
-            rows = as_frame(ids[index], found, models[0].class_names, _columns(models))
-            text = rows.to_csv(header=False, index=False, lineterminator="\n")
-            write_text(parts / f"{ids[index]}.csv", text)
+            text = io.StringIO(newline="")
+            rows = _rows(ids[index], found, models[0].class_names, _columns(models))
+            csv.writer(text, lineterminator="\n").writerows(rows)
+            write_text(parts / f"{ids[index]}.csv", text.getvalue())
     return skipped
 
 
@@ -221,6 +225,14 @@ def as_frame(
     image: str, detections: list[Detection], class_names: tuple[str, ...], columns: tuple[str, ...] = COLUMNS
 ) -> pd.DataFrame:
     """Detections of one image as rows of `columns`, which are `COLUMNS` or `CALIBRATED_COLUMNS`."""
-    rows = [(image, class_names[d.label], d.score, d.confidence, *d.box) for d in detections]
-    frame = pd.DataFrame(rows, columns=list(CALIBRATED_COLUMNS))[list(columns)]
+    frame = pd.DataFrame(_rows(image, detections, class_names, columns), columns=list(columns))
     return frame.astype({"image": str, "class": str, **dict.fromkeys(columns[2:], float)})
+
+
+def _rows(
+    image: str, detections: list[Detection], class_names: tuple[str, ...], columns: tuple[str, ...]
+) -> list[tuple[Any, ...]]:
+    sure = "confidence" in columns
+    return [
+        (image, class_names[d.label], d.score, *([d.confidence] if sure else []), *d.box) for d in detections
+    ]

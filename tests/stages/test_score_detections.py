@@ -74,13 +74,13 @@ def _sure(frame, confidence):
         ),
         (lambda f: f.assign(image="stranger"), "detections in stranger"),
         (lambda f: f.assign(**{"class": "unicorn"}), "class 'unicorn'"),
-        (lambda f: f.assign(score=float("nan")), r"detections\.csv, line 2: score is '', not a number"),
+        (lambda f: f.assign(score=float("nan")), r"detections\.csv: line 2: score is '', not a number"),
         (lambda f: f.assign(x1=f["x2"] + 1), "holds an inverted box"),
         (lambda f: _sure(f, 1.5), "holds a confidence that is not between 0 and 1"),
         (lambda f: _sure(f, -0.1), "holds a confidence that is not between 0 and 1"),
         (lambda f: _sure(f, float("nan")), r"line 2: confidence is '', not a number"),
         (lambda f: f.assign(image="../000001"), r"'\.\./000001' is no id of an image"),
-        (lambda f: f.assign(x1="left"), r"detections\.csv, line 2: x1 is 'left', not a number"),
+        (lambda f: f.assign(x1="left"), r"detections\.csv: line 2: x1 is 'left', not a number"),
     ],
 )
 def test_detections_that_do_not_fit_are_refused(tiny_data, tmp_path, change, message):
