@@ -1,5 +1,6 @@
 """What lets a fast detector skip part of its fc layers: a linear guess at a window's class, and fc weights of low rank."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -66,9 +67,7 @@ def train_cascade(
     targets = shown.astype(np.float64)
     centre, mean = vectors.mean(axis=0), targets.mean(axis=0)
     vectors -= centre
-    gram = (vectors @ vectors.T).astype(np.float64)
-    multipliers = _ridge(gram, targets - mean, image % _HELD_OUT == _HELD_OUT - 1)
-    weights = multipliers.T.astype(np.float32) @ vectors
+    weights = _ridge(vectors, targets - mean, image % _HELD_OUT == _HELD_OUT - 1).T
     return Svms(weights, (mean - weights @ centre).astype(np.float32), scale)
 
 
@@ -105,21 +104,28 @@ def _samples(source: WindowSource, index: int, count: int, rng: np.random.Genera
 
 
 def _ridge(
-    gram: NDArray[np.float64], targets: NDArray[np.float64], held_out: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Multipliers `(N, K)` of the samples, with the penalty that has the least error on those held out."""
-    unit = np.trace(gram) / max(len(gram), 1) or 1.0
-    fitted = ~held_out
-    errors = []
-    for penalty in _PENALTIES:
-        guess = gram[np.ix_(held_out, fitted)] @ _solve(
-            gram[np.ix_(fitted, fitted)], targets[fitted], penalty * unit
-        )
-        errors.append(float(np.square(guess - targets[held_out]).sum()))
-    return _solve(gram, targets, _PENALTIES[int(np.argmin(errors))] * unit)
+    vectors: NDArray[np.float32], targets: NDArray[np.float64], held_out: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Weights `(D, K)` learnt with the penalty that has the least error on the samples held out."""
+    unit = float(np.square(np.linalg.norm(vectors, axis=1)).mean()) or 1.0
+    penalties = unit * np.array(_PENALTIES)
+    errors = [
+        float(np.square(vectors[held_out] @ weights - targets[held_out]).sum())
+        for weights in _solutions(vectors[~held_out], targets[~held_out], penalties)
+    ]
+    return next(_solutions(vectors, targets, penalties[[np.argmin(errors)]]))
 
 
-def _solve(gram: NDArray[np.float64], targets: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    system = gram.copy()
-    system[np.diag_indices(len(system))] += penalty
-    return np.asarray(cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), targets))
+def _solutions(
+    vectors: NDArray[np.float32], targets: NDArray[np.float64], penalties: NDArray[np.float64]
+) -> Iterator[NDArray[np.float32]]:
+    """Weights for each penalty, by the smaller of the two systems: of the features or of the samples."""
+    samples, features = vectors.shape
+    rows = vectors.T if features < samples else vectors
+    gram = (rows @ rows.T).astype(np.float64)
+    right = rows @ targets.astype(np.float32) if features < samples else targets
+    for penalty in penalties:
+        system = gram.copy()
+        system[np.diag_indices(len(system))] += penalty
+        found = cho_solve(cho_factor(system, overwrite_a=True, check_finite=False), right).astype(np.float32)
+        yield found if features < samples else vectors.T @ found

@@ -91,6 +91,19 @@ def test_the_penalty_is_chosen_on_images_held_out():
     assert np.square(guess(each_its_own, vectors) - shown).mean() < 0.05 * shown.var()
 
 
+@pytest.mark.parametrize(("samples", "features"), [(60, 7), (20, 50)])
+def test_weights_are_those_of_ridge_regression(monkeypatch, samples, features):
+    """In whichever system is smaller; the penalty is in units of a sample's mean squared norm, here 1."""
+    monkeypatch.setattr(shortcuts, "_PENALTIES", (0.5,))
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(samples, features)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    targets = rng.normal(size=(samples, 3))
+    found = shortcuts._ridge(vectors, targets, np.arange(samples) % 5 == 4)
+    system = vectors.T @ vectors + 0.5 * np.eye(features)
+    np.testing.assert_allclose(found, np.linalg.solve(system, vectors.T @ targets), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("layer", ["fc6", "fc7"])
 def test_the_axes_are_of_the_layers_outputs_before_the_relu(source_of, windows_of, layer):
     images, features = made_up(windows_of)  # all of them are sampled
