@@ -50,7 +50,6 @@ class SppWindows(Extractor):
             raise UsageError("the plain network has no pyramid: windows cannot be pooled from its maps")
         super().__init__(network, mapping, scales, device, precision)
         self.levels = network.spec.levels
-        self._map_shapes: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     def network_input(self, image: Image, scale: int) -> Tensor:
         """The image `(H, W, 3)` resized so that its short side is `scale`, preprocessed: `(1, 3, h, w)`."""
@@ -133,14 +132,8 @@ class SppWindows(Extractor):
 
     def cached_shapes(self, size: tuple[int, int], windows: int) -> list[tuple[int, ...]]:
         """That of each scale's map."""
-        return [self._map_shape(resized_size(size, scale)) for scale in self.scales]
-
-    def _map_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """(h, w, C) of the map of a network input of `size`; few sizes occur."""
-        if size not in self._map_shapes:
-            channels, height, width = self.network.map_shape(size)
-            self._map_shapes[size] = height, width, channels
-        return self._map_shapes[size]
+        shapes = (self.network.map_shape(resized_size(size, scale)) for scale in self.scales)
+        return [(height, width, channels) for channels, height, width in shapes]
 
     def _map_of(self, image: Callable[[], Image], scale: int) -> Tensor:
         return self.conv5(self.network_input(image(), scale))

@@ -15,6 +15,7 @@ from sppnet_cli.kernels.pyramid import SPP6, SpatialPyramidPooling, bin_count
 from sppnet_cli.names import MAP_LAYERS
 from sppnet_cli.network.backbones import build_trunk, conv4_part, feature_channels, plain_pool
 from sppnet_cli.network.fused import fused
+from sppnet_cli.network.geometry import CROP
 from sppnet_cli.network.parts import in_parts
 from sppnet_cli.network.preprocessing import CAFFE, MinusMeanImage
 from sppnet_cli.network.receptive import geometry_of
@@ -94,6 +95,7 @@ class SPPNet(nn.Module):
         self.trunk, self.preprocessing = build_trunk(spec.arch, spec.width)
         # (3, 224, 224) float32, BGR in 0..255: of ImageNet's training images, where the network was trained on them.
         self.register_buffer("mean_image", None, persistent=False)
+        self._tried: dict[tuple[int, int], tuple[int, ...]] = {}  # shapes of maps, for `map_shape`
         self.parts = 1  # of a training batch, which the trunk takes side by side (see `parts`)
         self.geometry = geometry_of(self.trunk)
         self.channels = feature_channels(self.trunk)
@@ -129,9 +131,15 @@ class SPPNet(nn.Module):
 
     def map_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         """(C, h, w) of the conv5 map of an image that enters the trunk with `size` (H, W); nothing is computed."""
-        with torch.no_grad():
-            _, channels, height, width = self._shapes_only(torch.empty(1, 3, *size, device="meta")).shape
-        return channels, height, width
+        # Each stride of pixels more gives a cell more, so few sizes need be tried.
+        stride = self.geometry.stride
+        height, width = (side if side < CROP else CROP + (side - CROP) % stride for side in size)
+        if (height, width) not in self._tried:
+            with torch.no_grad():
+                shape = self._shapes_only(torch.empty(1, 3, height, width, device="meta")).shape
+            self._tried[height, width] = shape[1:]
+        channels, rows, columns = self._tried[height, width]
+        return channels, rows + (size[0] - height) // stride, columns + (size[1] - width) // stride
 
     @cached_property
     def _shapes_only(self) -> nn.Module:

@@ -1,3 +1,6 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -161,3 +164,14 @@ def test_maps_of_conv4_and_conv5(levels):
 def test_maps_of_no_other_layer():
     with pytest.raises(UsageError, match="'conv3' is no layer of maps; these are conv4, conv5"):
         narrow(SPP6).maps(image(180, 180), "conv3")
+
+
+@pytest.mark.parametrize("arch", ["zf5", "squeezenet1_1", "resnet18", "vgg16"])
+def test_the_shape_of_a_map_is_that_of_the_trunks_result(arch):
+    network = SPPNet(NetworkSpec(arch))
+    trunk = copy.deepcopy(network.trunk).to("meta").eval()
+    rng = np.random.default_rng(0)
+    sizes = [(64, 500), (223, 224), (225, 1200), *rng.integers(64, 1300, (60, 2)).tolist()]
+    for height, width in sizes:
+        expected = trunk(torch.empty(1, 3, height, width, device="meta")).shape[1:]
+        assert network.map_shape((height, width)) == tuple(expected), (height, width)
