@@ -46,7 +46,7 @@ def make(name, build, config, images=(), **inputs):
     build_stage(stage, Resources())
 
 
-recipe = Recipe((224, 180), 2, 8, 0.00001, "one-cycle", "he", 5.0)
+recipe = Recipe((224, 180), 2, 8, 0.00001, "one-cycle", "he", 5.0, parts=2)
 config = PretrainConfig("zf5", 0.0625, (1, 2, 3, 6), 32, recipe, seed=0)
 make("net", make_network, config, data=data / "imagenet")
 make("errors", evaluate, EvaluateConfig("8+2full"), network=network, data=data / "imagenet")
@@ -148,7 +148,7 @@ def test_two_processes_give_what_one_gives(tiny_data, tmp_path):
     for name, value in begun.named_parameters():
         learnt, gap = one[name] - value, two[name] - one[name]
         assert learnt.norm() > 0, name
-        assert gap.norm() < 1e-3 * learnt.norm(), name
+        assert gap.norm() < 5e-3 * learnt.norm(), name
     means = [(tmp_path / name / "net" / "mean.safetensors").read_bytes() for name in ("one", "two")]
     assert means[0] == means[1]
     lines = [
