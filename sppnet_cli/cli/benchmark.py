@@ -279,7 +279,7 @@ def scaling(*, network: Path | None, windows: int, device: str, repeats: int, se
 
 
 @_subject("neighbours", "Training in one thread and in all, beside busy processes.")
-@count_option("--batch", default=32, help="Images in a training step.")
+@count_option("--batch", default=16, help="Images in a training step.")
 def neighbours(*, batch: int, repeats: int, seed: int) -> "Benchmark":
     """Train mini's network in one thread and in as many as there are cores, alone and beside a busy process a core."""
     from sppnet_cli.benchmark.neighbours import NeighbourSpeed, benchmark_neighbours
