@@ -67,7 +67,7 @@ def train_cascade(
     targets = shown.astype(np.float64)
     centre, mean = vectors.mean(axis=0), targets.mean(axis=0)
     vectors -= centre
-    weights = _ridge(vectors, targets - mean, image % _HELD_OUT == _HELD_OUT - 1).T
+    weights = np.ascontiguousarray(_ridge(vectors, targets - mean, image % _HELD_OUT == _HELD_OUT - 1).T)
     return Svms(weights, (mean - weights @ centre).astype(np.float32), scale)
 
 

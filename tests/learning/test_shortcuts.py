@@ -87,6 +87,7 @@ def test_the_penalty_is_chosen_on_images_held_out():
     shown = (rng.random((60, 1)) < 0.5)[image]
     found = train_cascade(vectors.copy(), shown, image, PAPER)
     assert guess(found, vectors).var() < 0.5 * shown.var()
+    assert found.weights.flags.c_contiguous  # as safetensors want them
     each_its_own = train_cascade(vectors.copy(), shown, np.arange(240), PAPER)
     assert np.square(guess(each_its_own, vectors) - shown).mean() < 0.05 * shown.var()
 
