@@ -64,9 +64,7 @@ class Recipe:
     draw_size: bool = False  # draw each epoch's size from the range that `sizes` spans (journal edition)
     lighting: Lighting = PAPER.lighting  # how strongly colours are altered
     amp: bool = False  # bfloat16 where torch's autocast has it
-    parts: int = (
-        1  # of a batch, side by side on the CPU: bits follow from their number, not from that of the cores
-    )
+    parts: int = 1  # of a batch, side by side on the CPU; bits follow from it, not from the number of cores
 
 
 @dataclass(frozen=True)

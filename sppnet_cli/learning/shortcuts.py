@@ -107,7 +107,7 @@ def _ridge(
     vectors: NDArray[np.float32], targets: NDArray[np.float64], held_out: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Weights `(D, K)` learnt with the penalty that has the least error on the samples held out."""
-    unit = float(np.square(np.linalg.norm(vectors, axis=1)).mean()) or 1.0
+    unit = float(np.square(np.linalg.norm(vectors))) / max(len(vectors), 1) or 1.0
     penalties = unit * np.array(_PENALTIES)
     errors = [
         float(np.square(vectors[held_out] @ weights - targets[held_out]).sum())

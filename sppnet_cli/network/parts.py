@@ -29,8 +29,11 @@ class _InParts(torch.autograd.Function):
     def forward(
         ctx: Any, module: Callable[[Tensor], Tensor], parts: int, images: Tensor, *parameters: Tensor
     ) -> Tensor:
+        # Threads begin without the caller's mixed precision.
+        enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
         def with_graph(part: Tensor) -> Tensor:
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast("cpu", dtype, enabled):
                 return module(part)
 
         ctx.parameters = parameters

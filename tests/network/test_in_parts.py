@@ -27,6 +27,14 @@ def test_results_and_gradients_by_hand(conv, parts):
     assert conv.bias.grad.item() == 111
 
 
+def test_mixed_precision_reaches_every_part(conv):
+    with torch.autocast("cpu", torch.bfloat16):
+        found = in_parts(conv, torch.ones(3, 1, 1, 1), 2)
+    assert found.dtype == torch.bfloat16
+    found.sum().backward()
+    assert conv.weight.grad.item() == 3
+
+
 def test_frozen_parameters_get_no_gradient(conv):
     conv.bias.requires_grad_(False)
     in_parts(conv, torch.ones(2, 1, 1, 1), 2).sum().backward()
